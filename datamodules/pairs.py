@@ -1,0 +1,155 @@
+"""How positive pairs are made, and which knowledge that takes.
+
+Shape suffixes: R replica, B batch, D position, C channel, N classes, P training string.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from rhm import Derivation, InvalidInput
+from rhm.hashing import below
+
+if TYPE_CHECKING:
+    from datamodules.rhm_datamodule import RHMDataModule
+
+
+class Pairs:
+    """Makes the positive pairs of a self-supervised rule.
+
+    Attributes:
+        knowledge: what telling the pairs takes beyond the strings: ``none``, ``labels`` or ``grammar``.
+    """
+
+    knowledge: ClassVar[str]
+
+    def prepare(self, data: RHMDataModule) -> None:
+        """Check the scheme against the task and look up what :meth:`view` needs.
+
+        Raises:
+            InvalidInput: the task cannot give these pairs.
+        """
+
+    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
+        """Tokens of each string's partner, ``[R, B, D]``; None where both halves of a pair come from one string.
+
+        Args:
+            data: gives the grammar and the training strings.
+            derivation: the batch.
+            index_RB: its string numbers.
+            bits_RB: random bits, one for each string of the run.
+        """
+        return None
+
+    def layers(self, patches: list[int]) -> int:
+        """How many layers, from the first, have pairs, in a network whose layers merge ``patches`` positions."""
+        return len(patches)
+
+    def channels(self, channels: int) -> int:
+        """Channels of a side of a pair, for a layer with so many."""
+        return channels
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        """The two sides of all pairs, each ``[R, B, pairs of a string, C]``.
+
+        Args:
+            h_RBDC: a layer's output.
+            view_RBDC: its output for the partners.
+            patch: positions that the next layer merges.
+        """
+        assert view_RBDC is not None
+        return h_RBDC, view_RBDC
+
+
+class SiblingPairs(Pairs):
+    """Neighbouring positions that the next layer merges: tuples under one parent. No label, no grammar, no second string."""
+
+    knowledge = "none"
+
+    def prepare(self, data: RHMDataModule) -> None:
+        if data.task.L < 2 or data.task.s < 2:
+            raise InvalidInput(
+                "data.pairs",
+                f"SiblingPairs at L={data.task.L}, s={data.task.s}",
+                "L >= 2 and s >= 2: siblings share a parent below the class",
+            )
+
+    def layers(self, patches: list[int]) -> int:
+        below_top = patches[1:]
+        return next((k for k, patch in enumerate(below_top) if patch < 2), len(below_top))
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        tuples = h_RBDC.unflatten(2, (-1, patch))
+        if patch == 2:
+            return tuples[:, :, :, 0], tuples[:, :, :, 1]
+        return h_RBDC, tuples.roll(-1, dims=3).flatten(2, 3)  # each with the next one, the last with the first
+
+
+class ClassPairs(Pairs):
+    """Another training string of the same class; a string that is alone in its class is its own partner.
+
+    With an endless stream the partner is a fresh string of the class.
+    """
+
+    knowledge = "labels"
+
+    def prepare(self, data: RHMDataModule) -> None:
+        if data.train_sizes_R is None:
+            return
+        classes, device = data.task.n, data.grammar.seeds_R.device
+        index_P = torch.arange(int(data.train_sizes_R.max()), device=device)
+        y_RP = data.grammar.sample(index_P).y_RB.long()
+        y_RP = torch.where(index_P < data.train_sizes_R[:, None], y_RP, classes)  # shorter replicas are filled up
+        self.by_class_RP = y_RP.argsort(stable=True)
+        self.place_RP = self.by_class_RP.argsort()
+        self.count_RN = torch.zeros(len(y_RP), classes + 1, dtype=torch.int64, device=device)
+        self.count_RN.scatter_add_(1, y_RP, torch.ones_like(y_RP))
+        self.start_RN = self.count_RN.cumsum(1) - self.count_RN
+
+    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
+        if data.train_sizes_R is None:
+            return data.grammar.resample(derivation, data.task.L, key=bits_RB[..., None]).x_RBD
+        y_RB = derivation.y_RB.long()
+        start, count = self.start_RN.gather(1, y_RB), self.count_RN.gather(1, y_RB)
+        others = (count - 1).clamp_min(1)
+        step = 1 + below(bits_RB, others)
+        place = start + (self.place_RP.gather(1, index_RB) - start + step) % count
+        return data.grammar.sample(self.by_class_RP.gather(1, place)).x_RBD
+
+
+class SynonymPairs(Pairs):
+    """A fresh string with the same symbols from ``level`` up, all rules below drawn again: the grammar itself makes views.
+
+    Args:
+        level: from 1 to ``L``.
+    """
+
+    knowledge = "grammar"
+
+    def __init__(self, level: int):
+        self.level = level
+
+    def prepare(self, data: RHMDataModule) -> None:
+        if not 1 <= self.level <= data.task.L:
+            raise InvalidInput("data.pairs.level", self.level, f"a level from 1 to L={data.task.L}")
+
+    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
+        return data.grammar.resample(derivation, self.level, key=bits_RB[..., None]).x_RBD
+
+
+class HalfPairs(Pairs):
+    """The two halves of one representation, channel by channel: a weak control that knows nothing of the hierarchy."""
+
+    knowledge = "none"
+
+    def channels(self, channels: int) -> int:
+        if channels % 2:
+            raise InvalidInput("data.pairs", f"HalfPairs with {channels} channels", "an even number of channels")
+        return channels // 2
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        first, second = h_RBDC.chunk(2, -1)
+        return first, second

@@ -1,0 +1,203 @@
+"""Strings of the Random Hierarchy Model for training, probing and testing.
+
+Shape suffixes: R replica, B batch, D position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from datamodules.batch import Batch
+from datamodules.pairs import Pairs
+from rhm import InvalidInput, RandomHierarchyModel, Task
+from rhm.hashing import fold, permutation, seed_keys
+
+BLOCK_TOKENS = 2**19  # several steps' strings are made at once, up to this many tokens
+
+
+class Steps:
+    """Step numbers ``first, first + stride, ...`` below ``end``; without end if it is None."""
+
+    def __init__(self, end: int | None = None, first: int = 0, stride: int = 1):
+        self.end, self.first, self.stride = end, first, stride
+
+    def __iter__(self) -> Iterator[int]:
+        step = self.first
+        while self.end is None or step < self.end:
+            yield step
+            step += self.stride
+
+
+class SizedSteps(Steps):
+    """Step numbers that end, and so can be counted."""
+
+    def __init__(self, end: int, first: int, stride: int):
+        super().__init__(end, first, stride)
+        self.count = len(range(first, end, stride))
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class RHMDataModule(LightningDataModule):
+    """Replicas of a task: every seed crossed with every training-set size.
+
+    A seed gives the grammar, the order of its strings and the order in which they are shown. Training strings are the first
+    ``train_size`` numbers, test strings the last ``test_size``, the strings that probes are fitted on stand before those.
+    The loaders yield step numbers; a batch is a pure function of the step, the rank and this module's arguments, and is made
+    on the device that trains.
+
+    Args:
+        v, n, m, s, L: the task, see :class:`rhm.Task`.
+        train_size: training strings P; a list is crossed with the seeds; null is an endless stream of fresh strings.
+        seeds: one replica, or one for each training-set size, a seed.
+        pairs: how positive pairs are made; only rules that learn from pairs need it.
+        batch_size: strings of a step and replica, over all ranks.
+        test_size: strings, never trained on, that accuracies are measured with.
+        probe_size: fresh strings that linear probes are fitted on. In a task with too few strings to keep them apart they
+            may be training strings.
+        eval_batch_size: strings of a step and replica in validation and test.
+
+    Raises:
+        InvalidInput: an impossible task, a size under 1, more strings than there are, pairs that the task does not have.
+    """
+
+    def __init__(
+        self,
+        v: int = 8,
+        n: int = 8,
+        m: int = 4,
+        s: int = 2,
+        L: int = 4,
+        train_size: int | list[int] | None = 2048,
+        seeds: list[int] = [0],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
+        pairs: Pairs | None = None,
+        batch_size: int = 128,
+        test_size: int = 4096,
+        probe_size: int = 2048,
+        eval_batch_size: int = 512,
+    ):
+        super().__init__()
+        self.task = Task(v, n, m, s, L)
+        sizes: Sequence[int | None] = train_size if isinstance(train_size, list) else [train_size]
+        for key, value in (
+            ("batch_size", batch_size),
+            ("test_size", test_size),
+            ("probe_size", probe_size),
+            ("eval_batch_size", eval_batch_size),
+        ):
+            if value < 1:
+                raise InvalidInput(f"data.{key}", value, "an integer of at least 1")
+        if not sizes or any(size is not None and size < 1 for size in sizes):
+            raise InvalidInput(
+                "data.train_size", train_size, "an integer of at least 1, a list of them, or null for an endless stream"
+            )
+        if len(set(seeds)) < len(seeds):
+            raise InvalidInput("data.seeds", seeds, "different seeds: equal ones would train the same replica twice")
+        self.replica_seeds = [seed for seed in seeds for _ in sizes]
+        self.replica_sizes = [size for _ in seeds for size in sizes]
+        self.grammar = RandomHierarchyModel(v, n, m, s, L, seeds=self.replica_seeds)
+        largest, strings = max(size or 1 for size in sizes), self.grammar.index_range
+        if largest + test_size > strings:
+            raise InvalidInput(
+                "data.train_size", f"{largest} with test_size {test_size}", f"train_size + test_size at most P_max = {strings}"
+            )
+        self.train_sizes_R = None if None in self.replica_sizes else torch.tensor(self.replica_sizes)
+        self.pairs = pairs
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.test_range = (strings - test_size, strings)
+        self.probe_range = (max(0, strings - test_size - probe_size), strings - test_size)
+        if pairs is not None:
+            pairs.prepare(self)
+        self._block: tuple[int, Batch] | None = None
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas: seeds times training-set sizes."""
+        return len(self.replica_seeds)
+
+    # ---------------------------------------------------------------- Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Move the grammar to the device that trains."""
+        assert self.trainer is not None
+        world = self.trainer.world_size
+        if self.batch_size % world:
+            raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {world}")
+        device = self.trainer.strategy.root_device
+        if self.grammar.seeds_R.device != device:
+            self.grammar.to(device)
+            if self.train_sizes_R is not None:
+                self.train_sizes_R = self.train_sizes_R.to(device)
+            if self.pairs is not None:
+                self.pairs.prepare(self)
+
+    def train_dataloader(self) -> Steps:
+        """Steps without end: a run's length is ``trainer.max_steps``."""
+        return Steps()
+
+    def val_dataloader(self) -> list[Steps]:
+        """Strings to fit probes on, then test strings."""
+        return [self._eval_steps(*self.probe_range), self._eval_steps(*self.test_range)]
+
+    def test_dataloader(self) -> list[Steps]:
+        """The same as in validation."""
+        return self.val_dataloader()
+
+    def _eval_steps(self, start: int, end: int) -> Steps:
+        assert self.trainer is not None
+        return SizedSteps(-(-(end - start) // self.eval_batch_size), self.trainer.global_rank, self.trainer.world_size)
+
+    def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> Batch:
+        """Make the batch of a step, on the device."""
+        assert self.trainer is not None
+        if self.trainer.training:  # the trainer's step, not the loader's: it is right also after a resume
+            return self.train_batch(self.trainer.global_step, self.trainer.global_rank, self.trainer.world_size)
+        return self.eval_batch(batch, *(self.probe_range if dataloader_idx == 0 else self.test_range))
+
+    # ---------------------------------------------------------------- batches
+
+    def train_batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Strings of a step: each epoch shows each training string of a replica once, in an order of its own."""
+        size = self.batch_size // world
+        steps = max(1, BLOCK_TOKENS // (self.replicas * self.batch_size * self.task.length))
+        first = step // steps * steps
+        if self._block is None or self._block[0] != first:
+            self._block = first, self._make(first, steps)
+        block, start = self._block[1], (step - first) * self.batch_size + rank * size
+
+        def cut(t: Tensor) -> Tensor:
+            return t[:, start : start + size]
+
+        view = None if block.view_RBD is None else cut(block.view_RBD)
+        return Batch(cut(block.x_RBD), cut(block.y_RB), view, block.derivation.map(cut))
+
+    def _make(self, first: int, steps: int) -> Batch:
+        device = self.grammar.seeds_R.device
+        position = torch.arange(first * self.batch_size, (first + steps) * self.batch_size, device=device)
+        index_RB = self.train_index(position)
+        derivation, view = self.grammar.sample(index_RB), None
+        if self.pairs is not None:
+            bits_RB = fold(seed_keys(self.grammar.seeds_R, "pairs")[:, None], position)
+            view = self.pairs.view(self, derivation, index_RB, bits_RB)
+        return Batch(derivation.x_RBD, derivation.y_RB, view, derivation)
+
+    def train_index(self, position: Tensor) -> Tensor:
+        """String numbers ``[R, B]`` at given positions ``[B]`` of the stream that a run sees."""
+        if self.train_sizes_R is None:
+            return (position % (self.probe_range[0] or self.test_range[0])).expand(self.replicas, -1)
+        sizes = set(self.replica_sizes)
+        size: int | Tensor = sizes.pop() or 1 if len(sizes) == 1 else self.train_sizes_R[:, None]
+        key_RB = fold(seed_keys(self.grammar.seeds_R, "order")[:, None], torch.div(position, size, rounding_mode="floor"))
+        return permutation((position % size).expand(self.replicas, -1), size, key_RB)
+
+    def eval_batch(self, step: int, start: int, end: int) -> Batch:
+        """Strings ``start + step * eval_batch_size`` and on, below ``end``."""
+        first = start + step * self.eval_batch_size
+        index = torch.arange(first, min(first + self.eval_batch_size, end), device=self.grammar.seeds_R.device)
+        derivation = self.grammar.sample(index)
+        return Batch(derivation.x_RBD, derivation.y_RB, None, derivation)

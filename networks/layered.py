@@ -1,0 +1,296 @@
+"""A stack of layers, each with its own forward pass and its own, local, backward pass.
+
+Nothing here uses autograd: a rule decides which signal reaches a layer's output, and the layer turns it into updates of
+its own weights. Backpropagation is the rule that hands each layer's input gradient to the layer below.
+
+Shape suffixes: R replica, B batch, D position, C channel, V vocabulary; G groups of positions that share weights, N rows of a
+matrix product (strings times positions of a group), F inputs of a unit, E units before a bottleneck.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rhm import InvalidInput, Task, whitened_one_hot
+from rhm.hashing import fold, normal, seed_keys
+
+LayerUpdate = dict[str, Tensor]
+"""Gradients of one layer by parameter name: the optimizer goes against them."""
+
+
+def _relu(pre: Tensor) -> tuple[Tensor, Tensor]:
+    mask = (pre > 0).to(pre.dtype)
+    return pre * mask, mask
+
+
+def _tanh(pre: Tensor) -> tuple[Tensor, Tensor]:
+    units = pre.tanh()
+    return units, 1 - units.square()
+
+
+def _linear(pre: Tensor) -> tuple[Tensor, Tensor]:
+    return pre, torch.ones_like(pre)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"relu": _relu, "tanh": _tanh, "linear": _linear}
+"""Each gives ``phi(a)`` and the mask ``phi'(a)``."""
+
+GAIN = {"relu": math.sqrt(2), "tanh": 1.0, "linear": 1.0}
+
+
+class LayerState(NamedTuple):
+    """What one layer computed for a batch.
+
+    Attributes:
+        input_RGNF: presynaptic activity, the patches that the units see.
+        pre_RGNE: pre-activation ``a = W x + b``.
+        mask_RGNE: ``phi'(a)``, the layer's own mask ``D``.
+        units_RGNE: ``phi(a)``.
+        scale_RGN1: what the bottleneck's projection was multiplied by to normalise it; None without a bottleneck.
+        out_RBDC: what the layer hands on, the units or the normalised projection.
+    """
+
+    input_RGNF: Tensor
+    pre_RGNE: Tensor
+    mask_RGNE: Tensor
+    units_RGNE: Tensor
+    scale_RGN1: Tensor | None
+    out_RBDC: Tensor
+
+
+class Layer(nn.Module):
+    """One layer of ``R`` replicas: ``h = phi(W x + b)``, and, with a bottleneck, ``z = sqrt(C) U h / |U h|``.
+
+    Args:
+        keys_R: int64 keys of the initial weights.
+        groups: 1 if all positions share weights, else the number of output positions.
+        patch: neighbouring positions that are merged into one.
+        channels: channels of the input.
+        units: number of units.
+        bottleneck: width of the projection that is handed on; None hands on the units.
+        activation: a key of :data:`ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, keys_R: Tensor, groups: int, patch: int, channels: int, units: int, bottleneck: int | None, activation: str
+    ):
+        super().__init__()
+        self.groups, self.patch = groups, patch
+        self.activation = activation
+        fan_in, dtype = patch * channels, torch.get_default_dtype()
+        weight = normal(fold(keys_R, "weight"), (groups, fan_in, units)) * (GAIN[activation] / math.sqrt(fan_in))
+        self.weight_RGFE = nn.Parameter(weight.to(dtype))
+        self.bias_RG1E = nn.Parameter(torch.zeros(len(keys_R), groups, 1, units, dtype=dtype))
+        self.projection_RGEC: nn.Parameter | None = None
+        if bottleneck is not None:
+            projection = normal(fold(keys_R, "projection"), (groups, units, bottleneck)) / math.sqrt(units)
+            self.projection_RGEC = nn.Parameter(projection.to(dtype))
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of what the layer hands on."""
+        return (self.weight_RGFE if self.projection_RGEC is None else self.projection_RGEC).shape[-1]
+
+    def fold(self, h_RBDC: Tensor) -> Tensor:
+        """Merge neighbouring positions into patches, ``[R, G, N, patch * C]``: a view if positions share weights."""
+        h_RBDC = h_RBDC.unflatten(2, (-1, self.patch)).flatten(3)
+        return h_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else h_RBDC.transpose(1, 2)
+
+    def unfold(self, x_RGNF: Tensor, batch: int) -> Tensor:
+        """The inverse of :meth:`fold` for any number of channels: ``[R, B, D, C]`` with ``D * patch`` positions of a patch."""
+        x_RBDF = x_RGNF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNF.transpose(1, 2)
+        return x_RBDF.unflatten(3, (self.patch, -1)).flatten(2, 3)
+
+    def forward(self, h_RBDC: Tensor) -> LayerState:
+        """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`."""
+        batch = h_RBDC.shape[1]
+        x = self.fold(h_RBDC)
+        pre = multiply_add(self.bias_RG1E, x, self.weight_RGFE)
+        units, mask = ACTIVATIONS[self.activation](pre)
+        if self.projection_RGEC is None:
+            return LayerState(x, pre, mask, units, None, self._positions(units, batch))
+        z = multiply(units, self.projection_RGEC)
+        scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        return LayerState(x, pre, mask, units, scale, self._positions(z * scale, batch))
+
+    def backward(self, state: LayerState, grad_RBDC: Tensor, down: bool = False) -> tuple[LayerUpdate, Tensor | None]:
+        """The layer's own updates for a gradient with respect to what it handed on.
+
+        Args:
+            state: of the forward pass.
+            grad_RBDC: ``dLoss / d out``, or whatever signal a rule puts in its place.
+            down: also return ``dLoss / d input``, which backpropagation hands to the layer below.
+        """
+        batch = grad_RBDC.shape[1]
+        grad = self._groups(grad_RBDC)
+        update: LayerUpdate = {}
+        if self.projection_RGEC is not None:
+            out, scale = self._groups(state.out_RBDC), state.scale_RGN1
+            assert scale is not None
+            # z = c u / |u|  =>  dz/du = (c / |u|) (1 - z z^T / c^2), with c^2 = C
+            grad = scale * (grad - out * (out * grad).mean(-1, keepdim=True))
+            update["projection_RGEC"] = multiply(state.units_RGNE.transpose(-1, -2), grad)
+            grad = multiply(grad, self.projection_RGEC.transpose(-1, -2))
+        delta = grad * state.mask_RGNE
+        update["weight_RGFE"] = multiply(state.input_RGNF.transpose(-1, -2), delta)
+        update["bias_RG1E"] = delta.sum(-2, keepdim=True)
+        if not down:
+            return update, None
+        return update, self.unfold(multiply(delta, self.weight_RGFE.transpose(-1, -2)), batch)
+
+    def split(self, state: LayerState, size: int) -> tuple[LayerState, LayerState]:
+        """The states of the first ``size`` strings of a batch and of the rest, as views."""
+        rows = size * (state.out_RBDC.shape[2] if self.groups == 1 else 1)
+        parts = [[None, None] if t is None else t.tensor_split([rows], dim=2) for t in state[:-1]]
+        outs = state.out_RBDC.tensor_split([size], dim=1)
+        first, rest = (LayerState(*(part[j] for part in parts), outs[j]) for j in (0, 1))
+        return first, rest
+
+    def _positions(self, x_RGNC: Tensor, batch: int) -> Tensor:
+        return x_RGNC.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNC.transpose(1, 2)
+
+    def _groups(self, x_RBDC: Tensor) -> Tensor:
+        return x_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else x_RBDC.transpose(1, 2)
+
+
+def multiply(a_RGNF: Tensor, b_RGFE: Tensor) -> Tensor:
+    """One matrix product for all replicas and groups."""
+    return torch.bmm(a_RGNF.flatten(0, 1), b_RGFE.flatten(0, 1)).unflatten(0, a_RGNF.shape[:2])
+
+
+def multiply_add(c_RG1E: Tensor, a_RGNF: Tensor, b_RGFE: Tensor) -> Tensor:
+    """``c + a b`` in one pass."""
+    product = torch.baddbmm(c_RG1E.flatten(0, 1), a_RGNF.flatten(0, 1), b_RGFE.flatten(0, 1))
+    return product.unflatten(0, a_RGNF.shape[:2])
+
+
+class LayeredNetwork(nn.Module):
+    """Layers ``1..depth`` on whitened one-hot tokens.
+
+    Args:
+        task: gives the vocabulary and the string length.
+        layers: the stack.
+    """
+
+    def __init__(self, task: Task, layers: list[Layer]):
+        super().__init__()
+        self.task = task
+        self.layers = nn.ModuleList(layers)
+        positions, self.positions = task.length, []
+        for layer in layers:
+            positions //= layer.patch
+            self.positions.append(positions)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def encode(self, x_RBD: Tensor) -> Tensor:
+        """Tokens as the network's input ``h_RBDC``, with ``C = v``."""
+        return whitened_one_hot(x_RBD, self.task.v, self.layers[0].weight_RGFE.dtype)
+
+    def forward(self, x_RBD: Tensor) -> list[LayerState]:
+        """One state a layer, for tokens ``[R, B, s**L]``."""
+        return self.forward_from(0, self.encode(x_RBD))
+
+    def forward_from(self, first: int, h_RBDC: Tensor) -> list[LayerState]:
+        """States of ``layers[first:]`` for an input of ``layers[first]``."""
+        states = []
+        for layer in list(self.layers)[first:]:
+            states.append(layer(h_RBDC))
+            h_RBDC = states[-1].out_RBDC
+        return states
+
+
+class NetworkConfig:
+    """How to build a network for a task that is not known yet: sizes that are None follow the task.
+
+    Args:
+        width: units of a layer.
+        depth: number of layers; the task's ``L`` by default.
+        bottleneck: every layer but the last hands on a normalised projection of this width instead of its units.
+        activation: ``relu``, ``tanh`` or ``linear``.
+
+    Raises:
+        InvalidInput: a size under 1 or an unknown activation.
+    """
+
+    def __init__(self, width: int = 256, depth: int | None = None, bottleneck: int | None = None, activation: str = "relu"):
+        for key, value in ("width", width), ("depth", depth), ("bottleneck", bottleneck):
+            if value is not None and value < 1:
+                raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
+        if activation not in ACTIVATIONS:
+            raise InvalidInput("model.network.activation", repr(activation), f"one of {', '.join(ACTIVATIONS)}")
+        self.width, self.depth, self.bottleneck, self.activation = width, depth, bottleneck, activation
+
+    def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
+        """The network of one replica for each seed, on the CPU, in torch's default type.
+
+        Raises:
+            InvalidInput: a depth or patch that does not fit the task.
+        """
+        depth = self.depth or task.L
+        layers: list[Layer] = []
+        channels = task.v
+        for k, (groups, patch) in enumerate(self.shapes(task, depth), 1):
+            keys_R = seed_keys(seeds_R, "layer", k)
+            bottleneck = self.bottleneck if k < depth else None
+            layers.append(Layer(keys_R, groups, patch, channels, self.width, bottleneck, self.activation))
+            channels = layers[-1].out_channels
+        return LayeredNetwork(task, layers)
+
+    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+        """Groups of positions that share weights, and positions that are merged, for each layer."""
+        raise NotImplementedError
+
+
+class HierarchicalNetwork(NetworkConfig):
+    """Each layer merges ``patch`` neighbours; all positions share weights (the CNN of Cagnetta et al. 2024).
+
+    Args:
+        width, depth, bottleneck, activation: see :class:`NetworkConfig`.
+        patch: positions that a layer merges; the task's ``s`` by default.
+    """
+
+    def __init__(
+        self,
+        width: int = 256,
+        depth: int | None = None,
+        bottleneck: int | None = None,
+        activation: str = "relu",
+        patch: int | None = None,
+    ):
+        super().__init__(width, depth, bottleneck, activation)
+        if patch is not None and patch < 1:
+            raise InvalidInput("model.network.patch", patch, "an integer of at least 1")
+        self.patch = patch
+
+    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+        return [(1, patch) for _, patch in self._merged(task, depth)]
+
+    def _merged(self, task: Task, depth: int) -> list[tuple[int, int]]:
+        """Output positions and patch of each layer."""
+        patch = self.patch or task.s
+        if task.length % patch**depth:
+            key = "model.network.patch" if self.depth is None else "model.network.depth"
+            got = f"depth={depth}, patch={patch}"
+            raise InvalidInput(key, got, f"patch**depth that divides the string length s**L = {task.length}")
+        return [(task.length // patch**k, patch) for k in range(1, depth + 1)]
+
+
+class LocallyConnectedNetwork(HierarchicalNetwork):
+    """As the hierarchical network, with a set of weights for each position."""
+
+    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+        return self._merged(task, depth)
+
+
+class DenseNetwork(NetworkConfig):
+    """Every unit of a layer sees the whole layer below."""
+
+    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+        return [(1, task.length if k == 0 else 1) for k in range(depth)]

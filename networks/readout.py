@@ -1,0 +1,65 @@
+"""The readout: what labels can be read from a network's features, without changing the features.
+
+Shape suffixes: R replica, B batch, F features, N classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from networks.layered import LayerUpdate
+from rhm.hashing import fold, normal, seed_keys
+
+
+class ReadoutState(NamedTuple):
+    """What the readout computed for a batch.
+
+    Attributes:
+        features_RBF: its input.
+        logits_RBN: its output ``o``.
+        error_RBN: ``e = softmax(o) - y``, the gradient of the cross-entropy of one string.
+        loss_R: cross-entropy, a mean over the batch.
+    """
+
+    features_RBF: Tensor
+    logits_RBN: Tensor
+    error_RBN: Tensor
+    loss_R: Tensor
+
+
+class Readout(nn.Module):
+    """A linear classifier, ``o = F W + b``, trained by its own cross-entropy.
+
+    Args:
+        seeds: of the initial weights, one for each replica.
+        features: number of inputs.
+        classes: number of outputs.
+    """
+
+    def __init__(self, seeds: Tensor, features: int, classes: int):
+        super().__init__()
+        weight = normal(fold(seed_keys(seeds), "readout"), (features, classes)) / math.sqrt(features)
+        self.weight_RFN = nn.Parameter(weight.to(torch.get_default_dtype()))
+        self.bias_R1N = nn.Parameter(torch.zeros(len(seeds), 1, classes))
+
+    def forward(self, out_RBDC: Tensor, y_RB: Tensor) -> ReadoutState:
+        """Logits, error and loss for the top layer's output and the classes."""
+        features = out_RBDC.flatten(2)
+        logits = torch.baddbmm(self.bias_R1N, features, self.weight_RFN)
+        log_p = torch.log_softmax(logits.to(self.bias_R1N.dtype), -1)
+        y_RB1 = y_RB.long()[..., None]
+        error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0))
+        return ReadoutState(features, logits, error, -log_p.gather(-1, y_RB1).mean((1, 2)))
+
+    def backward(self, state: ReadoutState, out_shape: torch.Size, down: bool = False) -> tuple[LayerUpdate, Tensor | None]:
+        """The readout's updates, for the mean over the batch; with ``down`` also ``dLoss / d out`` of the top layer."""
+        error = (state.error_RBN / state.error_RBN.shape[1]).to(state.features_RBF.dtype)
+        update = {
+            "weight_RFN": torch.bmm(state.features_RBF.transpose(1, 2), error),
+            "bias_R1N": error.sum(1, keepdim=True),
+        }
+        return update, torch.bmm(error, self.weight_RFN.transpose(1, 2)).view(out_shape) if down else None

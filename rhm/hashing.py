@@ -1,0 +1,151 @@
+"""Counter-based random numbers: pure functions of a key and a counter, the same on every device and version.
+
+All randomness of the suite comes from here, so that nothing depends on the order of calls, on the number of replicas
+that share a run, or on a generator's state that a resumed run would have to restore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+
+def _signed(x: int) -> int:
+    """The int64 with the same 64 bits as ``x``."""
+    x &= 2**64 - 1
+    return x - 2**64 if x >= 2**63 else x
+
+
+def _signed32(x: int) -> int:
+    """The int32 with the same 32 bits as ``x``."""
+    return x - 2**32 if x >= 2**31 else x
+
+
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+MULTIPLIER_1 = _signed(0xBF58476D1CE4E5B9)
+MULTIPLIER_2 = _signed(0x94D049BB133111EB)
+
+
+@cache
+def _digest(item: int | str) -> int:
+    """64 bits that stand for a name or an integer."""
+    return _signed(int.from_bytes(hashlib.blake2b(repr(item).encode(), digest_size=8).digest(), "little"))
+
+
+def scramble(x: Tensor) -> Tensor:
+    """Finaliser of splitmix64 (Steele et al. 2014), a bijection of the int64 numbers, elementwise."""
+    x = x + GOLDEN
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * MULTIPLIER_1
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * MULTIPLIER_2
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def fold(key: Tensor, *data: int | str | Tensor) -> Tensor:
+    """A new key from a key and what it is for.
+
+    Args:
+        key: int64 of any shape.
+        data: names, integers or int64 tensors (broadcast against the key), folded in one after another.
+    """
+    for item in data:
+        if isinstance(item, Tensor):
+            key = scramble(key * MULTIPLIER_2 + scramble(item))
+        else:  # hashed in Python: a tensor of one number would cost a copy to the device
+            key = scramble(key * MULTIPLIER_2 + _digest(item))
+    return key
+
+
+def seed_keys(seeds: Tensor, *names: int | str) -> Tensor:
+    """One key a seed: ``R`` integers of 63 bits and a name give ``R`` int64 keys."""
+    return fold(scramble(seeds.to(torch.int64)), *names)
+
+
+def below(bits: Tensor, size: int | Tensor) -> Tensor:
+    """Map random int64 bits to ``[0, size)``, uniform to within ``size / 2**31``. ``size`` is at most ``2**32``."""
+    return (((bits >> 32) & (2**31 - 1)) * size) >> 31
+
+
+def _counters(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Random bits of shape ``[R, *shape]``."""
+    counter = torch.arange(math.prod(shape), device=key_R.device)
+    return scramble(key_R[:, None] + scramble(counter)).view(-1, *shape)
+
+
+def uniform(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Uniform numbers in ``(0, 1)``, float64 of shape ``[R, *shape]``, one stream for each key."""
+    mantissa = (_counters(key_R, shape) >> 11) & (2**53 - 1)
+    return (mantissa.to(torch.float64) + 0.5) * 2.0**-53
+
+
+def normal(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers (Box and Muller 1958), float64 of shape ``[R, *shape]``, one stream for each key."""
+    radius = torch.sqrt(-2 * torch.log(uniform(fold(key_R, "radius"), shape)))
+    return radius * torch.cos(2 * math.pi * uniform(fold(key_R, "angle"), shape))
+
+
+def _round_bits(x: Tensor, key: Tensor, turn: int) -> Tensor:
+    """Random bits from a half of a number and a round's key; 32-bit halves use murmur3's multipliers."""
+    if x.dtype == torch.int64:
+        bits = (x + (key + _digest(turn))).mul_(MULTIPLIER_1)
+        bits = bits.bitwise_xor_(bits >> 29).mul_(MULTIPLIER_2)
+        return bits.bitwise_xor_(bits >> 32)
+    bits = (x + (key + (_digest(turn) >> 33))).mul_(_signed32(0x85EBCA6B))
+    bits = bits.bitwise_xor_(bits >> 13).mul_(_signed32(0xC2B2AE35))
+    return bits.bitwise_xor_(bits >> 16)
+
+
+def permutation(i: Tensor, size: int | Tensor, key: Tensor, rounds: int = 6, inverse: bool = False) -> Tensor:
+    """A keyed bijection of ``[0, size)``, without tables, for any size up to ``2**63 - 1``.
+
+    The numbers are laid in a grid whose rows have a power of two of columns and whose last row may be shorter. A round
+    rotates every row by a random amount, the next one every column: each is a bijection also of the ragged grid, so that
+    no number ever leaves it (a Feistel network, Luby and Rackoff 1988, on unequal halves).
+
+    Args:
+        i: int64 numbers in ``[0, size)``.
+        size: one integer, or an int64 tensor, below ``2**52``, that broadcasts against ``i``.
+        key: int64, broadcasts against ``i``.
+        rounds: number of rotations.
+        inverse: undo the permutation instead.
+
+    Returns:
+        int64 numbers in ``[0, size)``, of the broadcast shape.
+    """
+    if isinstance(size, int):
+        shift: int | Tensor = (size - 1).bit_length() // 2
+        even = size & (size - 1) == 0
+        half = torch.int32 if size <= 2**60 else torch.int64  # 32-bit arithmetic is three times faster
+    else:
+        shift = (torch.log2(size.double()).ceil() / 2).long()
+        even, half = False, torch.int32
+    columns = 1 << shift if isinstance(shift, int) else torch.ones_like(shift) << shift
+    full_rows, short_row = size >> shift, size & (columns - 1)
+    row, column = (i >> shift).to(half), (i & (columns - 1)).to(half)
+    if isinstance(size, Tensor):
+        columns, full_rows, short_row = columns.to(half), full_rows.to(half), short_row.to(half)
+    key = key.to(half)
+    for turn in reversed(range(rounds)) if inverse else range(rounds):
+        along_row = turn % 2 == 0
+        fixed, moved = (row, column) if along_row else (column, row)
+        bits = _round_bits(fixed, key, turn)
+        if even:  # all rows are alike, and so are the columns: a mask will do
+            length = columns if along_row else full_rows
+            moved = (moved - bits if inverse else bits.add_(moved)).bitwise_and_(length - 1)
+        else:
+            if along_row:
+                length = torch.where(fixed < full_rows, columns, short_row).to(half)
+            else:
+                length = (fixed < short_row).to(half).add_(full_rows)
+            turned = (((bits.long() & (2**31 - 1)) * length) >> 31).to(half)
+            if inverse:
+                moved = moved - turned
+                moved = torch.where(moved < 0, moved + length, moved)
+            else:
+                moved = turned.add_(moved)
+                moved = torch.where(moved >= length, moved - length, moved)
+        row, column = (fixed, moved) if along_row else (moved, fixed)
+    return (row.long() << shift) + column

@@ -1,0 +1,389 @@
+"""The Random Hierarchy Model (Cagnetta, Petrini, Tomasini, Favero, Wyart, PRX 14, 031001, 2024).
+
+Shape suffixes: R replica, B batch, D position, S position within a tuple, V symbol, M rule.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rhm.derivation import Derivation
+from rhm.errors import InvalidInput, InvalidString
+from rhm.hashing import below, fold, permutation, scramble, seed_keys
+from rhm.task import Task
+
+DENSE_TUPLES = 2**20  # up to here all v**s tuples are shuffled, above tuples are drawn until enough are distinct
+CHUNK = 2**21  # tokens that are sampled at once: a bound on memory
+TABLE_ROWS = 2**13  # of the tables of subtrees, a few for each replica, so that they stay in the cache too
+EXACT_BITS = 50  # numbers below 2**50 are split into digits exactly by float64 products, faster than by integer division
+
+
+class RandomHierarchyModel(nn.Module):
+    """``R`` random grammars of one task and the strings they produce.
+
+    A symbol of level ``l`` in ``1..L`` owns ``m`` tuples of ``s`` symbols of level ``l-1``, and no tuple of a level is owned
+    twice. A string is a class and one rule choice in ``[0, m)`` at every internal node, so that strings can be numbered:
+    string ``i`` is a pure function of (grammar seed, data seed, ``i``), through a keyed bijection of ``[0, index_range)``.
+    Where ``P_max`` fits in 63 bits it is the ``index_range``, and every string is reached exactly once. Otherwise the bijection
+    decides the nodes next to the root, as many as fit, and a hash of (data seed, ``i``, subtree) decides the others: strings
+    of different number still differ.
+
+    Args:
+        v, n, m, s, L: see :class:`rhm.task.Task`.
+        seeds: one grammar for each; their number is the number of replicas ``R``.
+        data_seeds: the order in which strings are numbered, one for each replica; the grammar's seeds by default.
+
+    Raises:
+        InvalidInput: an impossible task, no seed, a negative seed, or two lists of seeds of unequal length.
+    """
+
+    def __init__(
+        self, v: int, n: int, m: int, s: int, L: int, seeds: Sequence[int] = (0,), data_seeds: Sequence[int] | None = None
+    ):
+        super().__init__()
+        self.task = Task(v, n, m, s, L)
+        data_seeds = list(seeds) if data_seeds is None else list(data_seeds)
+        for key, given in ("seeds", list(seeds)), ("data_seeds", data_seeds):
+            if not given or any(not 0 <= seed < 2**63 for seed in given):
+                raise InvalidInput(key, given, "one integer in [0, 2**63) or more")
+        if len(data_seeds) != len(seeds):
+            raise InvalidInput("data_seeds", f"{len(data_seeds)} seeds", f"as many as seeds, {len(seeds)}")
+        self.seeds_R: Tensor
+        self.data_seeds_R: Tensor
+        self.string_keys_R1: Tensor
+        self.register_buffer("seeds_R", torch.tensor(list(seeds)))
+        self.register_buffer("data_seeds_R", torch.tensor(data_seeds))
+        dtype = next(t for t in (torch.uint8, torch.int16, torch.int32, torch.int64) if max(v, n, m) - 1 <= torch.iinfo(t).max)
+        keys_R = seed_keys(self.seeds_R, "grammar")
+        for level in range(1, L + 1):
+            self.register_buffer(f"rules_{level}", _draw_rules(self.task, level, keys_R).to(dtype))
+        self._prepare()
+        self.register_load_state_dict_post_hook(lambda module, _: module._prepare())
+
+    def rules(self, level: int) -> Tensor:
+        """The tuples of level ``level - 1`` that the symbols of a level own: ``[R, symbols, m, s]``."""
+        return self.get_buffer(f"rules_{level}")
+
+    @property
+    def replicas(self) -> int:
+        """Number of grammars."""
+        return len(self.seeds_R)
+
+    # ---------------------------------------------------------------- strings
+
+    def sample(self, i: Tensor) -> Derivation:
+        """The strings of given numbers, with the symbols of every level.
+
+        Args:
+            i: int64 numbers in ``[0, index_range)``, ``[R, B]``, or ``[B]`` for the same numbers in every replica.
+        """
+        i_RB = i.to(self.seeds_R.device).expand(self.replicas, -1)
+        step = max(1, CHUNK // (self.task.length * self.replicas))
+        parts = [self._sample(chunk) for chunk in i_RB.split(step, dim=1)]
+        if len(parts) == 1:
+            return parts[0]
+        return Derivation(tuple(torch.cat(level, 1) for level in zip(*(p.symbols for p in parts), strict=True)))
+
+    def _sample(self, i_RB: Tensor) -> Derivation:
+        task = self.task
+        key_R1 = self.string_keys_R1
+        number_RB, bound = permutation(i_RB, self.index_range, key_R1), self.index_range
+        joint_choices = []
+        for top, depth, numbered in self._layers[:0:-1]:  # the lowest digits belong to the leaves
+            base, width = self._combinations(depth), task.width(top)
+            joint_RBD, number_RB = split_digits(number_RB, base, numbered, bound)
+            bound //= base**numbered
+            if numbered < width:
+                place = torch.arange(numbered, width, device=i_RB.device)
+                bits_RBD = scramble(fold(key_R1, "subtree", top) + scramble(i_RB))[..., None] + scramble(place)
+                joint_RBD = torch.cat([joint_RBD, below(scramble(bits_RBD), base).to(torch.int32)], -1)
+            joint_choices.append(joint_RBD)
+        row_RBD = number_RB.to(torch.int32)[..., None]
+        symbols = [self._look_up(task.L, 0, row_RBD)]
+        for top, depth, _ in self._layers:
+            if top < task.L:
+                row_RBD = torch.add(joint_choices.pop(), symbols[-1].to(torch.int32), alpha=self._combinations(depth))
+            symbols += [self._look_up(top, down, row_RBD) for down in range(1, depth + 1)]
+        return Derivation(tuple(symbols[::-1]))
+
+    def _look_up(self, top: int, down: int, row_RBD: Tensor) -> Tensor:
+        """Symbols ``down`` levels below the roots of subtrees, ``[R, B, D * s**down]``."""
+        table = self.get_buffer(f"subtree_{top}_{down}")
+        return take_rows(table, row_RBD, len(table) // self.replicas)
+
+    def _combinations(self, depth: int) -> int:
+        """In how many ways a subtree of some depth can be derived from its root symbol."""
+        nodes = sum(self.task.s**down for down in range(depth))
+        return int(self.task.m**nodes)
+
+    def _prepare(self) -> None:
+        """Cut derivations into layers of subtrees that are looked up whole, and derive every subtree once.
+
+        ``_layers`` holds, from the root down, each layer's level, depth, and how many of its subtrees the string's number
+        decides. Row ``symbol * combinations + joint choice`` of ``subtree_{level}_{down}`` are the symbols ``down`` levels
+        below the subtree's root.
+        """
+        task, rules, R = self.task, self.rules(1), self.replicas
+        self.register_buffer("string_keys_R1", seed_keys(self.data_seeds_R, "strings")[:, None], persistent=False)
+        depth = 1
+        while (
+            depth < task.L
+            and max(task.v, task.n) * self._combinations(depth + 1) <= TABLE_ROWS
+            and task.s ** (depth + 1) * rules.element_size() <= 8
+        ):
+            depth += 1
+        edges = [0, *range(depth, task.L, depth), task.L][::-1]
+        self._layers, self.index_range = [], task.n
+        for top, bottom in pairwise(edges):
+            base, numbered = self._combinations(top - bottom), 0
+            while numbered < task.width(top) and (base == 1 or self.index_range * base < 2**63):
+                numbered, self.index_range = numbered + 1, self.index_range * base
+            self._layers.append((top, top - bottom, numbered))
+            row = torch.arange(task.symbols(top) * base, device=rules.device).expand(R, -1)
+            joint, symbols, place = row % base, (row // base)[..., None].to(rules.dtype), 0
+            for down in range(top - bottom + 1):
+                self.register_buffer(f"subtree_{top}_{down}", symbols.flatten(0, 1).contiguous(), persistent=False)
+                if top - down > bottom:
+                    powers = torch.tensor([task.m ** (place + j) for j in range(task.s**down)], device=rules.device)
+                    choices = (joint[..., None] // powers % task.m).to(torch.int32)
+                    symbols, place = self._children(top - down, symbols, choices), place + task.s**down
+
+    def _expand(self, above: tuple[Tensor, ...], choices: Sequence[Tensor]) -> Derivation:
+        """Derive strings downwards.
+
+        Args:
+            above: the symbols of the levels that are known, from level ``len(choices)`` up to the class.
+            choices: int32 rules of the levels ``1..len(choices)``, in this order, ``[R, B, s**(L-l)]``.
+        """
+        for level in range(len(choices), 0, -1):
+            above = (self._children(level, above[0], choices[level - 1]), *above)
+        return Derivation(above)
+
+    def _children(self, level: int, symbols_RBD: Tensor, choices_RBD: Tensor) -> Tensor:
+        """One level down: ``[R, B, D]`` symbols and choices give ``[R, B, D * s]`` symbols."""
+        rules = self.rules(level)
+        R, V, M, S = rules.shape
+        row_RBD = torch.add(choices_RBD, symbols_RBD.to(torch.int32), alpha=M)
+        return take_rows(rules.view(R * V * M, S), row_RBD, V * M)
+
+    def number(self, derivation: Derivation) -> Tensor:
+        """The number ``i`` of each string, the inverse of :meth:`sample`: int64 ``[R, B]``.
+
+        Raises:
+            InvalidInput: the task has more strings than 63 bits can number.
+        """
+        task = self.task
+        if task.P_max >= 2**63:
+            raise InvalidInput("P_max", f"{task.P_max:.3g}", "under 2**63; beyond, a string does not tell its number")
+        number_RB = derivation.y_RB.long()
+        for top, depth, _ in self._layers:
+            joint_RBD, place = torch.zeros_like(derivation.symbols[top], dtype=torch.int64), 0
+            for down in range(depth):
+                choices = self._owner(top - down, derivation.symbols[top - down - 1])[1].unflatten(-1, (-1, task.s**down))
+                powers = torch.tensor([task.m ** (place + j) for j in range(task.s**down)], device=choices.device)
+                joint_RBD, place = joint_RBD + (choices * powers).sum(-1), place + task.s**down
+            for subtree_RB in joint_RBD.flip(-1).unbind(-1):
+                number_RB = number_RB * self._combinations(depth) + subtree_RB
+        return permutation(number_RB, task.P_max, self.string_keys_R1, inverse=True)
+
+    # ---------------------------------------------------------------- from strings to symbols and back
+
+    def parse(self, x_RBD: Tensor) -> Derivation:
+        """The derivation of given strings: the exact inverse of the grammar.
+
+        Args:
+            x_RBD: integer tokens ``[R, B, s**L]``.
+
+        Raises:
+            InvalidString: a token or a tuple that no symbol owns, with its replica, string, level and position.
+        """
+        task = self.task
+        if x_RBD.dim() != 3 or x_RBD.shape[0] != self.replicas or x_RBD.shape[2] != task.length:
+            raise InvalidInput("x_RBD", f"shape {list(x_RBD.shape)}", f"[R={self.replicas}, B, s**L={task.length}]")
+        x_RBD = x_RBD.long()
+        self._report(
+            (x_RBD < 0) | (x_RBD >= task.v),
+            lambda at: f"token {x_RBD[at].item()} at position {at[2]}",
+            f"tokens in [0, {task.v})",
+        )
+        symbols = [x_RBD]
+        for level in range(1, task.L + 1):
+            tuples = symbols[-1].unflatten(-1, (-1, task.s))
+            owner, _, found = self._owner(level, symbols[-1])
+            span = task.s**level
+            self._report(
+                ~found,
+                lambda at: (
+                    f"tokens {at[2] * span} to {(at[2] + 1) * span - 1}, the tuple {tuple(tuples[tuple(at)].tolist())} of level {level - 1}"
+                ),
+                f"tuples that a symbol of level {level} owns",
+            )
+            symbols.append(owner)
+        return Derivation(tuple(symbols)).map(lambda t: t.to(self.rules(1).dtype))
+
+    def _owner(self, level: int, children_RBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which symbol of a level owns each tuple of the level below, by which of its rules, and whether one does at all."""
+        task = self.task
+        weights_S = torch.tensor([task.v ** (task.s - 1 - j) for j in range(task.s)], device=children_RBD.device)
+        owned, order = (self.rules(level).long() * weights_S).sum(-1).flatten(1).sort(-1)
+        code = (children_RBD.long().unflatten(-1, (-1, task.s)) * weights_S).sum(-1)
+        place = torch.searchsorted(owned, code.flatten(1)).clamp_(max=owned.shape[1] - 1)
+        row = order.gather(1, place).view_as(code)
+        return row // task.m, row % task.m, owned.gather(1, place).view_as(code) == code
+
+    @staticmethod
+    def _report(wrong_RBD: Tensor, what, allowed: str) -> None:
+        if wrong_RBD.any():
+            at = wrong_RBD.nonzero()[0].tolist()
+            raise InvalidString(f"string {at[1]} of replica {at[0]}", what(at), allowed)
+
+    def exchange(self, derivation: Derivation, level: int, key: int | Tensor = 0) -> Derivation:
+        """Exchange synonyms at exactly one level: each symbol of that level gets another of its ``m`` rules.
+
+        Symbols of that level and above stay, and so do the rule choices of all other levels; what stands below changes
+        only because its ancestors did. (The operator ``P_l`` of the synonymic sensitivity, Cagnetta et al. 2024.)
+
+        Args:
+            derivation: the strings.
+            level: in ``1..L``.
+            key: makes the draw; a tensor must broadcast against ``[R, 1, 1]``.
+
+        Raises:
+            InvalidInput: no such level, or ``m = 1``: there are no synonyms.
+        """
+        self._check_level("level", level)
+        if self.task.m == 1:
+            raise InvalidInput("m", 1, "at least 2 to exchange synonyms: each symbol has one rule only")
+        choices = [self._owner(l, derivation.symbols[l - 1])[1] for l in range(1, level + 1)]
+        shift = 1 + below(self._draws(choices[-1], "exchange", level, key), self.task.m - 1)
+        choices[-1] = (choices[-1] + shift) % self.task.m
+        return self._expand(derivation.symbols[level:], [c.to(torch.int32) for c in choices])
+
+    def resample(self, derivation: Derivation, below_level: int, key: int | Tensor = 0) -> Derivation:
+        """Other strings with the same symbols from a level up: all rules of that level and below are drawn again.
+
+        Args:
+            derivation: the strings.
+            below_level: in ``1..L``; at ``L`` only the class is kept.
+            key: makes the draw; a tensor must broadcast against ``[R, 1, 1]``.
+
+        Raises:
+            InvalidInput: no such level.
+        """
+        self._check_level("below_level", below_level)
+        symbols = derivation.symbols
+        choices = [below(self._draws(symbols[l], "resample", l, key), self.task.m) for l in range(1, below_level + 1)]
+        return self._expand(symbols[below_level:], [c.to(torch.int32) for c in choices])
+
+    def _draws(self, like_RBD: Tensor, name: str, level: int, key: int | Tensor) -> Tensor:
+        """Random bits, one for each symbol."""
+        counter = torch.arange(like_RBD[0].numel(), device=like_RBD.device).view_as(like_RBD[0])
+        keys_R11 = fold(seed_keys(self.data_seeds_R, name, level)[:, None, None], key)
+        return scramble(keys_R11 + scramble(counter))
+
+    def _check_level(self, name: str, level: int) -> None:
+        if not 1 <= level <= self.task.L:
+            raise InvalidInput(name, level, f"a level from 1 to L={self.task.L}")
+
+    # ---------------------------------------------------------------- to read and to keep
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The grammars as readable JSON: for each level and symbol the list of its tuples; written to ``path`` if given."""
+        task = self.task
+        grammars = [
+            {
+                "seed": int(self.seeds_R[r]),
+                "data_seed": int(self.data_seeds_R[r]),
+                "rules": {
+                    f"level {level}": {str(a): tuples for a, tuples in enumerate(self.rules(level)[r].tolist())}
+                    for level in range(task.L, 0, -1)
+                },
+            }
+            for r in range(self.replicas)
+        ]
+        document = json.dumps({**vars(task), "grammars": grammars})
+        if path is not None:
+            Path(path).write_text(document + "\n")
+        return document
+
+    @classmethod
+    def from_json(cls, document: str) -> RandomHierarchyModel:
+        """The grammars that :meth:`to_json` wrote, with the rules as they stand there.
+
+        Raises:
+            InvalidInput: rules of another shape than the task's, or a tuple that is owned twice.
+        """
+        content = json.loads(document)
+        grammars = content["grammars"]
+        model = cls(
+            *(content[k] for k in ("v", "n", "m", "s", "L")),
+            seeds=[g["seed"] for g in grammars],
+            data_seeds=[g["data_seed"] for g in grammars],
+        )
+        for level in range(1, model.task.L + 1):
+            rules = torch.tensor([list(g["rules"][f"level {level}"].values()) for g in grammars])
+            if rules.shape != model.rules(level).shape:
+                raise InvalidInput(f"level {level}", f"rules of shape {list(rules.shape)}", str(list(model.rules(level).shape)))
+            if int(rules.min()) < 0 or int(rules.max()) >= model.task.v:
+                raise InvalidInput(f"level {level}", "a symbol outside the vocabulary", f"symbols in [0, {model.task.v})")
+            if any(len(set(map(tuple, g.flatten(0, 1).tolist()))) < g.shape[0] * g.shape[1] for g in rules):
+                raise InvalidInput(f"level {level}", "a tuple that is owned twice", "distinct tuples")
+            model.rules(level).copy_(rules)
+        model._prepare()
+        return model
+
+    def extra_repr(self) -> str:
+        return f"{self.task}, replicas={self.replicas}"
+
+
+def _draw_rules(task: Task, level: int, keys_R: Tensor) -> Tensor:
+    """Distinct tuples, uniformly at random, ``[R, symbols, m, s]``: each set of tuples and each owner is equally likely."""
+    wanted, tuples = task.symbols(level) * task.m, task.v**task.s
+    codes = torch.stack([_distinct(fold(key, level), wanted, tuples) for key in keys_R])
+    powers_S = torch.tensor([task.v ** (task.s - 1 - j) for j in range(task.s)])
+    return (codes[..., None] // powers_S % task.v).view(len(keys_R), task.symbols(level), task.m, task.s)
+
+
+def _distinct(key: Tensor, wanted: int, size: int) -> Tensor:
+    """``wanted`` distinct numbers of ``[0, size)`` in random order."""
+    if size <= max(DENSE_TUPLES, 4 * wanted):
+        return scramble(key + scramble(torch.arange(size))).argsort(stable=True)[:wanted]
+    drawn = scramble(key + scramble(torch.arange(2 * wanted + 64))).remainder(size)  # at most a quarter are repeats
+    order = drawn.argsort(stable=True)
+    first = torch.ones_like(drawn, dtype=torch.bool)
+    first[order[1:]] = drawn[order[1:]] != drawn[order[:-1]]
+    return drawn[first][:wanted]
+
+
+def take_rows(table: Tensor, row_RBD: Tensor, rows: int) -> Tensor:
+    """Rows of a table ``[R * rows, S]`` of small integers: int32 ``[R, B, D]`` within each replica gives ``[R, B, D * S]``."""
+    R, B, _ = row_RBD.shape
+    if R > 1:
+        row_RBD = row_RBD + torch.arange(0, len(table), rows, dtype=torch.int32, device=table.device)[:, None, None]
+    # A row that fills a machine word is read as one number, several times faster than number by number.
+    word = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(table.shape[1] * table.element_size())
+    if word is not None:
+        return table.view(word).view(-1).index_select(0, row_RBD.flatten()).view(table.dtype).view(R, B, -1)
+    return table.index_select(0, row_RBD.flatten()).view(R, B, -1)
+
+
+def split_digits(x: Tensor, base: int, count: int, bound: int) -> tuple[Tensor, Tensor]:
+    """The lowest ``count`` digits of int64 numbers in ``[0, bound)``, int32 on a new last axis, and what is left, int64."""
+    if bound >= 2**EXACT_BITS:
+        now = min(count, max(1, int(EXACT_BITS / math.log2(base)))) if base > 1 else count
+        rest = torch.div(x, base**now, rounding_mode="floor")
+        digits, _ = split_digits(x - rest * base**now, base, now, base**now)
+        if now < count:
+            more, rest = split_digits(rest, base, count - now, bound // base**now)
+            digits = torch.cat([digits, more], -1)
+        return digits, rest
+    inverse = torch.tensor([1 / base**k for k in range(count + 1)], dtype=torch.float64, device=x.device)
+    quotient = (x.double().add_(0.5)[..., None] * inverse).floor_()  # the half keeps the floor clear of rounding
+    return torch.sub(quotient[..., :-1], quotient[..., 1:], alpha=base).to(torch.int32), quotient[..., -1].long()

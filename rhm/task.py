@@ -1,0 +1,99 @@
+"""The size of a task and what theory says of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rhm.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Task:
+    """Parameters of the Random Hierarchy Model (Cagnetta et al., PRX 14, 031001, 2024).
+
+    Args:
+        v: vocabulary size, the number of symbols at each level below the class.
+        n: number of classes.
+        m: synonyms, the number of production rules of each symbol.
+        s: tuple size, the number of children of a symbol.
+        L: depth; level 0 holds the visible tokens, level L the class.
+
+    Raises:
+        InvalidInput: a size under 1; more rules than distinct tuples (``m*v > v**s`` or ``n*m > v**s``);
+            tuples that cannot be numbered in 63 bits.
+    """
+
+    v: int
+    n: int
+    m: int
+    s: int
+    L: int
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInput(key, repr(value), "an integer of at least 1")
+        if self.s * math.log2(self.v) >= 63:
+            raise InvalidInput("v, s", f"v={self.v}, s={self.s}", f"v**s under 2**63, it is {self.v}**{self.s}")
+        tuples = self.v**self.s
+        if self.L > 1 and self.m * self.v > tuples:
+            raise InvalidInput("m", self.m, f"m*v at most v**s, that is m <= {tuples // self.v} at v={self.v}, s={self.s}")
+        if self.n * self.m > tuples:
+            raise InvalidInput(
+                "n", self.n, f"n*m at most v**s, that is n <= {tuples // self.m} at v={self.v}, m={self.m}, s={self.s}"
+            )
+        if self.length > 2**31:
+            raise InvalidInput("L", self.L, f"a string length s**L of at most 2**31, it is {self.s}**{self.L}")
+
+    def width(self, level: int) -> int:
+        """Number of symbols at a level, ``s**(L - level)``."""
+        return self.s ** (self.L - level)
+
+    def symbols(self, level: int) -> int:
+        """Number of different symbols at a level: ``n`` for the class, ``v`` below."""
+        return self.n if level == self.L else self.v
+
+    @property
+    def length(self) -> int:
+        """Tokens of a string, ``s**L``."""
+        return self.s**self.L
+
+    @property
+    def nodes(self) -> int:
+        """Internal nodes of a derivation, each of which chooses one of ``m`` rules."""
+        return sum(self.width(level) for level in range(1, self.L + 1))
+
+    @property
+    def P_max(self) -> int:
+        """Number of strings, ``n * m**nodes``, exact at any size."""
+        return self.n * self.m**self.nodes
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing the class, ``1/n``: classes are balanced by construction."""
+        return 1 / self.n
+
+    @property
+    def supervised_complexity(self) -> int:
+        """``n m^L``, the order of the training strings a deep network needs with labels (Cagnetta et al. 2024)."""
+        return self.n * self.m**self.L
+
+    @property
+    def self_supervised_complexity(self) -> int:
+        """``v m^3``, the order of the strings that latent prediction needs, at any depth (arXiv 2605.27734)."""
+        return self.v * self.m**3
+
+    @property
+    def coverage_floor(self) -> float:
+        """``n m ln 10``: with fewer strings over 10 % of the root's rules stay unseen, whatever the learner."""
+        return self.n * self.m * math.log(10)
+
+    @property
+    def unlabelled_signal(self) -> bool:
+        """Whether the distribution of unlabelled strings carries any information on the grammar.
+
+        When every tuple is used at every level (``m = v**(s-1)``, and ``n*m = v**s`` at the root) strings are uniform.
+        """
+        tuples = self.v**self.s
+        return self.n * self.m < tuples or (self.L > 1 and self.m * self.v < tuples)

@@ -1,0 +1,24 @@
+"""Feedback matrices: what carries an output error to a hidden layer instead of transposed weights.
+
+Shape suffixes: R replica, B batch, D position, C channel, N classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rhm.hashing import normal
+
+
+def random_feedback(keys_R: Tensor, classes: int, positions: int, channels: int, scale: float = 1.0) -> Tensor:
+    """A normal random matrix for each replica, ``[R, N, D * C]``, of variance ``scale**2 / N``."""
+    matrix = normal(keys_R, (classes, positions * channels)) * (scale / math.sqrt(classes))
+    return matrix.to(torch.get_default_dtype())
+
+
+def broadcast_error(error_RBN: Tensor, feedback_RNF: Tensor, shape: torch.Size) -> Tensor:
+    """``B e`` for every string, as a layer's output ``[R, B, D, C]`` (Nokland 2016, eq. 7, before the own mask)."""
+    return torch.bmm(error_RBN, feedback_RNF).view(shape)

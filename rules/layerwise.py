@@ -1,0 +1,118 @@
+"""Layerwise self-supervised rules: each layer minimises a loss on its own output, and nothing passes between layers.
+
+Shape suffixes: R replica, B batch, D pair of a string, C channel.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from networks import Layer, LayerUpdate
+from rhm import InvalidInput
+from rhm.hashing import normal
+from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network, default_optimizer
+from rules.losses import bilinear_scores, cosine_scores, info_nce
+
+
+class LayerwiseRule(LocalRule):
+    """A loss on the positive pairs of each layer's output; a subclass gives the loss.
+
+    The loss's gradient with respect to the output is all that reaches the layer, which turns it into updates of its own weights.
+    With a bottleneck it passes the projection inside the layer.
+
+    Attributes:
+        head_parameters: names of parameters that the subclass gave the layers for its loss.
+    """
+
+    head_parameters: ClassVar[tuple[str, ...]] = ()
+
+    uses_pairs = True
+    locality = Locality(pair=True)
+
+    def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
+        """A layer's loss ``[R]`` for the two sides of its pairs; differentiable."""
+        raise NotImplementedError
+
+    def build(self) -> None:
+        if self.trained_layers == 0:
+            network, pairs = type(self.network_config).__name__, type(self.pairs).__name__
+            raise InvalidInput(
+                "data.pairs", f"{pairs} with a {network} of {len(self.network)} layers", "pairs that a layer of the network has"
+            )
+
+    @property
+    def trained_layers(self) -> int:
+        return self.pairs.layers([layer.patch for layer in self.network.layers])
+
+    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        layers, updates = self.network.layers, []
+        for k, layer in enumerate(layers[: self.trained_layers]):
+            states = [step.states[k]] if step.view_states is None else [step.states[k], step.view_states[k]]
+            outs = [state.out_RBDC.detach().requires_grad_() for state in states]
+            heads = {name: p for name, p in layer.named_parameters() if name in self.head_parameters}
+            with torch.enable_grad():
+                patch = layers[k + 1].patch if k + 1 < len(layers) else 1
+                sides = self.pairs.positives(outs[0], outs[1] if len(outs) > 1 else None, patch)
+                loss_R = self.pair_loss(layer, *sides)
+                grads = torch.autograd.grad(loss_R.sum(), [*outs, *heads.values()])
+            update = dict(zip(heads, grads[len(outs) :], strict=True))
+            for state, grad in zip(states, grads, strict=False):
+                for name, part in layer.backward(state, grad)[0].items():
+                    update[name] = update[name] + part if name in update else part
+            updates.append(update)
+            self.step_metrics[f"loss/layer{k + 1}"] = loss_R.detach()
+        return updates
+
+
+class LayerwiseContrastive(LayerwiseRule):
+    """InfoNCE at every layer (Oord et al. 2018; layerwise: Lowe et al. 2019).
+
+    ``Loss_l = -log exp(u_bb / t) / sum_b' exp(u_bb' / t)`` with ``u = z1^T W_l z2`` (``bilinear``) or the cosine of ``z1`` and
+    ``z2`` (``cosine``) for the two sides of a pair; the negatives are the batch's other strings.
+
+    Learned: the weights and, with the bilinear score, the predictor ``W_l``, which belongs to the layer. Siblings need it: the
+    left and the right symbol of a tuple predict one another but are not alike, and a cosine would call every symbol most like
+    itself. Not known: which pairs, score and temperature the source paper used.
+
+    Args:
+        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
+        score: ``bilinear`` or ``cosine``.
+        temperature: ``t``.
+
+    Raises:
+        InvalidInput: an unknown score; a temperature not above 0; a network without layers that have pairs.
+    """
+
+    source = "Oord et al. 2018, arXiv 1807.03748; Lowe et al. 2019, arXiv 1905.11786"
+    head_parameters = ("predictor_RCC",)
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = default_optimizer,
+        clip: float | None = None,
+        score: str = "bilinear",
+        temperature: float = 1.0,
+    ):
+        super().__init__(network, optimizer, clip)
+        if score not in ("bilinear", "cosine"):
+            raise InvalidInput("model.score", repr(score), "bilinear or cosine")
+        if temperature <= 0:
+            raise InvalidInput("model.temperature", temperature, "a number above 0")
+        self.score, self.temperature = score, temperature
+
+    def build(self) -> None:
+        super().build()
+        for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
+            if self.score == "bilinear":
+                channels = self.pairs.channels(layer.out_channels)
+                predictor = normal(self.keys_R("predictor", k), (channels, channels)) / channels
+                layer.register_parameter("predictor_RCC", nn.Parameter(predictor.to(torch.get_default_dtype())))
+
+    def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
+        if self.score == "bilinear":
+            return info_nce(bilinear_scores(z1_RBDC, layer.predictor_RCC, z2_RBDC) / self.temperature)
+        return info_nce(cosine_scores(z1_RBDC, z2_RBDC) / self.temperature)

@@ -1,0 +1,255 @@
+"""The wiring that all rules share: a subclass holds its equation and little else.
+
+Shape suffixes: R replica, B batch, D position, C channel, N classes, K layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import lazy_instance
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from datamodules import Batch, RHMDataModule
+from networks import HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, Readout, ReadoutState
+from rhm import InvalidInput
+from rhm.hashing import seed_keys
+from rules.metrics import ReplicaAccuracy
+
+
+default_network = lazy_instance(HierarchicalNetwork)
+"""The network of a rule that is not told otherwise."""
+
+
+def default_optimizer(parameters: Iterable) -> torch.optim.Optimizer:
+    """The optimizer of a rule that is not told otherwise."""
+    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+
+@dataclass(frozen=True)
+class Locality:
+    """What a layer's update may depend on beyond the layer's own activity and weights; the tests prove it.
+
+    Attributes:
+        pair: the layer's own activity for the positive partner, and for the other strings of the batch.
+        label: the class.
+        output_error: the error at the readout.
+        other_layers: activity or weights of other layers.
+    """
+
+    pair: bool = False
+    label: bool = False
+    output_error: bool = False
+    other_layers: bool = False
+
+
+class Step(NamedTuple):
+    """All that has been computed when a rule is asked for its updates.
+
+    Attributes:
+        batch: the strings.
+        states: one state a layer for ``batch.x_RBD``.
+        view_states: the same for ``batch.view_RBD``; None if there is none.
+        readout: logits and error.
+    """
+
+    batch: Batch
+    states: list[LayerState]
+    view_states: list[LayerState] | None
+    readout: ReadoutState
+
+
+class LocalRule(pl.LightningModule):
+    """A learning rule for a layered network, with a readout on top.
+
+    A training step computes the states of all layers without autograd, asks :meth:`layer_updates` for a gradient of each layer,
+    adds the readout's own, and takes one optimizer step with one parameter group a layer. Losses are sums over replicas
+    of means over the batch, so that a replica learns as it would alone.
+
+    Layers above ``trained_layers`` belong to the readout: it learns from labels on the detached features below them.
+
+    Args:
+        network: its sizes follow the task unless they are given.
+        optimizer: one for all layers.
+        clip: largest norm of a layer's gradient in one replica; None does not clip.
+
+    Raises:
+        InvalidInput: at the start of a run, if the network does not fit the task.
+    """
+
+    locality: ClassVar[Locality]
+    source: ClassVar[str]
+    knowledge: ClassVar[str] = "none"
+    uses_pairs: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = default_optimizer,
+        clip: float | None = None,
+    ):
+        super().__init__()
+        if clip is not None and clip <= 0:
+            raise InvalidInput("model.clip", clip, "a norm above 0, or null")
+        self.automatic_optimization = False
+        self.network_config, self.optimizer, self.clip = network, optimizer, clip
+        self.accuracy: ReplicaAccuracy | None = None
+        self.step_metrics: dict[str, Tensor] = {}
+
+    # ---------------------------------------------------------------- what a rule says of itself
+
+    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        """Gradients of the layers ``1..trained_layers``, by parameter name. Autograd is off."""
+        raise NotImplementedError
+
+    @property
+    def trained_layers(self) -> int:
+        """How many layers, from the first, the rule trains."""
+        return len(self.network)
+
+    def build(self) -> None:
+        """Make what the rule needs beside network and readout, such as feedback matrices (as buffers)."""
+
+    @property
+    def supervision(self) -> str:
+        """What the hidden layers learn from beyond strings: ``labels``, ``grammar`` or ``none``."""
+        return self.data.pairs.knowledge if self.uses_pairs and self.data.pairs is not None else self.knowledge
+
+    # ---------------------------------------------------------------- building
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build the network for the data's task and replicas, once."""
+        if hasattr(self, "network"):
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, RHMDataModule):
+            raise InvalidInput("data", type(data).__name__, "RHMDataModule")
+        self.prepare(data)
+
+    def prepare(self, data: RHMDataModule) -> LocalRule:
+        """Build the network for a datamodule's task and replicas; Lightning's ``setup`` calls it."""
+        self.__dict__["data"] = data  # not a submodule
+        seeds_R = torch.tensor(data.replica_seeds)
+        self.network = self.network_config.build(data.task, seeds_R)
+        features = self.network.positions[-1] * self.network.layers[-1].out_channels
+        self.readout = Readout(seeds_R, features, data.task.n)
+        self.accuracy = ReplicaAccuracy(data.replicas)
+        if self.uses_pairs and data.pairs is None:
+            raise InvalidInput(
+                "data.pairs", None, f"one of SiblingPairs, ClassPairs, SynonymPairs, HalfPairs for {type(self).__name__}"
+            )
+        self.build()
+        return self
+
+    @property
+    def pairs(self):
+        """The datamodule's pair scheme."""
+        return self.data.pairs
+
+    def keys_R(self, *names: str | int) -> Tensor:
+        """Keys for a rule's own random matrices, one for each replica's seed; names keep matrices apart."""
+        return seed_keys(torch.tensor(self.data.replica_seeds), type(self).__name__, *names)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimizer with a named parameter group for each layer and the readout."""
+        names = [f"layer{k}" for k in range(1, len(self.network) + 1)] + ["readout"]
+        return self.optimizer(
+            [{"params": list(m.parameters()), "name": name} for name, m in zip(names, self._modules_in_order(), strict=True)]
+        )
+
+    def _modules_in_order(self) -> list[nn.Module]:
+        return [*self.network.layers, self.readout]
+
+    # ---------------------------------------------------------------- a step
+
+    def forward(self, x_RBD: Tensor) -> list[LayerState]:
+        """One state a layer for tokens ``[R, B, s**L]``."""
+        return self.network(x_RBD)
+
+    @torch.no_grad()
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Updates of all layers and of the readout, and one optimizer step."""
+        self.apply_updates(self.updates(self.compute(batch)))
+
+    def compute(self, batch: Batch) -> Step:
+        """Run network and readout; a second view goes through the network together with the first."""
+        if batch.view_RBD is None or not self.uses_pairs:
+            states = self.network(batch.x_RBD)
+            return Step(batch, states, None, self.readout(states[-1].out_RBDC, batch.y_RB))
+        size = batch.x_RBD.shape[1]
+        both = self.network(torch.cat([batch.x_RBD, batch.view_RBD], 1))
+        states, views = zip(
+            *(layer.split(state, size) for layer, state in zip(self.network.layers, both, strict=True)), strict=True
+        )
+        return Step(batch, list(states), list(views), self.readout(states[-1].out_RBDC, batch.y_RB))
+
+    def updates(self, step: Step) -> list[LayerUpdate]:
+        """Gradients of all layers and, last, of the readout."""
+        updates = self.layer_updates(step)
+        top_state, trained = step.states[-1], len(updates)
+        ours, grad = self.readout.backward(step.readout, top_state.out_RBDC.shape, down=trained < len(self.network))
+        upper = []
+        for k in range(len(self.network) - 1, trained - 1, -1):
+            update, grad = self.network.layers[k].backward(step.states[k], grad, down=k > trained)
+            upper.append(update)
+        self.step_metrics["loss/readout"] = step.readout.loss_R
+        return [*updates, *upper[::-1], ours]
+
+    def apply_updates(self, updates: Iterable[LayerUpdate]) -> None:
+        """Clip each layer, average over ranks, and take one optimizer step."""
+        for module, update in zip(self._modules_in_order(), updates, strict=True):
+            scale_R = self._clipping(update) if self.clip is not None else None
+            for name, parameter in module.named_parameters():
+                grad = update.get(name)
+                if grad is not None and scale_R is not None:
+                    grad = grad * scale_R.view(-1, *[1] * (grad.dim() - 1))
+                parameter.grad = None if grad is None else grad.to(parameter.dtype).contiguous()
+        if self.trainer.world_size > 1:
+            self._average_over_ranks()
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        optimizer.step()
+
+    def _clipping(self, update: LayerUpdate) -> Tensor:
+        """For each replica the factor that brings a layer's gradient down to the norm ``clip``."""
+        assert self.clip is not None
+        square_R = torch.stack([grad.float().square().flatten(1).sum(1) for grad in update.values()]).sum(0)
+        return (self.clip / square_R.sqrt().clamp_min(1e-30)).clamp_max(1.0)
+
+    def _average_over_ranks(self) -> None:
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        flat = self.trainer.strategy.reduce(torch.cat([g.flatten() for g in grads]), reduce_op="mean")
+        for grad, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(mean.view_as(grad))
+
+    # ---------------------------------------------------------------- evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[LayerState]:
+        """States of all layers, for callbacks; accuracy on the test strings, which are the second loader's."""
+        states = self.network(batch.x_RBD)
+        if dataloader_idx == 1:
+            assert self.accuracy is not None
+            self.accuracy.update(self.readout(states[-1].out_RBDC, batch.y_RB).logits_RBN, batch.y_RB)
+        return states
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[LayerState]:
+        """The same as in validation."""
+        return self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy on test strings: mean over replicas, and their standard deviation if there are several."""
+        assert self.accuracy is not None
+        self.test_accuracy_R = self.accuracy.compute()
+        self.accuracy.reset()
+        self.log("test/accuracy", self.test_accuracy_R.mean(), rank_zero_only=True)
+        if self.data.replicas > 1:
+            self.log("test/accuracy_std", self.test_accuracy_R.std(), rank_zero_only=True)
+
+    def on_test_epoch_end(self) -> None:
+        """The same as in validation."""
+        self.on_validation_epoch_end()
