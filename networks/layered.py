@@ -10,8 +10,8 @@ matrix product (strings times positions of a group), F inputs of a unit, E units
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +23,32 @@ LayerUpdate = dict[str, Tensor]
 """Gradients of one layer by parameter name: the optimizer goes against them."""
 
 
-def _relu(pre: Tensor) -> tuple[Tensor, Tensor]:
-    mask = (pre > 0).to(pre.dtype)
-    return pre * mask, mask
+class Activation(NamedTuple):
+    """A nonlinearity ``phi``.
+
+    Attributes:
+        phi: of pre-activations ``a``.
+        mask: ``phi'(a)``, the diagonal of the layer's mask ``D``.
+        masked: ``phi'(a) x`` of a signal ``x`` and ``a``, in one pass where there is a kernel for it.
+        gain: of initial weights, so that units keep the scale of their inputs.
+    """
+
+    phi: Callable[[Tensor], Tensor]
+    mask: Callable[[Tensor], Tensor]
+    masked: Callable[[Tensor, Tensor], Tensor]
+    gain: float
 
 
-def _tanh(pre: Tensor) -> tuple[Tensor, Tensor]:
-    units = pre.tanh()
-    return units, 1 - units.square()
-
-
-def _linear(pre: Tensor) -> tuple[Tensor, Tensor]:
-    return pre, torch.ones_like(pre)
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"relu": _relu, "tanh": _tanh, "linear": _linear}
-"""Each gives ``phi(a)`` and the mask ``phi'(a)``."""
-
-GAIN = {"relu": math.sqrt(2), "tanh": 1.0, "linear": 1.0}
+ACTIVATIONS = {
+    "relu": Activation(
+        torch.relu,
+        lambda a: (a > 0).to(a.dtype),
+        lambda x, a: torch.ops.aten.threshold_backward(x, a, 0),
+        math.sqrt(2),
+    ),
+    "tanh": Activation(torch.tanh, lambda a: 1 - a.tanh().square(), lambda x, a: x * (1 - a.tanh().square()), 1.0),
+    "linear": Activation(lambda a: a, torch.ones_like, lambda x, a: x, 1.0),
+}
 
 
 class LayerState(NamedTuple):
@@ -49,7 +57,6 @@ class LayerState(NamedTuple):
     Attributes:
         input_RGNF: presynaptic activity, the patches that the units see.
         pre_RGNE: pre-activation ``a = W x + b``.
-        mask_RGNE: ``phi'(a)``, the layer's own mask ``D``.
         units_RGNE: ``phi(a)``.
         scale_RGN1: what the bottleneck's projection was multiplied by to normalise it; None without a bottleneck.
         out_RBDC: what the layer hands on, the units or the normalised projection.
@@ -57,7 +64,6 @@ class LayerState(NamedTuple):
 
     input_RGNF: Tensor
     pre_RGNE: Tensor
-    mask_RGNE: Tensor
     units_RGNE: Tensor
     scale_RGN1: Tensor | None
     out_RBDC: Tensor
@@ -81,9 +87,9 @@ class Layer(nn.Module):
     ):
         super().__init__()
         self.groups, self.patch = groups, patch
-        self.activation = activation
+        self.activation = ACTIVATIONS[activation]
         fan_in, dtype = patch * channels, torch.get_default_dtype()
-        weight = normal(fold(keys_R, "weight"), (groups, fan_in, units)) * (GAIN[activation] / math.sqrt(fan_in))
+        weight = normal(fold(keys_R, "weight"), (groups, fan_in, units)) * (self.activation.gain / math.sqrt(fan_in))
         self.weight_RGFE = nn.Parameter(weight.to(dtype))
         self.bias_RG1E = nn.Parameter(torch.zeros(len(keys_R), groups, 1, units, dtype=dtype))
         self.projection_RGEC: nn.Parameter | None = None
@@ -111,22 +117,27 @@ class Layer(nn.Module):
         batch = h_RBDC.shape[1]
         x = self.fold(h_RBDC)
         pre = multiply_add(self.bias_RG1E, x, self.weight_RGFE)
-        units, mask = ACTIVATIONS[self.activation](pre)
+        units = self.activation.phi(pre)
         if self.projection_RGEC is None:
-            return LayerState(x, pre, mask, units, None, self._positions(units, batch))
+            return LayerState(x, pre, units, None, self._positions(units, batch))
         z = multiply(units, self.projection_RGEC)
         scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        return LayerState(x, pre, mask, units, scale, self._positions(z * scale, batch))
+        return LayerState(x, pre, units, scale, self._positions(z * scale, batch))
 
-    def backward(self, state: LayerState, grad_RBDC: Tensor, down: bool = False) -> tuple[LayerUpdate, Tensor | None]:
+    def mask(self, state: LayerState) -> Tensor:
+        """The layer's own mask ``D = diag(phi'(a))``, ``[R, G, N, E]``."""
+        return self.activation.mask(state.pre_RGNE)
+
+    def backward(self, state: LayerState, grad_RBDC: Tensor) -> tuple[LayerUpdate, Tensor]:
         """The layer's own updates for a gradient with respect to what it handed on.
 
         Args:
             state: of the forward pass.
             grad_RBDC: ``dLoss / d out``, or whatever signal a rule puts in its place.
-            down: also return ``dLoss / d input``, which backpropagation hands to the layer below.
+
+        Returns:
+            the updates, and ``delta_RGNE``, the signal at the pre-activation, behind the layer's own mask.
         """
-        batch = grad_RBDC.shape[1]
         grad = self._groups(grad_RBDC)
         update: LayerUpdate = {}
         if self.projection_RGEC is not None:
@@ -136,19 +147,21 @@ class Layer(nn.Module):
             grad = scale * (grad - out * (out * grad).mean(-1, keepdim=True))
             update["projection_RGEC"] = multiply(state.units_RGNE.transpose(-1, -2), grad)
             grad = multiply(grad, self.projection_RGEC.transpose(-1, -2))
-        delta = grad * state.mask_RGNE
+        delta = self.activation.masked(grad, state.pre_RGNE)
         update["weight_RGFE"] = multiply(state.input_RGNF.transpose(-1, -2), delta)
         update["bias_RG1E"] = delta.sum(-2, keepdim=True)
-        if not down:
-            return update, None
-        return update, self.unfold(multiply(delta, self.weight_RGFE.transpose(-1, -2)), batch)
+        return update, delta
+
+    def hand_down(self, delta_RGNE: Tensor, batch: int) -> Tensor:
+        """``W^T delta``, the gradient with respect to the layer's input ``h_RBDC``: what backprop tells the layer below."""
+        return self.unfold(multiply(delta_RGNE, self.weight_RGFE.transpose(-1, -2)), batch)
 
     def split(self, state: LayerState, size: int) -> tuple[LayerState, LayerState]:
         """The states of the first ``size`` strings of a batch and of the rest, as views."""
         rows = size * (state.out_RBDC.shape[2] if self.groups == 1 else 1)
-        parts = [[None, None] if t is None else t.tensor_split([rows], dim=2) for t in state[:-1]]
+        inner = [(None, None) if t is None else t.tensor_split([rows], dim=2) for t in state[:-1]]
         outs = state.out_RBDC.tensor_split([size], dim=1)
-        first, rest = (LayerState(*(part[j] for part in parts), outs[j]) for j in (0, 1))
+        first, rest = (LayerState._make([*(part[j] for part in inner), outs[j]]) for j in (0, 1))
         return first, rest
 
     def _positions(self, x_RGNC: Tensor, batch: int) -> Tensor:
@@ -180,8 +193,9 @@ class LayeredNetwork(nn.Module):
     def __init__(self, task: Task, layers: list[Layer]):
         super().__init__()
         self.task = task
-        self.layers = nn.ModuleList(layers)
-        positions, self.positions = task.length, []
+        self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
+        positions = task.length
+        self.positions: list[int] = []
         for layer in layers:
             positions //= layer.patch
             self.positions.append(positions)
@@ -200,7 +214,7 @@ class LayeredNetwork(nn.Module):
     def forward_from(self, first: int, h_RBDC: Tensor) -> list[LayerState]:
         """States of ``layers[first:]`` for an input of ``layers[first]``."""
         states = []
-        for layer in list(self.layers)[first:]:
+        for layer in self.layers[first:]:
             states.append(layer(h_RBDC))
             h_RBDC = states[-1].out_RBDC
         return states

@@ -55,11 +55,18 @@ class Readout(nn.Module):
         error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0))
         return ReadoutState(features, logits, error, -log_p.gather(-1, y_RB1).mean((1, 2)))
 
-    def backward(self, state: ReadoutState, out_shape: torch.Size, down: bool = False) -> tuple[LayerUpdate, Tensor | None]:
-        """The readout's updates, for the mean over the batch; with ``down`` also ``dLoss / d out`` of the top layer."""
-        error = (state.error_RBN / state.error_RBN.shape[1]).to(state.features_RBF.dtype)
-        update = {
+    def backward(self, state: ReadoutState) -> LayerUpdate:
+        """The readout's updates for the mean loss over the batch."""
+        error = self._mean_error(state)
+        return {
             "weight_RFN": torch.bmm(state.features_RBF.transpose(1, 2), error),
             "bias_R1N": error.sum(1, keepdim=True),
         }
-        return update, torch.bmm(error, self.weight_RFN.transpose(1, 2)).view(out_shape) if down else None
+
+    def hand_down(self, state: ReadoutState, shape: torch.Size) -> Tensor:
+        """``W^T e``, the gradient of the mean loss with respect to the top layer's output of a given shape."""
+        return torch.bmm(self._mean_error(state), self.weight_RFN.transpose(1, 2)).view(shape)
+
+    @staticmethod
+    def _mean_error(state: ReadoutState) -> Tensor:
+        return (state.error_RBN / state.error_RBN.shape[1]).to(state.features_RBF.dtype)

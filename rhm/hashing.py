@@ -122,10 +122,10 @@ def permutation(i: Tensor, size: int | Tensor, key: Tensor, rounds: int = 6, inv
     else:
         shift = (torch.log2(size.double()).ceil() / 2).long()
         even, half = False, torch.int32
-    columns = 1 << shift if isinstance(shift, int) else torch.ones_like(shift) << shift
+    columns: int | Tensor = 1 << shift if isinstance(shift, int) else torch.ones_like(shift) << shift
     full_rows, short_row = size >> shift, size & (columns - 1)
     row, column = (i >> shift).to(half), (i & (columns - 1)).to(half)
-    if isinstance(size, Tensor):
+    if isinstance(columns, Tensor) and isinstance(full_rows, Tensor) and isinstance(short_row, Tensor):
         columns, full_rows, short_row = columns.to(half), full_rows.to(half), short_row.to(half)
     key = key.to(half)
     for turn in reversed(range(rounds)) if inverse else range(rounds):

@@ -208,23 +208,21 @@ class RandomHierarchyModel(nn.Module):
         if x_RBD.dim() != 3 or x_RBD.shape[0] != self.replicas or x_RBD.shape[2] != task.length:
             raise InvalidInput("x_RBD", f"shape {list(x_RBD.shape)}", f"[R={self.replicas}, B, s**L={task.length}]")
         x_RBD = x_RBD.long()
-        self._report(
-            (x_RBD < 0) | (x_RBD >= task.v),
-            lambda at: f"token {x_RBD[at].item()} at position {at[2]}",
-            f"tokens in [0, {task.v})",
-        )
+        outside = (x_RBD < 0) | (x_RBD >= task.v)
+        if outside.any():
+            r, b, d = outside.nonzero()[0].tolist()
+            raise InvalidString(
+                f"string {b} of replica {r}", f"token {x_RBD[r, b, d]} at position {d}", f"tokens in [0, {task.v})"
+            )
         symbols = [x_RBD]
         for level in range(1, task.L + 1):
             tuples = symbols[-1].unflatten(-1, (-1, task.s))
             owner, _, found = self._owner(level, symbols[-1])
-            span = task.s**level
-            self._report(
-                ~found,
-                lambda at: (
-                    f"tokens {at[2] * span} to {(at[2] + 1) * span - 1}, the tuple {tuple(tuples[tuple(at)].tolist())} of level {level - 1}"
-                ),
-                f"tuples that a symbol of level {level} owns",
-            )
+            if not found.all():
+                r, b, d = (~found).nonzero()[0].tolist()
+                first, last = d * task.s**level, (d + 1) * task.s**level - 1
+                got = f"the tuple {tuple(tuples[r, b, d].tolist())} of level {level - 1} at tokens {first} to {last}"
+                raise InvalidString(f"string {b} of replica {r}", got, f"tuples that a symbol of level {level} owns")
             symbols.append(owner)
         return Derivation(tuple(symbols)).map(lambda t: t.to(self.rules(1).dtype))
 
@@ -237,12 +235,6 @@ class RandomHierarchyModel(nn.Module):
         place = torch.searchsorted(owned, code.flatten(1)).clamp_(max=owned.shape[1] - 1)
         row = order.gather(1, place).view_as(code)
         return row // task.m, row % task.m, owned.gather(1, place).view_as(code) == code
-
-    @staticmethod
-    def _report(wrong_RBD: Tensor, what, allowed: str) -> None:
-        if wrong_RBD.any():
-            at = wrong_RBD.nonzero()[0].tolist()
-            raise InvalidString(f"string {at[1]} of replica {at[0]}", what(at), allowed)
 
     def exchange(self, derivation: Derivation, level: int, key: int | Tensor = 0) -> Derivation:
         """Exchange synonyms at exactly one level: each symbol of that level gets another of its ``m`` rules.
@@ -323,7 +315,7 @@ class RandomHierarchyModel(nn.Module):
         content = json.loads(document)
         grammars = content["grammars"]
         model = cls(
-            *(content[k] for k in ("v", "n", "m", "s", "L")),
+            **{k: content[k] for k in ("v", "n", "m", "s", "L")},
             seeds=[g["seed"] for g in grammars],
             data_seeds=[g["data_seed"] for g in grammars],
         )

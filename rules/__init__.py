@@ -1,5 +1,5 @@
-"""Local learning rules. A rule is one file here and one YAML in ``configs/rules``; the command line finds it by its class name."""
+"""Local learning rules. A rule is one file here and one YAML in ``configs/rules``; the command line finds its class."""
 
-from rules.local_rule import LocalRule, Locality, Step
+from rules.local_rule import Locality, LocalRule, Step
 
 __all__ = ["LocalRule", "Locality", "Step"]

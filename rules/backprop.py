@@ -18,9 +18,4 @@ class Backprop(LocalRule):
     locality = Locality(label=True, output_error=True, other_layers=True)
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        _, grad = self.readout.backward(step.readout, step.states[-1].out_RBDC.shape, down=True)
-        updates = []
-        for k in range(len(self.network) - 1, -1, -1):
-            update, grad = self.network.layers[k].backward(step.states[k], grad, down=k > 0)
-            updates.append(update)
-        return updates[::-1]
+        return self.backpropagate(step, down_to=0)

@@ -20,8 +20,8 @@ from rules.losses import bilinear_scores, cosine_scores, info_nce
 class LayerwiseRule(LocalRule):
     """A loss on the positive pairs of each layer's output; a subclass gives the loss.
 
-    The loss's gradient with respect to the output is all that reaches the layer, which turns it into updates of its own weights.
-    With a bottleneck it passes the projection inside the layer.
+    The loss's gradient with respect to the output is all that reaches the layer, which turns it into updates of its own
+    weights. With a bottleneck it passes the projection inside the layer.
 
     Attributes:
         head_parameters: names of parameters that the subclass gave the layers for its loss.
@@ -114,5 +114,6 @@ class LayerwiseContrastive(LayerwiseRule):
 
     def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
         if self.score == "bilinear":
-            return info_nce(bilinear_scores(z1_RBDC, layer.predictor_RCC, z2_RBDC) / self.temperature)
+            predictor = layer.get_parameter("predictor_RCC") / self.temperature
+            return info_nce(bilinear_scores(z1_RBDC, predictor, z2_RBDC))
         return info_nce(cosine_scores(z1_RBDC, z2_RBDC) / self.temperature)

@@ -15,12 +15,11 @@ from jsonargparse import lazy_instance
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from datamodules import Batch, RHMDataModule
-from networks import HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, Readout, ReadoutState
+from datamodules import Batch, Pairs, RHMDataModule
+from networks import HierarchicalNetwork, LayeredNetwork, LayerState, LayerUpdate, NetworkConfig, Readout, ReadoutState
 from rhm import InvalidInput
 from rhm.hashing import seed_keys
 from rules.metrics import ReplicaAccuracy
-
 
 default_network = lazy_instance(HierarchicalNetwork)
 """The network of a rule that is not told otherwise."""
@@ -82,6 +81,10 @@ class LocalRule(pl.LightningModule):
         InvalidInput: at the start of a run, if the network does not fit the task.
     """
 
+    network: LayeredNetwork
+    accuracy: ReplicaAccuracy
+    readout: Readout
+    data: RHMDataModule
     locality: ClassVar[Locality]
     source: ClassVar[str]
     knowledge: ClassVar[str] = "none"
@@ -98,7 +101,6 @@ class LocalRule(pl.LightningModule):
             raise InvalidInput("model.clip", clip, "a norm above 0, or null")
         self.automatic_optimization = False
         self.network_config, self.optimizer, self.clip = network, optimizer, clip
-        self.accuracy: ReplicaAccuracy | None = None
         self.step_metrics: dict[str, Tensor] = {}
 
     # ---------------------------------------------------------------- what a rule says of itself
@@ -147,8 +149,9 @@ class LocalRule(pl.LightningModule):
         return self
 
     @property
-    def pairs(self):
+    def pairs(self) -> Pairs:
         """The datamodule's pair scheme."""
+        assert self.data.pairs is not None
         return self.data.pairs
 
     def keys_R(self, *names: str | int) -> Tensor:
@@ -191,14 +194,23 @@ class LocalRule(pl.LightningModule):
     def updates(self, step: Step) -> list[LayerUpdate]:
         """Gradients of all layers and, last, of the readout."""
         updates = self.layer_updates(step)
-        top_state, trained = step.states[-1], len(updates)
-        ours, grad = self.readout.backward(step.readout, top_state.out_RBDC.shape, down=trained < len(self.network))
-        upper = []
-        for k in range(len(self.network) - 1, trained - 1, -1):
-            update, grad = self.network.layers[k].backward(step.states[k], grad, down=k > trained)
-            upper.append(update)
+        upper = self.backpropagate(step, down_to=len(updates))
         self.step_metrics["loss/readout"] = step.readout.loss_R
-        return [*updates, *upper[::-1], ours]
+        return [*updates, *upper, self.readout.backward(step.readout)]
+
+    def backpropagate(self, step: Step, down_to: int) -> list[LayerUpdate]:
+        """Exact gradients of the readout's loss for the layers above the first ``down_to``, from the output down."""
+        updates: list[LayerUpdate] = []
+        if down_to == len(self.network):
+            return updates
+        grad = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape)
+        for k in range(len(self.network) - 1, down_to - 1, -1):
+            layer = self.network.layers[k]
+            update, delta = layer.backward(step.states[k], grad)
+            updates.insert(0, update)
+            if k > down_to:
+                grad = layer.hand_down(delta, grad.shape[1])
+        return updates
 
     def apply_updates(self, updates: Iterable[LayerUpdate]) -> None:
         """Clip each layer, average over ranks, and take one optimizer step."""
@@ -229,22 +241,20 @@ class LocalRule(pl.LightningModule):
 
     # ---------------------------------------------------------------- evaluation
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[LayerState]:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[LayerState]]:
         """States of all layers, for callbacks; accuracy on the test strings, which are the second loader's."""
         states = self.network(batch.x_RBD)
         if dataloader_idx == 1:
-            assert self.accuracy is not None
             self.accuracy.update(self.readout(states[-1].out_RBDC, batch.y_RB).logits_RBN, batch.y_RB)
-        return states
+        return {"states": states}
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[LayerState]:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[LayerState]]:
         """The same as in validation."""
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Log the accuracy on test strings: mean over replicas, and their standard deviation if there are several."""
-        assert self.accuracy is not None
-        self.test_accuracy_R = self.accuracy.compute()
+        self.test_accuracy_R = self.accuracy.compute().reshape(-1)  # torchmetrics squeezes a single number
         self.accuracy.reset()
         self.log("test/accuracy", self.test_accuracy_R.mean(), rank_zero_only=True)
         if self.data.replicas > 1:

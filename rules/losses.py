@@ -27,8 +27,8 @@ def bilinear_scores(z1_RBDC: Tensor, predictor_RCC: Tensor, z2_RBDC: Tensor) -> 
 def info_nce(scores_RDBB: Tensor) -> Tensor:
     """InfoNCE of a matrix of scores (Oord et al. 2018, eq. 4), symmetric in the two sides.
 
-    ``-log exp(u_bb) / sum_b' exp(u_bb')`` and the same with the sides exchanged, averaged. The positives stand on the diagonal; a
-    positive's negatives are all others of its row and column, never itself.
+    ``-log exp(u_bb) / sum_b' exp(u_bb')`` and the same with the sides exchanged, averaged. The positives stand on the diagonal;
+    a positive's negatives are all others of its row and column, never itself.
 
     Args:
         scores_RDBB: scores ``u`` of first and second sides, a matrix over strings for each pair of a string.

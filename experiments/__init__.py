@@ -1,0 +1,1 @@
+"""Running experiments: the command line, what a run leaves behind, the demonstration."""

@@ -1,0 +1,277 @@
+"""The command line: ``rhm fit | validate | test | check | describe | demo``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+
+import callbacks
+import datamodules
+import networks
+import rules
+from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
+from callbacks.figures import heat_map
+from datamodules import RHMDataModule
+from experiments.describe import describe
+from experiments.run_folder import RunFolder, RunRecord, flatten
+from experiments.tables import probe_table, replica_table
+from rhm import InvalidInput
+from rhm.errors import nearest
+from rules import LocalRule
+
+COMMANDS = {
+    "fit": "train a rule, test it and keep the results in --run_dir",
+    "validate": "measure accuracy and ridge probes of a run in --run_dir",
+    "test": "the same with logistic probes",
+    "check": "build everything as fit would, train nothing, print only what is wrong",
+    "describe": "print what a task is: --v --n --m --s --L",
+    "demo": "three rules on one task in a few minutes",
+}
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+
+
+class Parser(LightningArgumentParser):
+    """Raises what is wrong instead of printing usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:  # type: ignore[override]
+        """Raise the message as one that :func:`main` can shorten."""
+        raise ParsingError(message, ex)
+
+
+class ParsingError(Exception):
+    """What the argument parser found wrong."""
+
+
+class RHMCommand(LightningCLI):
+    """LightningCLI with one folder a run.
+
+    Settings of a run: ``--data...``, ``--model...``, ``--trainer...``, ``--run_dir`` and ``--checkpoint_every``.
+    """
+
+    def __init__(self, args: list[str], only_check: bool = False):
+        self.only_check = only_check
+        super().__init__(
+            LocalRule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_class=Parser,
+            trainer_defaults={
+                "max_steps": 2000,
+                "max_epochs": -1,
+                "val_check_interval": 500,
+                "check_val_every_n_epoch": None,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+                "use_distributed_sampler": False,
+            },
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The trainer's methods that are commands."""
+        skipped = LightningCLI.subcommands()
+        return {name: skipped[name] | {"ckpt_path", "weights_only"} for name in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What a run has beside model, data and trainer."""
+        parser.add_argument("--run_dir", type=str | None, default=None, help="the run's folder; runs/RULE-DATE by default")
+        parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+        parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
+
+    # ---------------------------------------------------------------- before training
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what can be refused before anything is built."""
+        precision = str(self._get(self.config, "trainer").precision or "32-true")
+        precision = {"32": "32-true", "64": "64-true"}.get(precision, precision)
+        if precision not in PRECISIONS:
+            raise InvalidInput("trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled")
+        trainer = self._get(self.config, "trainer")
+        if trainer.max_steps < 1:
+            raise InvalidInput("trainer.max_steps", trainer.max_steps, "an integer of at least 1: a run's length is counted in steps")
+        every = self._get(self.config, "checkpoint_every")
+        if every < 1:
+            raise InvalidInput("checkpoint_every", every, "an integer of at least 1")
+        if trainer.gradient_clip_val is not None:
+            raise InvalidInput("trainer.gradient_clip_val", trainer.gradient_clip_val, "null; model.clip clips each layer")
+        if trainer.accumulate_grad_batches != 1:
+            raise InvalidInput("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, "1; use a larger data.batch_size")
+        run_dir = self._get(self.config, "run_dir")
+        if run_dir is None:
+            rule = self._get(self.config, "model").class_path.rsplit(".", 1)[-1]
+            run_dir = f"runs/{rule}-{time.strftime('%Y%m%d-%H%M%S')}"
+        self.folder = RunFolder(run_dir)
+        assert self.subcommand is not None
+        self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        if self.subcommand == "fit" and not self.only_check:
+            self.folder.check(yaml.safe_load(self.config_yaml))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the callbacks and the logger that every run has; a callback given in the settings takes its place."""
+        assert isinstance(self.datamodule, RHMDataModule)
+        self.model.prepare(self.datamodule)  # refuses here what does not fit, before anything is written
+        given = self._get(self.config_init, "trainer").callbacks or []
+        self.record = RunRecord(self.folder)
+        ours = [LayerwiseLinearProbe(), self.record]
+        if self.subcommand == "fit" and not self.only_check:
+            ours += [StepLog(), self.folder.checkpoint_callback(self._get(self.config, "checkpoint_every"))]
+            if self._get(self.config, "trainer").enable_progress_bar is not False:
+                ours.append(RunProgress())
+            kwargs["logger"] = TensorBoardLogger(self.folder.path.parent, name=self.folder.path.name, version="")
+        else:
+            kwargs["logger"] = False
+        given_types = {type(callback) for callback in given}
+        kwargs["callbacks"] = [*given, *(callback for callback in ours if type(callback) not in given_types)]
+        kwargs["default_root_dir"] = str(self.folder.path)
+        kwargs["enable_progress_bar"] = any(isinstance(c, RunProgress) for c in kwargs["callbacks"])
+        kwargs["enable_checkpointing"] = self.subcommand == "fit" and not self.only_check
+        return super().instantiate_trainer(**kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if not self.only_check:
+            super()._run_subcommand(subcommand)
+
+    # ---------------------------------------------------------------- the commands
+
+    def fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+        """Train, from the last checkpoint if there is one, then test and keep the results."""
+        self.folder.start(self.config_yaml)
+        last = self.folder.last_checkpoint
+        if last is not None:
+            print(f"going on from {last}", file=sys.stderr)
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=last)
+        self.trainer.test(model, datamodule=datamodule, verbose=False)
+        if self.trainer.is_global_zero:
+            results = self.record.write(self.trainer, model, "finished")
+            self._show(results, save=True)
+            print(f"results in {self.folder.results}")
+
+    def validate(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+        """Measure a run's last checkpoint; nothing is written."""
+        self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint(), verbose=False)
+        self._show(None, save=False)
+
+    def test(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+        """The same as validate, with logistic probes."""
+        self.trainer.test(model, datamodule=datamodule, ckpt_path=self._checkpoint(), verbose=False)
+        self._show(None, save=False)
+
+    def _checkpoint(self) -> Path:
+        last = self.folder.last_checkpoint
+        if last is None:
+            raise InvalidInput("run_dir", self.folder.path, "a folder with a run and its checkpoints")
+        return last
+
+    def _show(self, results: dict[str, Any] | None, save: bool) -> None:
+        from experiments.run_folder import collect_results
+
+        console, rule = Console(), self.model
+        console.print(replica_table(results or collect_results(self.trainer, rule, "finished", 0.0)))
+        probe = next((c for c in self.trainer.callbacks if isinstance(c, LayerwiseLinearProbe)), None)
+        if probe is None or probe.accuracy_KLR is None:
+            return
+        task = rule.data.task
+        console.print(probe_table(probe.accuracy_KLR, task, "ridge probes"))
+        if probe.logistic_KLR is not None:
+            console.print(probe_table(probe.logistic_KLR, task, "logistic probes"))
+        if save:
+            table = (probe.accuracy_KLR if probe.logistic_KLR is None else probe.logistic_KLR).mean(-1)
+            path = self.folder.path / "probe.png"
+            heat_map({type(rule).__name__: table}, 1 / task.v).savefig(path, dpi=150)
+            print(f"probe heat map in {path}")
+
+
+# -------------------------------------------------------------------- what a person types
+
+
+def discover() -> dict[str, str]:
+    """Import every module whose classes settings may name; class names by short name."""
+    names: dict[str, str] = {}
+    for package in (networks, datamodules, rules, callbacks):
+        for info in pkgutil.iter_modules(package.__path__):
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
+            names |= {name: name for name, item in vars(module).items() if isinstance(item, type)}
+    return names
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command. What a person got wrong is one line on standard error and exit code 2."""
+    args = sys.argv[1:] if args is None else args
+    sys.argv = sys.argv[:1]  # LightningCLI warns of arguments that it is not given
+    command = args[0] if args else "--help"
+    try:
+        if command in ("-h", "--help"):
+            print("rhm: local learning rules on the Random Hierarchy Model\n")
+            print("\n".join(f"  rhm {name:9} {text}" for name, text in COMMANDS.items()))
+            print("\n`rhm fit --help` lists the settings, `rhm fit --model.help=RULE` those of a rule.")
+        elif command not in COMMANDS:
+            raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))
+        elif command == "describe":
+            parser = Parser(prog="rhm describe")
+            parser.add_function_arguments(describe)
+            describe(**vars(parser.parse_args(args[1:])))
+        elif command == "demo":
+            from experiments.demo import demo
+
+            parser = Parser(prog="rhm demo")
+            parser.add_function_arguments(demo)
+            demo(**vars(parser.parse_args(args[1:])))
+        else:
+            discover()
+            quiet()
+            RHMCommand(with_run_settings(command, args[1:]), only_check=command == "check")
+    except InvalidInput as error:
+        fail(str(error))
+    except ParsingError as error:
+        fail(str(error))
+
+
+def with_run_settings(command: str, args: list[str]) -> list[str]:
+    """Arguments for LightningCLI: ``check`` is a fit that stops early; validate and test take a run's own settings."""
+    subcommand = "fit" if command == "check" else command
+    if subcommand != "fit" and not any(a.split("=")[0] in ("-c", "--config") for a in args):
+        for place, argument in enumerate(args):
+            if argument.startswith("--run_dir"):
+                run_dir = argument.partition("=")[2] or args[place + 1]
+                config = RunFolder(run_dir).config
+                if not config.exists():
+                    raise InvalidInput("run_dir", run_dir, "a folder with a run's config.yaml")
+                return [subcommand, "--config", str(config), *args]
+    return [subcommand, *args]
+
+
+def quiet() -> None:
+    """Keep Lightning to what a person needs to know."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (r".*does not have many workers.*", r".*`IterableDataset` has `__len__` defined.*"):
+        warnings.filterwarnings("ignore", message)
+
+
+def fail(message: str) -> None:
+    """One line on standard error, exit code 2."""
+    print(f"rhm: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""``rhm describe``: what a task is, before anything is trained on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+
+
+def describe(
+    v: int = 8, n: int = 8, m: int = 4, s: int = 2, L: int = 4, seed: int = 0, string: int = 0, json: str | None = None
+) -> None:
+    """Print a task's size, what theory says of it, and one of its strings as a tree.
+
+    Args:
+        v: vocabulary size.
+        n: number of classes.
+        m: synonyms, rules of each symbol.
+        s: tuple size.
+        L: depth.
+        seed: of the grammar.
+        string: number of the string that is drawn.
+        json: also write the grammar to this file.
+    """
+    model = RandomHierarchyModel(v, n, m, s, L, seeds=[seed])
+    if not 0 <= string < model.index_range:
+        raise InvalidInput("string", string, f"0 to {model.index_range - 1}")
+    if json is not None and Path(json).exists():
+        raise InvalidInput("json", json, "a file that does not exist yet; nothing is overwritten")
+    console = Console()
+    console.print(_facts(model.task))
+    derivation = model.sample(torch.tensor([string]))
+    if model.task.length <= 64:
+        console.print(_tree(derivation, model.task, string))
+    else:
+        console.print(f"(string {string} has {model.task.length:,} tokens: too many to draw as a tree)")
+    if json is not None:
+        model.to_json(json)
+        console.print(f"grammar written to {json}")
+
+
+def _facts(task: Task) -> Table:
+    table = Table(title=f"Random Hierarchy Model v={task.v} n={task.n} m={task.m} s={task.s} L={task.L}")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_column("meaning")
+    table.add_row("d = s^L", f"{task.length:,}", "tokens of a string")
+    table.add_row("P_max", _number(task.P_max), "strings in all, n m^((s^L-1)/(s-1))")
+    table.add_row("chance", f"{task.chance:.4f}", "accuracy of guessing, 1/n")
+    table.add_row("n m^L", _number(task.supervised_complexity), "order of the strings that a supervised deep network needs")
+    table.add_row("v m^3", _number(task.self_supervised_complexity), "order of the strings that latent prediction needs")
+    table.add_row("n m ln 10", f"{task.coverage_floor:.0f}", "below, over 10 % of the root's rules stay unseen")
+    signal = "yes" if task.unlabelled_signal else "no"
+    table.add_row("unlabelled signal", signal, "do strings without labels tell of the grammar (not if m = v^(s-1), n = v)?")
+    return table
+
+
+def _number(x: int) -> str:
+    return f"{x:,}" if x < 10**12 else f"{x:.3e}" if x < 10**300 else f"about 10^{len(str(x)) - 1}"
+
+
+def _tree(derivation: Derivation, task: Task, string: int) -> Tree:
+    symbols = [level[0, 0].tolist() for level in derivation.symbols]
+
+    def grow(branch: Tree, level: int, position: int) -> None:
+        if level == 0:
+            return
+        for child in range(position * task.s, (position + 1) * task.s):
+            grow(branch.add(f"{symbols[level - 1][child]}"), level - 1, child)
+
+    root = Tree(f"string {string}: class {symbols[-1][0]} (level {task.L}); below, level by level, down to the tokens")
+    grow(root, task.L, 0)
+    return root

@@ -1,0 +1,212 @@
+"""What a run keeps in its folder, and what it may find there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+import yaml
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from callbacks import LayerwiseLinearProbe
+from callbacks.linear_probe import probe_dictionary
+from rhm import InvalidInput
+from rules import LocalRule
+
+FREE_KEYS = ("run_dir", "config", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.num_nodes", "trainer.devices")
+"""Settings that may differ when an unfinished run goes on."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+class RunFolder:
+    """One run, one folder: ``config.yaml``, TensorBoard events, ``checkpoints/`` and ``results.json``.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.results = self.path / "results.json"
+        self.checkpoints = self.path / "checkpoints"
+
+    def check(self, config: dict[str, Any]) -> None:
+        """See that a run with these settings may start or go on here.
+
+        Raises:
+            InvalidInput: the folder holds a finished run, an unfinished one with other settings, or something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInput("run_dir", self.path, "a folder; this is a file")
+        if self.finished:
+            raise InvalidInput("run_dir", self.path, "a folder without a finished run; nothing is overwritten")
+        if self.config.exists():
+            old, new = flatten(yaml.safe_load(self.config.read_text())), flatten(config)
+            for key in sorted(old.keys() | new.keys()):
+                if not key.startswith(FREE_KEYS) and old.get(key) != new.get(key):
+                    here = f"{key}={new.get(key)} in {self.path}, which holds an unfinished run with {key}={old.get(key)}"
+                    raise InvalidInput("run_dir", here, "the same settings to go on, or another folder")
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
+
+    @property
+    def finished(self) -> bool:
+        """Whether a run has ended here as planned."""
+        try:
+            return bool(json.loads(self.results.read_text()).get("status") == "finished")
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The checkpoint of the latest step."""
+        found = sorted(self.checkpoints.glob("step=*.ckpt"), key=lambda p: int(p.stem.split("=")[1]))
+        return found[-1] if found else None
+
+    def start(self, config_yaml: str) -> None:
+        """Make the folder and write the settings, once."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config.exists():
+            write_atomically(self.config, config_yaml)
+
+    def checkpoint_callback(self, every: int) -> ModelCheckpoint:
+        """Keeps the last two checkpoints, one every so many steps."""
+        return ModelCheckpoint(
+            dirpath=self.checkpoints,
+            filename="{step}",
+            monitor="step",
+            mode="max",
+            save_top_k=2,
+            every_n_train_steps=every,
+            save_on_exception=False,
+        )
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+class RunRecord(Callback):
+    """Measures a run's time, over all its restarts, and writes ``results.json``.
+
+    Args:
+        folder: where to.
+    """
+
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
+        self.before, self.started = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, with all earlier starts of the run up to their checkpoint."""
+        return self.before + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, float]:
+        """Kept in checkpoints."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on counting where the checkpoint stopped."""
+        self.before, self.started = state_dict["seconds"], time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock: tests are not training."""
+        self.before, self.started = self.seconds, time.monotonic()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what there is of a run that was stopped; it can go on later."""
+        if trainer.is_global_zero and trainer.training:
+            assert isinstance(pl_module, LocalRule)
+            self.write(trainer, pl_module, "stopped")
+
+    def write(self, trainer: Trainer, rule: LocalRule, status: str) -> dict[str, Any]:
+        """Write ``results.json`` and return its content."""
+        seconds = self.seconds if status == "stopped" else self.before
+        results = collect_results(trainer, rule, status, seconds)
+        write_atomically(self.folder.results, json.dumps(results, indent=1) + "\n")
+        return results
+
+
+def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: float) -> dict[str, Any]:
+    """Everything a report needs of a run.
+
+    ``samples_seen`` are strings shown to each replica, ``samples_per_second`` strings of all replicas together, ``seconds``
+    training time with validation and without the final test, accuracies shares in [0, 1].
+    """
+    data, steps = rule.data, trainer.global_step
+    seen = steps * data.batch_size
+    probe = next((c for c in trainer.callbacks if isinstance(c, LayerwiseLinearProbe)), None)  # type: ignore[attr-defined]
+    accuracy = getattr(rule, "test_accuracy_R", None)
+    replicas = []
+    for r, (seed, size) in enumerate(zip(data.replica_seeds, data.replica_sizes, strict=True)):
+        entry: dict[str, Any] = {
+            "seed": seed,
+            "train_size": size,
+            "test_accuracy": None if accuracy is None else float(accuracy[r]),
+            "chance": data.task.chance,
+            "probe": {},
+        }
+        if probe is not None and probe.accuracy_KLR is not None:
+            entry["probe"] = probe_dictionary(probe.accuracy_KLR, r)
+        if probe is not None and probe.logistic_KLR is not None:
+            entry["probe_logistic"] = probe_dictionary(probe.logistic_KLR, r)
+        replicas.append(entry)
+    return {
+        "rule": type(rule).__name__,
+        "task": vars(data.task),
+        "supervision": {
+            "rule": rule.supervision,
+            "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
+            "readout_labels": [seen if size is None else min(size, seen) for size in data.replica_sizes],
+        },
+        "replicas": replicas,
+        "steps": steps,
+        "samples_seen": seen,
+        "seconds": round(seconds, 3),
+        "samples_per_second": round(seen * data.replicas / max(seconds, 1e-9), 1),
+        "status": status,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pytorch-lightning": pl.__version__,
+            "torchmetrics": torchmetrics.__version__,
+        },
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this source tree, or None outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
