@@ -18,7 +18,7 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float) -> Figure:
     figure, axes = plt.subplots(1, len(accuracy_KL), figsize=size, squeeze=False, sharey=True, layout="constrained")
     image = None
     for ax, (name, table) in zip(axes[0], accuracy_KL.items(), strict=True):
-        image = ax.imshow(table, vmin=chance, vmax=1, cmap="viridis", origin="lower", aspect="auto")
+        image = ax.imshow(table.tolist(), vmin=chance, vmax=1, cmap="viridis", origin="lower", aspect="auto")
         for k, row in enumerate(table.tolist()):
             for level, value in enumerate(row):
                 colour = "black" if value > (1 + chance) / 2 else "white"

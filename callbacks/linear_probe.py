@@ -1,7 +1,7 @@
 """Which hidden symbols can be read linearly from which layer.
 
-Shape suffixes: R replica, B batch, D position, C channel; K layer, G groups of positions that share a probe, N rows, F features and
-a constant, V symbols of a level, T columns of all targets of a layer.
+Shape suffixes: R replica, B batch, D position, C channel; K layer, G groups of positions that share a probe, N rows, F features
+and a constant, V symbols of a level, T columns of all targets of a layer.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty
 class LayerwiseLinearProbe(Callback):
     """Accuracy of linear probes, layer by level: what level of the hierarchy has a layer found?
 
-    A probe reads the symbols of a level from the output of a layer at one position: the symbol that stands there (the diagonal),
-    the symbols below it, or the one symbol above that it is part of. Positions share a probe if they share weights.
+    A probe reads the symbols of a level from the output of a layer at one position: the symbol that stands there (the
+    diagonal), the symbols below it, or the one symbol above that it is part of. Positions share a probe if they share weights.
     Probes are fitted on strings that were not trained on and measured on the test strings. At every validation they are ridge
     regressions, a lower bound that costs little; after the run logistic regressions are added.
 
@@ -175,8 +175,8 @@ class LayerwiseLinearProbe(Callback):
         iterations: of L-BFGS.
 
     Attributes:
-        accuracy_KLR: ridge accuracy after the last validation or test, ``[layers, levels, R]``; NaN where a layer's positions and
-            a level's symbols do not divide.
+        accuracy_KLR: ridge accuracy after the last validation or test, ``[layers, levels, R]``; NaN where a layer's positions
+            and a level's symbols do not divide.
         logistic_KLR: the same for logistic probes, after a test; None before.
     """
 

@@ -10,14 +10,21 @@ from rules import LocalRule
 
 
 class StepLog(Callback):
-    """Write the losses of every ``trainer.log_every_n_steps``-th step, as means over replicas; other steps cost nothing."""
+    """Write the losses of every ``every``-th step, as means over replicas; other steps cost nothing.
+
+    Args:
+        every: steps from one written step to the next.
+    """
+
+    def __init__(self, every: int = 50):
+        self.every = every
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the step's losses if it is their turn."""
         step = trainer.global_step
-        if step % trainer.log_every_n_steps == 0 and trainer.loggers:
+        if step % self.every == 0 and trainer.loggers:
             assert isinstance(pl_module, LocalRule)
             values = {f"train/{name}": float(value_R.mean()) for name, value_R in pl_module.step_metrics.items()}
             for logger in trainer.loggers:

@@ -48,20 +48,19 @@ class Pairs:
         """How many layers, from the first, have pairs, in a network whose layers merge ``patches`` positions."""
         return len(patches)
 
-    def channels(self, channels: int) -> int:
-        """Channels of a side of a pair, for a layer with so many."""
+    def channels(self, channels: int, positions: int) -> int:
+        """Channels of a side of a pair, for a layer with so many channels and positions."""
         return channels
 
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
-        """The two sides of all pairs, each ``[R, B, pairs of a string, C]``.
+        """The two sides of all pairs, each ``[R, B, pairs of a string, channels of a side]``.
 
         Args:
             h_RBDC: a layer's output.
             view_RBDC: its output for the partners.
             patch: positions that the next layer merges.
         """
-        assert view_RBDC is not None
-        return h_RBDC, view_RBDC
+        raise NotImplementedError
 
 
 class SiblingPairs(Pairs):
@@ -88,13 +87,34 @@ class SiblingPairs(Pairs):
         return h_RBDC, tuples.roll(-1, dims=3).flatten(2, 3)  # each with the next one, the last with the first
 
 
-class ClassPairs(Pairs):
+class ViewPairs(Pairs):
+    """Two strings that share hidden symbols. What a layer knows of a shared symbol stands in all positions below it: a side
+    of a pair is their representation as one vector. In layers at or above the symbols each position is a side.
+
+    Attributes:
+        shared: how many symbols the two strings share at the lowest level where they do.
+    """
+
+    shared: int
+
+    def channels(self, channels: int, positions: int) -> int:
+        return channels * max(1, positions // self.shared)
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        assert view_RBDC is not None
+        sides = min(self.shared, h_RBDC.shape[2])
+        first, second = (h.unflatten(2, (sides, -1)).flatten(3) for h in (h_RBDC, view_RBDC))
+        return first, second
+
+
+class ClassPairs(ViewPairs):
     """Another training string of the same class; a string that is alone in its class is its own partner.
 
     With an endless stream the partner is a fresh string of the class.
     """
 
     knowledge = "labels"
+    shared = 1
 
     def prepare(self, data: RHMDataModule) -> None:
         if data.train_sizes_R is None:
@@ -120,7 +140,7 @@ class ClassPairs(Pairs):
         return data.grammar.sample(self.by_class_RP.gather(1, place)).x_RBD
 
 
-class SynonymPairs(Pairs):
+class SynonymPairs(ViewPairs):
     """A fresh string with the same symbols from ``level`` up, all rules below drawn again: the grammar itself makes views.
 
     Args:
@@ -135,6 +155,7 @@ class SynonymPairs(Pairs):
     def prepare(self, data: RHMDataModule) -> None:
         if not 1 <= self.level <= data.task.L:
             raise InvalidInput("data.pairs.level", self.level, f"a level from 1 to L={data.task.L}")
+        self.shared = data.task.width(self.level)
 
     def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
         return data.grammar.resample(derivation, self.level, key=bits_RB[..., None]).x_RBD
@@ -145,7 +166,7 @@ class HalfPairs(Pairs):
 
     knowledge = "none"
 
-    def channels(self, channels: int) -> int:
+    def channels(self, channels: int, positions: int) -> int:
         if channels % 2:
             raise InvalidInput("data.pairs", f"HalfPairs with {channels} channels", "an even number of channels")
         return channels // 2

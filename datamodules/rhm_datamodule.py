@@ -82,7 +82,10 @@ class RHMDataModule(LightningDataModule):
         eval_batch_size: int = 512,
     ):
         super().__init__()
-        self.task = Task(v, n, m, s, L)
+        try:
+            self.task = Task(v, n, m, s, L)
+        except InvalidInput as error:
+            raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from None
         sizes: Sequence[int | None] = train_size if isinstance(train_size, list) else [train_size]
         for key, value in (
             ("batch_size", batch_size),
@@ -92,12 +95,14 @@ class RHMDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise InvalidInput(f"data.{key}", value, "an integer of at least 1")
-        if not sizes or any(size is not None and size < 1 for size in sizes):
+        if not sizes or len(set(sizes)) < len(sizes) or any(size is not None and size < 1 for size in sizes):
             raise InvalidInput(
-                "data.train_size", train_size, "an integer of at least 1, a list of them, or null for an endless stream"
+                "data.train_size",
+                train_size,
+                "an integer of at least 1, a list of different ones, or null for an endless stream",
             )
-        if len(set(seeds)) < len(seeds):
-            raise InvalidInput("data.seeds", seeds, "different seeds: equal ones would train the same replica twice")
+        if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
+            raise InvalidInput("data.seeds", seeds, "different integers in [0, 2**63), one or more")
         self.replica_seeds = [seed for seed in seeds for _ in sizes]
         self.replica_sizes = [size for _ in seeds for size in sizes]
         self.grammar = RandomHierarchyModel(v, n, m, s, L, seeds=self.replica_seeds)
@@ -190,10 +195,9 @@ class RHMDataModule(LightningDataModule):
         """String numbers ``[R, B]`` at given positions ``[B]`` of the stream that a run sees."""
         if self.train_sizes_R is None:
             return (position % (self.probe_range[0] or self.test_range[0])).expand(self.replicas, -1)
-        sizes = set(self.replica_sizes)
-        size: int | Tensor = sizes.pop() or 1 if len(sizes) == 1 else self.train_sizes_R[:, None]
-        key_RB = fold(seed_keys(self.grammar.seeds_R, "order")[:, None], torch.div(position, size, rounding_mode="floor"))
-        return permutation((position % size).expand(self.replicas, -1), size, key_RB)
+        size_R1 = self.train_sizes_R[:, None]
+        key_RB = fold(seed_keys(self.grammar.seeds_R, "order")[:, None], torch.div(position, size_R1, rounding_mode="floor"))
+        return permutation(position % size_R1, size_R1, key_RB)
 
     def eval_batch(self, step: int, start: int, end: int) -> Batch:
         """Strings ``start + step * eval_batch_size`` and on, below ``end``."""

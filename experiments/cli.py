@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-import re
 import sys
 import time
 import warnings
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
-from rich.console import Console
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import callbacks
 import datamodules
@@ -27,8 +25,9 @@ from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
 from experiments.describe import describe
-from experiments.run_folder import RunFolder, RunRecord, flatten
-from experiments.tables import probe_table, replica_table
+from experiments.explain import explain
+from experiments.run_folder import RunFolder, RunRecord, StepCheckpoint, collect_results
+from experiments.tables import probe_table, replica_table, wide_console
 from rhm import InvalidInput
 from rhm.errors import nearest
 from rules import LocalRule
@@ -47,13 +46,17 @@ PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 class Parser(LightningArgumentParser):
     """Raises what is wrong instead of printing usage."""
 
-    def error(self, message: str, ex: Exception | None = None) -> Any:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise the message as one that :func:`main` can shorten."""
-        raise ParsingError(message, ex)
+        raise ParsingError(message, [a.dest for a in self._actions])
 
 
 class ParsingError(Exception):
-    """What the argument parser found wrong."""
+    """What the argument parser found wrong, with the settings that it knows."""
+
+    def __init__(self, message: str, options: list[str]):
+        super().__init__(message)
+        self.options = options
 
 
 class RHMCommand(LightningCLI):
@@ -96,6 +99,7 @@ class RHMCommand(LightningCLI):
         """What a run has beside model, data and trainer."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run's folder; runs/RULE-DATE by default")
         parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+        parser.add_argument("--tables", type=bool, default=True, help="print accuracies and probes at the end")
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
@@ -105,24 +109,30 @@ class RHMCommand(LightningCLI):
         precision = str(self._get(self.config, "trainer").precision or "32-true")
         precision = {"32": "32-true", "64": "64-true"}.get(precision, precision)
         if precision not in PRECISIONS:
-            raise InvalidInput("trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled")
+            raise InvalidInput(
+                "trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled"
+            )
         trainer = self._get(self.config, "trainer")
         if trainer.max_steps < 1:
-            raise InvalidInput("trainer.max_steps", trainer.max_steps, "an integer of at least 1: a run's length is counted in steps")
+            raise InvalidInput(
+                "trainer.max_steps", trainer.max_steps, "an integer of at least 1: a run's length is counted in steps"
+            )
         every = self._get(self.config, "checkpoint_every")
         if every < 1:
             raise InvalidInput("checkpoint_every", every, "an integer of at least 1")
         if trainer.gradient_clip_val is not None:
             raise InvalidInput("trainer.gradient_clip_val", trainer.gradient_clip_val, "null; model.clip clips each layer")
         if trainer.accumulate_grad_batches != 1:
-            raise InvalidInput("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, "1; use a larger data.batch_size")
+            raise InvalidInput(
+                "trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, "1; use a larger data.batch_size"
+            )
         run_dir = self._get(self.config, "run_dir")
         if run_dir is None:
             rule = self._get(self.config, "model").class_path.rsplit(".", 1)[-1]
             run_dir = f"runs/{rule}-{time.strftime('%Y%m%d-%H%M%S')}"
         self.folder = RunFolder(run_dir)
         assert self.subcommand is not None
-        self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         if self.subcommand == "fit" and not self.only_check:
             self.folder.check(yaml.safe_load(self.config_yaml))
 
@@ -130,11 +140,15 @@ class RHMCommand(LightningCLI):
         """Add the callbacks and the logger that every run has; a callback given in the settings takes its place."""
         assert isinstance(self.datamodule, RHMDataModule)
         self.model.prepare(self.datamodule)  # refuses here what does not fit, before anything is written
+        try:
+            self.model.configure_optimizers()
+        except (TypeError, ValueError) as error:
+            raise InvalidInput("model.optimizer", error, "settings that this optimizer takes") from error
         given = self._get(self.config_init, "trainer").callbacks or []
         self.record = RunRecord(self.folder)
         ours = [LayerwiseLinearProbe(), self.record]
         if self.subcommand == "fit" and not self.only_check:
-            ours += [StepLog(), self.folder.checkpoint_callback(self._get(self.config, "checkpoint_every"))]
+            ours += [StepLog(), StepCheckpoint(self.folder, self._get(self.config, "checkpoint_every"))]
             if self._get(self.config, "trainer").enable_progress_bar is not False:
                 ours.append(RunProgress())
             kwargs["logger"] = TensorBoardLogger(self.folder.path.parent, name=self.folder.path.name, version="")
@@ -145,7 +159,10 @@ class RHMCommand(LightningCLI):
         kwargs["default_root_dir"] = str(self.folder.path)
         kwargs["enable_progress_bar"] = any(isinstance(c, RunProgress) for c in kwargs["callbacks"])
         kwargs["enable_checkpointing"] = self.subcommand == "fit" and not self.only_check
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+            raise InvalidInput("trainer", error, "what `rhm fit --help` lists under trainer") from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self.only_check:
@@ -163,18 +180,20 @@ class RHMCommand(LightningCLI):
         self.trainer.test(model, datamodule=datamodule, verbose=False)
         if self.trainer.is_global_zero:
             results = self.record.write(self.trainer, model, "finished")
-            self._show(results, save=True)
-            print(f"results in {self.folder.results}")
+            self._draw()
+            if self._get(self.config, "tables"):
+                self._show(results)
+                print(f"results in {self.folder.results}, probe heat map in {self.folder.path / 'probe.png'}")
 
     def validate(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         """Measure a run's last checkpoint; nothing is written."""
         self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint(), verbose=False)
-        self._show(None, save=False)
+        self._show(collect_results(self.trainer, model, "finished", 0.0))
 
     def test(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         """The same as validate, with logistic probes."""
         self.trainer.test(model, datamodule=datamodule, ckpt_path=self._checkpoint(), verbose=False)
-        self._show(None, save=False)
+        self._show(collect_results(self.trainer, model, "finished", 0.0))
 
     def _checkpoint(self) -> Path:
         last = self.folder.last_checkpoint
@@ -182,36 +201,36 @@ class RHMCommand(LightningCLI):
             raise InvalidInput("run_dir", self.folder.path, "a folder with a run and its checkpoints")
         return last
 
-    def _show(self, results: dict[str, Any] | None, save: bool) -> None:
-        from experiments.run_folder import collect_results
+    def _probe(self) -> LayerwiseLinearProbe:
+        return next(c for c in self.trainer.callbacks if isinstance(c, LayerwiseLinearProbe))  # type: ignore[attr-defined]
 
-        console, rule = Console(), self.model
-        console.print(replica_table(results or collect_results(self.trainer, rule, "finished", 0.0)))
-        probe = next((c for c in self.trainer.callbacks if isinstance(c, LayerwiseLinearProbe)), None)
-        if probe is None or probe.accuracy_KLR is None:
-            return
-        task = rule.data.task
-        console.print(probe_table(probe.accuracy_KLR, task, "ridge probes"))
-        if probe.logistic_KLR is not None:
-            console.print(probe_table(probe.logistic_KLR, task, "logistic probes"))
-        if save:
-            table = (probe.accuracy_KLR if probe.logistic_KLR is None else probe.logistic_KLR).mean(-1)
-            path = self.folder.path / "probe.png"
-            heat_map({type(rule).__name__: table}, 1 / task.v).savefig(path, dpi=150)
-            print(f"probe heat map in {path}")
+    def _show(self, results: dict[str, Any]) -> None:
+        console, probe, task = wide_console(), self._probe(), self.datamodule.task
+        console.print(replica_table(results))
+        for name, table in ("ridge probes", probe.accuracy_KLR), ("logistic probes", probe.logistic_KLR):
+            if table is not None:
+                console.print(probe_table(table, task, name))
+
+    def _draw(self) -> None:
+        probe = self._probe()
+        table = probe.accuracy_KLR if probe.logistic_KLR is None else probe.logistic_KLR
+        if table is not None:
+            figure = heat_map({type(self.model).__name__: table.mean(-1)}, 1 / self.datamodule.task.v)
+            figure.savefig(self.folder.path / "probe.png", dpi=150)
 
 
 # -------------------------------------------------------------------- what a person types
 
 
-def discover() -> dict[str, str]:
-    """Import every module whose classes settings may name; class names by short name."""
-    names: dict[str, str] = {}
-    for package in (networks, datamodules, rules, callbacks):
+def discover() -> dict[str, type]:
+    """Import every module whose classes settings may name; the classes by short name."""
+    packages = networks, datamodules, rules, callbacks
+    found: dict[str, type] = {}
+    for package in packages:
         for info in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"{package.__name__}.{info.name}")
-            names |= {name: name for name, item in vars(module).items() if isinstance(item, type)}
-    return names
+            found |= {name: item for name, item in vars(module).items() if isinstance(item, type)}
+    return {name: item for name, item in found.items() if item.__module__.split(".")[0] in {p.__name__ for p in packages}}
 
 
 def main(args: list[str] | None = None) -> None:
@@ -243,7 +262,11 @@ def main(args: list[str] | None = None) -> None:
     except InvalidInput as error:
         fail(str(error))
     except ParsingError as error:
-        fail(str(error))
+        fail(explain(str(error), discover(), error.options))
+    except ValueError as error:
+        if ": got " not in str(error):  # not ours: built classes pass on what they refuse
+            raise
+        fail(explain(str(error), discover(), ()))
 
 
 def with_run_settings(command: str, args: list[str]) -> list[str]:
@@ -263,7 +286,7 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
 def quiet() -> None:
     """Keep Lightning to what a person needs to know."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (r".*does not have many workers.*", r".*`IterableDataset` has `__len__` defined.*"):
+    for message in (r".*does not have many workers.*", r".*isinstance\(treespec, LeafSpec\).*"):
         warnings.filterwarnings("ignore", message)
 
 

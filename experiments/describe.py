@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from experiments.tables import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
 
 
@@ -32,7 +32,7 @@ def describe(
         raise InvalidInput("string", string, f"0 to {model.index_range - 1}")
     if json is not None and Path(json).exists():
         raise InvalidInput("json", json, "a file that does not exist yet; nothing is overwritten")
-    console = Console()
+    console = wide_console()
     console.print(_facts(model.task))
     derivation = model.sample(torch.tensor([string]))
     if model.task.length <= 64:

@@ -15,14 +15,21 @@ import torch
 import torchmetrics
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 
 from callbacks import LayerwiseLinearProbe
 from callbacks.linear_probe import probe_dictionary
 from rhm import InvalidInput
 from rules import LocalRule
 
-FREE_KEYS = ("run_dir", "config", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.num_nodes", "trainer.devices")
+FREE_KEYS = (
+    "run_dir",
+    "config",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.num_nodes",
+    "trainer.devices",
+)
 """Settings that may differ when an unfinished run goes on."""
 
 
@@ -76,26 +83,18 @@ class RunFolder:
     @property
     def last_checkpoint(self) -> Path | None:
         """The checkpoint of the latest step."""
-        found = sorted(self.checkpoints.glob("step=*.ckpt"), key=lambda p: int(p.stem.split("=")[1]))
-        return found[-1] if found else None
+        return self.all_checkpoints[-1] if self.all_checkpoints else None
+
+    @property
+    def all_checkpoints(self) -> list[Path]:
+        """Checkpoints, the oldest first."""
+        return sorted(self.checkpoints.glob("step=*.ckpt"), key=lambda path: int(path.stem.removeprefix("step=")))
 
     def start(self, config_yaml: str) -> None:
         """Make the folder and write the settings, once."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
             write_atomically(self.config, config_yaml)
-
-    def checkpoint_callback(self, every: int) -> ModelCheckpoint:
-        """Keeps the last two checkpoints, one every so many steps."""
-        return ModelCheckpoint(
-            dirpath=self.checkpoints,
-            filename="{step}",
-            monitor="step",
-            mode="max",
-            save_top_k=2,
-            every_n_train_steps=every,
-            save_on_exception=False,
-        )
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -106,6 +105,42 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+class StepCheckpoint(Checkpoint):
+    """Keeps the last two checkpoints of a run, written whole or not at all: every so many steps and at the end.
+
+    Args:
+        folder: where to.
+        every: steps between checkpoints.
+    """
+
+    KEEP = 2
+
+    def __init__(self, folder: RunFolder, every: int):
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is the step's turn."""
+        if trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the final weights."""
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write a checkpoint of this step, then drop the oldest."""
+        path = self.folder.checkpoints / f"step={trainer.global_step}.ckpt"
+        if not path.exists():
+            temporary = path.with_suffix(".part")
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                temporary.replace(path)
+                for old in self.folder.all_checkpoints[: -self.KEEP]:
+                    old.unlink()
 
 
 class RunRecord(Callback):

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from rhm import Task
+
+
+def wide_console() -> Console:
+    """A console as wide as the terminal, and wide enough for a table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 def spread(values: Tensor | list[float]) -> str:

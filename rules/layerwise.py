@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D pair of a string, C channel.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -71,9 +72,10 @@ class LayerwiseContrastive(LayerwiseRule):
     """InfoNCE at every layer (Oord et al. 2018; layerwise: Lowe et al. 2019).
 
     ``Loss_l = -log exp(u_bb / t) / sum_b' exp(u_bb' / t)`` with ``u = z1^T W_l z2`` (``bilinear``) or the cosine of ``z1`` and
-    ``z2`` (``cosine``) for the two sides of a pair; the negatives are the batch's other strings.
+    ``z2`` (``cosine``) for the two sides of a pair; the negatives are the batch's other strings. With a head the sides are
+    ``z = U_l h``, a linear projection that is not handed on (Chen et al. 2020).
 
-    Learned: the weights and, with the bilinear score, the predictor ``W_l``, which belongs to the layer. Siblings need it: the
+    Learned: the weights, the head ``U_l`` and, with the bilinear score, the predictor ``W_l``; both belong to the layer. Siblings need it: the
     left and the right symbol of a tuple predict one another but are not alike, and a cosine would call every symbol most like
     itself. Not known: which pairs, score and temperature the source paper used.
 
@@ -81,13 +83,14 @@ class LayerwiseContrastive(LayerwiseRule):
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
         score: ``bilinear`` or ``cosine``.
         temperature: ``t``.
+        head: width of the head; None compares the layer's output itself.
 
     Raises:
-        InvalidInput: an unknown score; a temperature not above 0; a network without layers that have pairs.
+        InvalidInput: an unknown score; a temperature or head not above 0; a network without layers that have pairs.
     """
 
     source = "Oord et al. 2018, arXiv 1807.03748; Lowe et al. 2019, arXiv 1905.11786"
-    head_parameters = ("predictor_RCC",)
+    head_parameters = ("head_RCC", "predictor_RCC")
 
     def __init__(
         self,
@@ -96,23 +99,33 @@ class LayerwiseContrastive(LayerwiseRule):
         clip: float | None = None,
         score: str = "bilinear",
         temperature: float = 1.0,
+        head: int | None = None,
     ):
         super().__init__(network, optimizer, clip)
         if score not in ("bilinear", "cosine"):
             raise InvalidInput("model.score", repr(score), "bilinear or cosine")
         if temperature <= 0:
             raise InvalidInput("model.temperature", temperature, "a number above 0")
-        self.score, self.temperature = score, temperature
+        if head is not None and head < 1:
+            raise InvalidInput("model.head", head, "an integer of at least 1, or null")
+        self.score, self.temperature, self.head = score, temperature, head
 
     def build(self) -> None:
         super().build()
         for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
+            width = self.pairs.channels(layer.out_channels, self.network.positions[k - 1])
+            if self.head is not None:
+                head = normal(self.keys_R("head", k), (width, self.head)) / math.sqrt(width)
+                layer.register_parameter("head_RCC", nn.Parameter(head.to(torch.get_default_dtype())))
+                width = self.head
             if self.score == "bilinear":
-                channels = self.pairs.channels(layer.out_channels)
-                predictor = normal(self.keys_R("predictor", k), (channels, channels)) / channels
+                predictor = normal(self.keys_R("predictor", k), (width, width)) / width
                 layer.register_parameter("predictor_RCC", nn.Parameter(predictor.to(torch.get_default_dtype())))
 
     def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
+        if self.head is not None:
+            head_R1CC = layer.get_parameter("head_RCC")[:, None]
+            z1_RBDC, z2_RBDC = z1_RBDC @ head_R1CC, z2_RBDC @ head_R1CC
         if self.score == "bilinear":
             predictor = layer.get_parameter("predictor_RCC") / self.temperature
             return info_nce(bilinear_scores(z1_RBDC, predictor, z2_RBDC))

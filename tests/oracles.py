@@ -45,16 +45,26 @@ def derivations(rules: Rules) -> list[Levels]:
     return [levels for symbol in range(len(rules[top])) for levels in subtrees(rules, top, symbol)]
 
 
-def parse(rules: Rules, tokens) -> tuple[Levels, Levels]:
+def parse_all(rules: Rules, strings) -> list[tuple[Levels, Levels]]:
     """Symbols at levels ``0..L`` and rule choices at levels ``1..L``, from the leaves up; ``KeyError`` for no such string."""
-    levels, choices = [tuple(tokens)], []
-    for level in sorted(rules):
-        owner = {t: (symbol, choice) for symbol, tuples in enumerate(rules[level]) for choice, t in enumerate(tuples)}
-        s = len(rules[level][0][0])
-        found = [owner[levels[-1][at : at + s]] for at in range(0, len(levels[-1]), s)]
-        levels.append(tuple(symbol for symbol, _ in found))
-        choices.append(tuple(choice for _, choice in found))
-    return tuple(levels), tuple(choices)
+    owners = {
+        level: {t: (symbol, choice) for symbol, tuples in enumerate(rules[level]) for choice, t in enumerate(tuples)}
+        for level in sorted(rules)
+    }
+    s, parsed = len(rules[1][0][0]), []
+    for tokens in strings:
+        levels, choices = [tuple(tokens)], []
+        for owner in owners.values():
+            found = [owner[levels[-1][at : at + s]] for at in range(0, len(levels[-1]), s)]
+            levels.append(tuple(symbol for symbol, _ in found))
+            choices.append(tuple(choice for _, choice in found))
+        parsed.append((tuple(levels), tuple(choices)))
+    return parsed
+
+
+def is_derived(rules: Rules, all_levels: list[Levels]) -> bool:
+    """Whether the symbols of all levels are those that a parser finds from the tokens."""
+    return [levels for levels, _ in parse_all(rules, [levels[0] for levels in all_levels])] == all_levels
 
 
 def strings(tokens_BD: Tensor) -> list[tuple[int, ...]]:
@@ -97,7 +107,7 @@ def assert_uniform(x: Tensor, cells: int, groups: int = 1, fixed: bool = False) 
     are drawn without replacement from so few that they must be.
     """
     x = x.flatten().long()
-    assert 0 <= x.min() and x.max() < groups * cells
+    assert x.min() >= 0 and x.max() < groups * cells
     counts = torch.bincount(x, minlength=groups * cells).view(groups, cells).double()
     expected = counts.sum(1, keepdim=True) / cells
     assert expected.min() >= 5, "too few numbers for a chi-square test"

@@ -28,7 +28,11 @@ def test_permutation_is_a_bijection_at_every_small_size(size):
 
 
 @quick
-@given(size=st.integers(1, 2**63 - 1) | st.sampled_from([2**k + d for k in range(50, 63) for d in (-1, 0, 1)]), key=KEYS, data=st.data())
+@given(
+    size=st.integers(1, 2**63 - 1) | st.sampled_from([2**k + d for k in range(50, 63) for d in (-1, 0, 1)]),
+    key=KEYS,
+    data=st.data(),
+)
 def test_permutation_stays_in_range_and_is_undone_at_any_size(size, key, data):
     i = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=50, unique=True))
     i = torch.tensor([0, size - 1, *i]).unique()
@@ -36,6 +40,17 @@ def test_permutation_stays_in_range_and_is_undone_at_any_size(size, key, data):
     assert out.min() >= 0 and out.max() < size
     assert len(out.unique()) == len(i)
     assert torch.equal(permutation(out, size, torch.tensor(key), inverse=True), i)
+
+
+@pytest.mark.parametrize("size", [2**k + d for k in range(48, 63) for d in (-1, 0, 1, 12345)] + [2**63 - 1, 3 * 2**59, 3**38])
+def test_permutation_around_the_largest_powers_of_two(size):
+    i = torch.cat([torch.arange(2000), size - 1 - torch.arange(2000), scramble(torch.arange(4000)).remainder(size)]).unique()
+    for key in range(3):
+        out = permutation(i, size, torch.tensor(key))
+        assert out.min() >= 0 and out.max() < size
+        assert len(out.unique()) == len(i)
+        assert torch.equal(permutation(out, size, torch.tensor(key), inverse=True), i)
+        assert_uniform((out.double() / size * 16).long().clamp_max(15), 16)
 
 
 @quick
@@ -127,7 +142,7 @@ def test_below_reaches_the_ends_of_a_large_range(size):
 
 def test_uniform_numbers_are_uniform_and_inside_the_open_interval():
     x = uniform(torch.arange(4), (50_000,))
-    assert x.dtype == torch.float64 and 0 < x.min() and x.max() < 1
+    assert x.dtype == torch.float64 and x.min() > 0 and x.max() < 1
     for r in range(4):
         assert_uniform((x[r] * 100).long(), 100)
     assert_uniform((x[:2] * 10).long()[0] * 10 + (x[:2] * 10).long()[1], 100)

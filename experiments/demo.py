@@ -1,0 +1,81 @@
+"""``rhm demo``: three rules on one task, in a few minutes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from callbacks.figures import heat_map
+from experiments.tables import spread, wide_console
+from rhm import InvalidInput, Task
+
+RULES = {"backprop": "Backprop", "dfa": "DirectFeedbackAlignment", "sibling_contrastive": "LayerwiseContrastive"}
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
+    """Train backprop, direct feedback alignment and layerwise contrastive learning on one task and compare them.
+
+    Args:
+        run_dir: folder of the three runs; ``runs/demo-DATE`` by default.
+        max_steps: of each run.
+    """
+    from experiments.cli import main
+
+    folder = Path(run_dir or f"runs/demo-{time.strftime('%Y%m%d-%H%M%S')}")
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidInput("run_dir", folder, "a folder that is new or empty; nothing is overwritten")
+    started = time.monotonic()
+    console = wide_console()
+    console.print("Three rules, the same 2,048 strings, three grammars each (seeds are trained together, as replicas).")
+    for name in RULES:
+        task, rule = CONFIGS / "tasks" / "rhm_v8_m4_L4.yaml", CONFIGS / "rules" / f"{name}.yaml"
+        main(
+            [
+                "fit",
+                f"-c={task}",
+                f"-c={rule}",
+                f"--run_dir={folder / name}",
+                f"--trainer.max_steps={max_steps}",
+                "--tables=false",
+            ]
+        )
+    results = {name: json.loads((folder / name / "results.json").read_text()) for name in RULES}
+    console.print(comparison(results))
+    console.print("Layer l is where level l should become readable: the diagonal of each map.")
+    picture = folder / "probes.png"
+    maps = {f"{RULES[name]}": _probes(result).mean(-1) for name, result in results.items()}
+    heat_map(maps, 1 / next(iter(results.values()))["task"]["v"]).savefig(picture, dpi=150)
+    console.print(f"{time.monotonic() - started:.0f} seconds in all. Heat maps of the probes: {picture}", soft_wrap=True)
+
+
+def comparison(results: dict[str, dict[str, Any]]) -> Table:
+    """One row a run: what it learned from, how well, and how long it took."""
+    task = Task(**next(iter(results.values()))["task"])
+    table = Table(title=f"v={task.v} n={task.n} m={task.m} s={task.s} L={task.L}, chance {task.chance:.3f}")
+    table.add_column("rule")
+    table.add_column("hidden layers\nlearn from")
+    table.add_column("test accuracy\n(± over seeds)", justify="right")
+    for layer in range(1, task.L + 1):
+        table.add_column(f"layer {layer}\non level {layer}", justify="right")
+    table.add_column("seconds", justify="right")
+    for result in results.values():
+        probes = _probes(result)
+        own = [spread(probes[k, k + 1]).split(" ")[0] for k in range(task.L)]
+        pairs = result["supervision"]["pairs"]
+        source = "labels" if result["supervision"]["rule"] == "labels" else f"{pairs}, no label"
+        accuracy = spread([r["test_accuracy"] for r in result["replicas"]])
+        table.add_row(result["rule"], source, accuracy, *own, f"{result['seconds']:.0f}")
+    return table
+
+
+def _probes(result: dict[str, Any]) -> Tensor:
+    """Logistic probe accuracy ``[layers, levels, R]`` of a run's results."""
+    per_replica = [[list(levels.values()) for levels in r["probe_logistic"].values()] for r in result["replicas"]]
+    return torch.tensor(per_replica).movedim(0, -1)

@@ -1,0 +1,269 @@
+from collections import Counter
+
+import pytest
+import torch
+from oracles import assert_uniform, strings
+
+import datamodules.rhm_datamodule
+from datamodules import ClassPairs, RHMDataModule, SiblingPairs, SynonymPairs
+from datamodules.rhm_datamodule import SizedSteps, Steps
+from rhm import InvalidInput
+
+SMALL = {"v": 4, "n": 3, "m": 2, "s": 2, "L": 3, "test_size": 60, "probe_size": 40, "eval_batch_size": 16}
+"""384 strings, of which 284 are left to train on."""
+
+SCHEMES = {
+    "none": lambda: None,
+    "siblings": SiblingPairs,
+    "class": ClassPairs,
+    "synonyms": lambda: SynonymPairs(2),
+    "class, endless": ClassPairs,
+    "none, endless": lambda: None,
+}
+
+
+def module(**changes):
+    return RHMDataModule(**{**SMALL, "train_size": 50, "batch_size": 8, **changes})
+
+
+def with_scheme(name, **changes):
+    return module(pairs=SCHEMES[name](), **{**({"train_size": None} if "endless" in name else {}), **changes})
+
+
+def seen(data, steps, r=0):
+    """Tokens of the training strings of some steps, in order."""
+    return [string for step in steps for string in strings(data.train_batch(step).x_RBD[r])]
+
+
+def evaluated(data, start, end, r=0):
+    """Tokens of all strings in a range of evaluation."""
+    steps = -(-(end - start) // data.eval_batch_size)
+    return [string for step in range(steps) for string in strings(data.eval_batch(step, start, end).x_RBD[r])]
+
+
+def assert_same(a, b):
+    assert torch.equal(a.x_RBD, b.x_RBD) and torch.equal(a.y_RB, b.y_RB) and a.derivation.equals(b.derivation)
+    assert (a.view_RBD is None) == (b.view_RBD is None)
+    assert a.view_RBD is None or torch.equal(a.view_RBD, b.view_RBD)
+
+
+# ---------------------------------------------------------------- which strings
+
+
+@pytest.mark.parametrize("train_size", [50, 284, [50, 7, 284], None])
+def test_training_probe_and_test_strings_do_not_overlap(train_size):
+    data = module(train_size=train_size, seeds=[0, 1])
+    for r in range(data.replicas):
+        train = set(seen(data, range(40), r))
+        probe, test = evaluated(data, *data.probe_range, r), evaluated(data, *data.test_range, r)
+        assert len(probe) == len(set(probe)) == 40
+        assert len(test) == len(set(test)) == 60
+        assert not train & set(test) and not train & set(probe) and not set(probe) & set(test)
+        size = data.replica_sizes[r]
+        assert len(train) == (284 if size is None else size)
+
+
+def test_all_strings_are_trained_on_or_tested_when_sizes_add_up():
+    data = module(train_size=324, test_size=60)
+    train, test = set(seen(data, range(41))), set(evaluated(data, *data.test_range))
+    assert len(train) == 324 and not train & test
+    assert len(train | test) == 384 == data.task.P_max
+
+
+def test_probe_strings_may_be_training_strings_where_there_are_too_few():
+    data = module(train_size=300, test_size=60, probe_size=1000)
+    train, probe, test = set(seen(data, range(40))), evaluated(data, *data.probe_range), set(evaluated(data, *data.test_range))
+    assert len(probe) == len(set(probe)) == 324
+    assert train <= set(probe) and not test & set(probe)
+
+
+def test_batches_hold_what_the_grammar_says():
+    data = module(train_size=[30, 40], seeds=[3, 4])
+    for batch in (data.train_batch(2), data.eval_batch(1, *data.test_range)):
+        assert data.grammar.parse(batch.x_RBD).equals(batch.derivation)
+        assert torch.equal(batch.y_RB, batch.derivation.y_RB) and torch.equal(batch.x_RBD, batch.derivation.x_RBD)
+        assert batch.view_RBD is None
+    assert data.train_batch(2).x_RBD.shape == (4, 8, 8)
+
+
+def test_evaluation_ends_with_a_shorter_batch():
+    data = module()
+    assert [data.eval_batch(step, *data.test_range).x_RBD.shape[1] for step in range(4)] == [16, 16, 16, 12]
+
+
+@pytest.mark.parametrize(("steps", "world"), [(10, 1), (10, 3), (2, 4), (1, 1)])
+def test_ranks_share_the_steps_of_an_evaluation(steps, world):
+    loaders = [SizedSteps(steps, rank, world) for rank in range(world)]
+    assert sorted(step for loader in loaders for step in loader) == list(range(steps))
+    assert [len(loader) for loader in loaders] == [len(list(loader)) for loader in loaders]
+    assert [list(loader) for loader in loaders] == [list(loader) for loader in loaders]  # they can be run again
+
+
+def test_training_steps_do_not_end():
+    assert [step for step, _ in zip(Steps(), range(5), strict=False)] == [0, 1, 2, 3, 4]
+
+
+def test_sizes_are_crossed_with_seeds():
+    data = module(train_size=[10, 20], seeds=[5, 6, 7])
+    assert data.replicas == 6
+    assert data.replica_seeds == [5, 5, 6, 6, 7, 7]
+    assert data.replica_sizes == [10, 20] * 3
+    assert len(set(seen(data, range(3), 0))) == 10
+    assert set(seen(data, range(8), 0)) < set(seen(data, range(8), 1))  # the first strings are the same
+
+
+# ---------------------------------------------------------------- epochs
+
+
+@pytest.mark.parametrize("batch_size", [8, 7, 64, 1])
+@pytest.mark.parametrize("train_size", [50, 64, [50, 7, 64], [16, 128], 1])
+def test_an_epoch_shows_each_string_once(train_size, batch_size):
+    data = module(train_size=train_size, batch_size=batch_size, seeds=[0, 1])
+    for r, size in enumerate(data.replica_sizes):
+        epochs = 3
+        shown = seen(data, range(-(-epochs * size // batch_size)), r)
+        sets = [Counter(shown[e * size : (e + 1) * size]) for e in range(epochs)]
+        assert len(sets[0]) == size and set(sets[0].values()) == {1}
+        assert all(one == sets[0] for one in sets)
+
+
+@pytest.mark.parametrize("train_size", [50, 64, [50, 64]])
+def test_epochs_and_seeds_have_different_orders(train_size):
+    data = module(train_size=train_size, batch_size=1, seeds=[0, 1])
+    position = torch.arange(50 * 64 * 2)
+    index_RB = data.train_index(position)
+    for r, size in enumerate(data.replica_sizes):
+        epochs = index_RB[r, : 50 * size].view(50, size)
+        assert len({tuple(epoch) for epoch in epochs.tolist()}) == 50
+        # two random orders agree in one place on average: over 49 pairs a Poisson number of mean 49
+        assert (epochs[1:] == epochs[:-1]).sum() < 100
+        assert (epochs == torch.arange(size)).sum() < 100
+    assert (index_RB[0] == index_RB[-1]).float().mean() < 0.1
+
+
+def test_positions_of_a_string_are_uniform_over_epochs():
+    size = 24
+    index = module(train_size=size).train_index(torch.arange(size * 4000))[0].view(4000, size)
+    for place in (0, 1, 11, 23):
+        assert_uniform(index[:, place], size)
+    assert_uniform(index[::2, 0] // 4 * 6 + index[1::2, 0] // 4, 36)
+
+
+@pytest.mark.parametrize("probe_size", [40, 10_000])
+def test_an_endless_stream_repeats_nothing_before_all_is_shown(probe_size):
+    data = module(train_size=None, probe_size=probe_size)
+    fresh = 284 if probe_size == 40 else 324
+    shown = seen(data, range(fresh // 8))
+    assert len(set(shown)) == len(shown)
+    assert not set(seen(data, range(60))) & set(evaluated(data, *data.test_range))
+    assert len(set(seen(data, range(60)))) == fresh
+
+
+def test_an_endless_stream_of_a_large_task_is_fresh():
+    data = RHMDataModule(16, 16, 8, 2, 3, train_size=None, batch_size=500, test_size=2000, probe_size=1000, seeds=[0, 1])
+    for r in range(2):
+        shown = seen(data, range(40), r)
+        assert len(set(shown)) == 20_000
+        assert not set(shown) & set(evaluated(data, *data.test_range, r) + evaluated(data, *data.probe_range, r))
+
+
+# ---------------------------------------------------------------- a batch is a pure function of the step
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_batch_does_not_depend_on_what_was_asked_before(scheme):
+    data = with_scheme(scheme)
+    expected = {step: with_scheme(scheme).train_batch(step) for step in (0, 3, 100, 5000)}
+    for step in (100, 3, 5000, 0, 0, 100, 3):
+        assert_same(data.train_batch(step), expected[step])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_batch_does_not_depend_on_the_block(scheme, monkeypatch):
+    expected = [with_scheme(scheme).train_batch(step) for step in range(9)]
+    for tokens in (1, 8 * 8, 3 * 8 * 8, 5 * 8 * 8):
+        monkeypatch.setattr(datamodules.rhm_datamodule, "BLOCK_TOKENS", tokens)
+        data = with_scheme(scheme)
+        for step in range(9):
+            assert_same(data.train_batch(step), expected[step])
+
+
+@pytest.mark.parametrize("train_size", [50, 64, [50, 64], [16, 17, 128]])
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if "endless" not in name])
+def test_a_replica_sees_what_it_would_see_alone(scheme, train_size, monkeypatch):
+    monkeypatch.setattr(datamodules.rhm_datamodule, "BLOCK_TOKENS", 6 * 8 * 8)
+    together = with_scheme(scheme, train_size=train_size, seeds=[0, 1])
+    for r, (seed, size) in enumerate(zip(together.replica_seeds, together.replica_sizes, strict=True)):
+        alone = with_scheme(scheme, train_size=size, seeds=[seed])
+        for step in (0, 1, 9, 40):
+            ours, theirs = together.train_batch(step), alone.train_batch(step)
+            assert torch.equal(ours.x_RBD[r], theirs.x_RBD[0]) and torch.equal(ours.y_RB[r], theirs.y_RB[0])
+            if ours.view_RBD is not None:
+                assert torch.equal(ours.view_RBD[r], theirs.view_RBD[0])
+
+
+@pytest.mark.parametrize("scheme", ["none, endless", "class, endless"])
+def test_a_replica_of_an_endless_stream_sees_what_it_would_see_alone(scheme, monkeypatch):
+    monkeypatch.setattr(datamodules.rhm_datamodule, "BLOCK_TOKENS", 6 * 8 * 8)
+    together = with_scheme(scheme, seeds=[0, 1, 2])
+    for r in range(3):
+        alone = with_scheme(scheme, seeds=[r])
+        for step in (0, 1, 9):
+            ours, theirs = together.train_batch(step), alone.train_batch(step)
+            assert torch.equal(ours.x_RBD[r], theirs.x_RBD[0])
+            if ours.view_RBD is not None:
+                assert torch.equal(ours.view_RBD[r], theirs.view_RBD[0])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_ranks_share_a_batch(scheme, world):
+    data = with_scheme(scheme, seeds=[0, 1])
+    for step in (0, 7):
+        whole, parts = data.train_batch(step), [data.train_batch(step, rank, world) for rank in range(world)]
+        assert all(part.x_RBD.shape[1] == 8 // world for part in parts)
+        assert torch.equal(torch.cat([part.x_RBD for part in parts], 1), whole.x_RBD)
+        assert torch.equal(torch.cat([part.y_RB for part in parts], 1), whole.y_RB)
+        for level, symbols in enumerate(whole.derivation.symbols):
+            assert torch.equal(torch.cat([part.derivation.symbols[level] for part in parts], 1), symbols)
+        if whole.view_RBD is not None:
+            assert torch.equal(torch.cat([part.view_RBD for part in parts], 1), whole.view_RBD)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"batch_size": 0}, "data.batch_size"),
+        ({"test_size": 0}, "data.test_size"),
+        ({"probe_size": 0}, "data.probe_size"),
+        ({"eval_batch_size": -1}, "data.eval_batch_size"),
+        ({"train_size": 0}, "data.train_size"),
+        ({"train_size": []}, "data.train_size"),
+        ({"train_size": [4, 0]}, "data.train_size"),
+        ({"train_size": [None, 10]}, "data.train_size"),
+        ({"train_size": 325}, "data.train_size"),
+        ({"train_size": [4, 325]}, "data.train_size"),
+        ({"train_size": None, "test_size": 384}, "data.train_size"),
+        ({"seeds": [1, 1]}, "data.seeds"),
+        ({"seeds": []}, "data.seeds"),
+        ({"seeds": [-1]}, "data.seeds"),
+        ({"m": 5}, "data.m"),
+        ({"n": 9}, "data.n"),
+        ({"L": 1, "n": 8, "train_size": 4, "test_size": 4, "pairs": SiblingPairs()}, "data.pairs"),
+        ({"pairs": SynonymPairs(0)}, "data.pairs.level"),
+        ({"pairs": SynonymPairs(4)}, "data.pairs.level"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(changes, key):
+    with pytest.raises(InvalidInput) as caught:
+        module(**changes)
+    assert caught.value.key == key
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_of_one_size_is_that_size():
+    for step in (0, 9):
+        assert_same(module(train_size=[50]).train_batch(step), module(train_size=50).train_batch(step))

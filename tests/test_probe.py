@@ -1,0 +1,161 @@
+"""The linear probe, on codes whose answer is known and against scikit-style solutions written here.
+
+Shape suffixes: R replica, B batch, D position, C channel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks import LayerwiseLinearProbe, StepLog
+from callbacks.linear_probe import RidgeSums, fit_logistic, on_own_level, probe_dictionary, targets_of
+from datamodules import RHMDataModule
+from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
+from rhm import Task, one_hot
+from rules.backprop import Backprop
+
+
+def trainer(*callbacks, **kwargs):
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    settings = {"logger": False, "accelerator": "cpu", "max_epochs": -1, "num_sanity_val_steps": 0, **quiet, **kwargs}
+    return pl.Trainer(callbacks=list(callbacks), **settings)
+
+
+class Knows(Backprop):
+    """A rule whose layer ``k`` hands on exactly the one-hot symbols of level ``k``."""
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        super().validation_step(batch, batch_idx, dataloader_idx)
+        states = []
+        for k in range(1, len(self.network) + 1):
+            h = one_hot(batch.derivation.symbols[k], 4).float()
+            if self.only_noise:
+                h = torch.rand_like(h)
+            states.append(LayerState(h, h, h, None, h))
+        return {"states": states}
+
+
+def measured(rule, **data):
+    settings = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3, "train_size": 64, "test_size": 256, "probe_size": 512, **data}
+    probe = LayerwiseLinearProbe()
+    trainer(probe).test(rule, RHMDataModule(seeds=[0, 1], **settings), verbose=False)
+    return probe
+
+
+@pytest.mark.parametrize("logistic", [False, True])
+def test_a_code_that_is_the_level_reads_one_on_the_diagonal(logistic):
+    rule = Knows(HierarchicalNetwork(width=4))
+    rule.only_noise = False
+    probe = measured(rule)
+    table = probe.logistic_KLR if logistic else probe.accuracy_KLR
+    assert table.shape == (3, 4, 2)
+    for k in range(3):
+        assert (table[k, k + 1] == 1).all()
+    assert (on_own_level(table, rule.network) == 1).all()
+    assert (table[0, 3] < 1).all()  # the class is not in one of four symbols
+    assert (table[2, 0] < 0.8).all()  # nor eight tokens in a class
+
+
+@pytest.mark.parametrize("logistic", [False, True])
+def test_a_code_without_information_reads_chance(logistic):
+    rule = Knows(HierarchicalNetwork(width=4))
+    rule.only_noise = True
+    probe = measured(rule, test_size=4096, train_size=1, L=4)
+    table = probe.logistic_KLR if logistic else probe.accuracy_KLR
+    for k, level in ((0, 1), (1, 2), (2, 3)):
+        # the commonest symbol is all there is to know: at most .5 for four symbols of two rules each, and some overfitting
+        assert (table[k, level] < 0.55).all() and (table[k, level] > 0.15).all()
+
+
+def test_level_below_asks_for_each_of_the_symbols_and_level_above_for_the_ancestor():
+    task = Task(4, 4, 2, 2, 3)
+    by_level = {t.level: t for t in targets_of(task, 2)}  # layer 2
+    assert [(by_level[l].slots, by_level[l].sharers) for l in range(4)] == [(4, 1), (2, 1), (1, 1), (1, 2)]
+    tokens = torch.arange(8).view(1, 1, 8)
+    assert by_level[0].of(tokens, 1).tolist() == [[[[0, 1, 2, 3], [4, 5, 6, 7]]]]
+    assert by_level[3].of(torch.tensor([[[3]]]), 1).tolist() == [[[[3], [3]]]]
+    assert by_level[0].of(tokens, 2).tolist() == [[[[0, 1, 2, 3]], [[4, 5, 6, 7]]]]
+    assert [t.level for t in targets_of(Task(6, 6, 2, 6, 2), 9)] == [0, 2]  # 9 goes into 36 and 1 into 9, but not 6
+
+
+def test_ridge_probe_is_the_penalised_least_squares_solution():
+    g = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(2, 3, 50, 5, generator=g, dtype=torch.float64), torch.ones(2, 3, 50, 1)], -1).double()
+    y = torch.randint(4, (2, 3, 50, 1), generator=g)
+    target = targets_of(Task(4, 4, 2, 2, 1), 1)[1:]
+    sums = RidgeSums(2, 3, 5, target, ridge=0.1)
+    for part in (slice(0, 20), slice(20, 50)):
+        sums.update(x[:, :, part], [y[:, :, part]])
+    weights = sums.compute()
+    for r in range(2):
+        for d in range(3):
+            a, b = x[r, d], torch.nn.functional.one_hot(y[r, d, :, 0], 4).double()
+            penalty = 0.1 * (a**2).sum(0).mean() * torch.tensor([1, 1, 1, 1, 1, 1e-6]).double()
+            expected = torch.linalg.lstsq(torch.cat([a, penalty.sqrt().diag()]), torch.cat([b, torch.zeros(6, 4)]).double()).solution
+            torch.testing.assert_close(weights[r, d], expected)
+
+
+def test_logistic_probe_is_at_a_stationary_point_and_replicas_are_independent():
+    g = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(2, 1, 200, 5, generator=g), torch.ones(2, 1, 200, 1)], -1).double()
+    y = (x[..., :1] + 0.7 * torch.randn(2, 1, 200, 1, generator=g) > 0).long()
+    target = targets_of(Task(2, 2, 1, 2, 1), 1)[1:]
+    weights = fit_logistic(x, [y], target, 1e-3, 200)
+    scale = x.std(-2, keepdim=True)
+    scale[..., -1] = 1
+    w = (weights * scale.transpose(-1, -2)).requires_grad_()
+    loss = torch.nn.functional.cross_entropy(((x / scale) @ w).flatten(0, 2), y.flatten()) * 2 + 1e-3 * w.square().sum()
+    assert torch.autograd.grad(loss, w)[0].abs().max() < 1e-4
+    alone = fit_logistic(x[1:], [y[1:]], target, 1e-3, 200)
+    torch.testing.assert_close(weights[1:], alone, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("network", [HierarchicalNetwork(8), LocallyConnectedNetwork(8), DenseNetwork(8), HierarchicalNetwork(8, depth=2)])
+def test_every_network_and_every_number_of_replicas_can_be_probed(network):
+    for seeds in ([0], [0, 1, 2]):
+        data = RHMDataModule(4, 4, 2, 2, 3, train_size=32, test_size=64, probe_size=64, seeds=seeds, eval_batch_size=24)
+        probe, rule = LayerwiseLinearProbe(), Backprop(network)
+        trainer(probe, max_steps=4, val_check_interval=2, check_val_every_n_epoch=None).fit(rule, data)
+        assert probe.accuracy_KLR.shape == (len(rule.network), 4, len(seeds))
+        assert not probe.accuracy_KLR.isnan().any() and probe.logistic_KLR is None
+        assert rule.test_accuracy_R.shape == (len(seeds),)
+        tables = [probe_dictionary(probe.accuracy_KLR, r) for r in range(len(seeds))]
+        assert tables[0]["layer1"].keys() == {"level0", "level1", "level2", "level3"}
+
+
+def test_probing_changes_nothing_that_is_trained():
+    def fit(*callbacks):
+        data = RHMDataModule(4, 4, 2, 2, 3, train_size=32, test_size=64, probe_size=64)
+        rule = Backprop(HierarchicalNetwork(8))
+        trainer(*callbacks, max_steps=6, val_check_interval=2, check_val_every_n_epoch=None).fit(rule, data)
+        return rule.state_dict()
+
+    with_probe, without = fit(LayerwiseLinearProbe()), fit()
+    assert all(torch.equal(with_probe[name], without[name]) for name in without)
+
+
+def test_event_files_hold_every_probe_the_losses_a_chart_a_level_and_the_heat_map(tmp_path):
+    logger = pl.loggers.TensorBoardLogger(tmp_path, name="", version="")
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=32, test_size=64, probe_size=64, seeds=[0, 1])
+    rule, run = Backprop(HierarchicalNetwork(8)), LayerwiseLinearProbe()
+    t = trainer(run, StepLog(every=2), logger=logger, max_steps=4, val_check_interval=2, check_val_every_n_epoch=None)
+    t.fit(rule, data)
+    at_validation = run.accuracy_KLR.clone()
+    t.test(rule, data, verbose=False)
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0, "images": 0, "scalars": 0}).Reload()
+    tags = events.Tags()
+    for level in range(4):
+        for layer in range(1, 4):
+            points = [e.value for e in events.Scalars(f"probe/level{level}/layer{layer}") if e.step == 4]
+            assert math.isclose(points[0], float(at_validation[layer - 1, level].mean()), rel_tol=1e-6)
+    assert [e.step for e in events.Scalars("train/loss/readout")] == [2, 4]
+    assert "probe/heat_map" in tags["images"]
+    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    for level in range(4):
+        assert f"^probe/level{level}/layer\\d+$".encode() in layout
+    assert {"test/accuracy", "test/accuracy_std"} <= set(tags["scalars"])
