@@ -49,7 +49,11 @@ class Pairs:
         return len(patches)
 
     def channels(self, channels: int, positions: int) -> int:
-        """Channels of a side of a pair, for a layer with so many channels and positions."""
+        """Channels of a side of a pair, for a layer with so many channels and positions.
+
+        Raises:
+            InvalidInput: the layer cannot give these pairs.
+        """
         return channels
 
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
@@ -98,6 +102,9 @@ class ViewPairs(Pairs):
     shared: int
 
     def channels(self, channels: int, positions: int) -> int:
+        if positions > self.shared and positions % self.shared:
+            got = f"{type(self).__name__} with a layer of {positions} positions"
+            raise InvalidInput("data.pairs", got, f"positions that {self.shared} shared symbols divide, or fewer")
         return channels * max(1, positions // self.shared)
 
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:

@@ -95,12 +95,9 @@ class RHMDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise InvalidInput(f"data.{key}", value, "an integer of at least 1")
-        if not sizes or len(set(sizes)) < len(sizes) or any(size is not None and size < 1 for size in sizes):
-            raise InvalidInput(
-                "data.train_size",
-                train_size,
-                "an integer of at least 1, a list of different ones, or null for an endless stream",
-            )
+        if train_size is not None and (len(set(sizes)) < max(1, len(sizes)) or any(size is None or size < 1 for size in sizes)):
+            allowed = "an integer of at least 1, a list of different ones, or null for an endless stream"
+            raise InvalidInput("data.train_size", train_size, allowed)
         if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
             raise InvalidInput("data.seeds", seeds, "different integers in [0, 2**63), one or more")
         self.replica_seeds = [seed for seed in seeds for _ in sizes]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -40,6 +41,7 @@ COMMANDS = {
     "describe": "print what a task is: --v --n --m --s --L",
     "demo": "three rules on one task in a few minutes",
 }
+SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "tables")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
@@ -93,7 +95,7 @@ class RHMCommand(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that are commands."""
         skipped = LightningCLI.subcommands()
-        return {name: skipped[name] | {"ckpt_path", "weights_only"} for name in ("fit", "validate", "test")}
+        return {name: skipped[name] | {"ckpt_path", "weights_only", "verbose"} for name in ("fit", "validate", "test")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run has beside model, data and trainer."""
@@ -262,7 +264,7 @@ def main(args: list[str] | None = None) -> None:
     except InvalidInput as error:
         fail(str(error))
     except ParsingError as error:
-        fail(explain(str(error), discover(), error.options))
+        fail(explain(str(error), discover(), {*error.options, *SETTINGS}))
     except ValueError as error:
         if ": got " not in str(error):  # not ours: built classes pass on what they refuse
             raise
@@ -286,6 +288,7 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
 def quiet() -> None:
     """Keep Lightning to what a person needs to know."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
     for message in (r".*does not have many workers.*", r".*isinstance\(treespec, LeafSpec\).*"):
         warnings.filterwarnings("ignore", message)
 

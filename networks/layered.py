@@ -80,7 +80,12 @@ class Layer(nn.Module):
         units: number of units.
         bottleneck: width of the projection that is handed on; None hands on the units.
         activation: a key of :data:`ACTIVATIONS`.
+
+    Attributes:
+        OWN: names of the layer's own parameters; a rule may register others that its loss needs.
     """
+
+    OWN = ("weight_RGFE", "bias_RG1E", "projection_RGEC")
 
     def __init__(
         self, keys_R: Tensor, groups: int, patch: int, channels: int, units: int, bottleneck: int | None, activation: str

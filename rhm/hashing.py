@@ -77,8 +77,8 @@ def _counters(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def uniform(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Uniform numbers in ``(0, 1)``, float64 of shape ``[R, *shape]``, one stream for each key."""
-    mantissa = (_counters(key_R, shape) >> 11) & (2**53 - 1)
-    return (mantissa.to(torch.float64) + 0.5) * 2.0**-53
+    mantissa = (_counters(key_R, shape) >> 12) & (2**52 - 1)
+    return (mantissa.to(torch.float64) + 0.5) * 2.0**-52
 
 
 def normal(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -141,6 +141,8 @@ def permutation(i: Tensor, size: int | Tensor, key: Tensor, rounds: int = 6, inv
             else:
                 length = (fixed < short_row).to(half).add_(full_rows)
             turned = (((bits.long() & (2**31 - 1)) * length) >> 31).to(half)
+            if isinstance(size, Tensor):  # the same permutation as for this size as an integer
+                turned = torch.where(size & (size - 1) == 0, bits & (length - 1), turned)
             if inverse:
                 moved = moved - turned
                 moved = torch.where(moved < 0, moved + length, moved)

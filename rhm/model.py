@@ -65,7 +65,7 @@ class RandomHierarchyModel(nn.Module):
         for level in range(1, L + 1):
             self.register_buffer(f"rules_{level}", _draw_rules(self.task, level, keys_R).to(dtype))
         self._prepare()
-        self.register_load_state_dict_post_hook(lambda module, _: module._prepare())
+        self.register_load_state_dict_post_hook(_prepare_again)
 
     def rules(self, level: int) -> Tensor:
         """The tuples of level ``level - 1`` that the symbols of a level own: ``[R, symbols, m, s]``."""
@@ -83,7 +83,12 @@ class RandomHierarchyModel(nn.Module):
 
         Args:
             i: int64 numbers in ``[0, index_range)``, ``[R, B]``, or ``[B]`` for the same numbers in every replica.
+
+        Raises:
+            InvalidInput: a number out of range; looked at on the CPU only, elsewhere it would make the host wait.
         """
+        if i.device.type == "cpu" and i.numel() and not (int(i.min()) >= 0 and int(i.max()) < self.index_range):
+            raise InvalidInput("i", f"numbers from {int(i.min())} to {int(i.max())}", f"numbers in [0, {self.index_range})")
         i_RB = i.to(self.seeds_R.device).expand(self.replicas, -1)
         step = max(1, CHUNK // (self.task.length * self.replicas))
         parts = [self._sample(chunk) for chunk in i_RB.split(step, dim=1)]
@@ -181,7 +186,9 @@ class RandomHierarchyModel(nn.Module):
         """
         task = self.task
         if task.P_max >= 2**63:
-            raise InvalidInput("P_max", f"{task.P_max:.3g}", "under 2**63; beyond, a string does not tell its number")
+            raise InvalidInput(
+                "P_max", f"2**{math.log2(task.P_max):.1f}", "under 2**63; beyond, a string does not tell its number"
+            )
         number_RB = derivation.y_RB.long()
         for top, depth, _ in self._layers:
             joint_RBD, place = torch.zeros_like(derivation.symbols[top], dtype=torch.int64), 0
@@ -245,7 +252,7 @@ class RandomHierarchyModel(nn.Module):
         Args:
             derivation: the strings.
             level: in ``1..L``.
-            key: makes the draw; a tensor must broadcast against ``[R, 1, 1]``.
+            key: makes the draw; a tensor ``[R, B, 1]`` gives each string its own, whatever the rest of the batch.
 
         Raises:
             InvalidInput: no such level, or ``m = 1``: there are no synonyms.
@@ -264,7 +271,7 @@ class RandomHierarchyModel(nn.Module):
         Args:
             derivation: the strings.
             below_level: in ``1..L``; at ``L`` only the class is kept.
-            key: makes the draw; a tensor must broadcast against ``[R, 1, 1]``.
+            key: makes the draw; a tensor ``[R, B, 1]`` gives each string its own, whatever the rest of the batch.
 
         Raises:
             InvalidInput: no such level.
@@ -276,9 +283,10 @@ class RandomHierarchyModel(nn.Module):
 
     def _draws(self, like_RBD: Tensor, name: str, level: int, key: int | Tensor) -> Tensor:
         """Random bits, one for each symbol."""
-        counter = torch.arange(like_RBD[0].numel(), device=like_RBD.device).view_as(like_RBD[0])
-        keys_R11 = fold(seed_keys(self.data_seeds_R, name, level)[:, None, None], key)
-        return scramble(keys_R11 + scramble(counter))
+        keys = fold(seed_keys(self.data_seeds_R, name, level)[:, None, None], key)
+        shape = like_RBD.shape[2:] if keys.shape[1] > 1 else like_RBD.shape[1:]  # a key of its own for each string counts anew
+        counter = torch.arange(math.prod(shape), device=like_RBD.device).view(shape)
+        return scramble(keys + scramble(counter))
 
     def _check_level(self, name: str, level: int) -> None:
         if not 1 <= level <= self.task.L:
@@ -320,9 +328,14 @@ class RandomHierarchyModel(nn.Module):
             data_seeds=[g["data_seed"] for g in grammars],
         )
         for level in range(1, model.task.L + 1):
-            rules = torch.tensor([list(g["rules"][f"level {level}"].values()) for g in grammars])
-            if rules.shape != model.rules(level).shape:
-                raise InvalidInput(f"level {level}", f"rules of shape {list(rules.shape)}", str(list(model.rules(level).shape)))
+            shape = model.rules(level).shape
+            owners = [[g["rules"][f"level {level}"].get(str(a)) for a in range(shape[1])] for g in grammars]
+            try:
+                rules = torch.tensor(owners)
+            except (TypeError, ValueError):  # a symbol without rules, or lists of unequal length
+                rules = torch.empty(0)
+            if rules.shape != shape:
+                raise InvalidInput(f"level {level}", "rules of another shape", f"symbols, rules and tuples {list(shape[1:])}")
             if int(rules.min()) < 0 or int(rules.max()) >= model.task.v:
                 raise InvalidInput(f"level {level}", "a symbol outside the vocabulary", f"symbols in [0, {model.task.v})")
             if any(len(set(map(tuple, g.flatten(0, 1).tolist()))) < g.shape[0] * g.shape[1] for g in rules):
@@ -333,6 +346,10 @@ class RandomHierarchyModel(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.task}, replicas={self.replicas}"
+
+
+def _prepare_again(module: RandomHierarchyModel, _: object) -> None:
+    module._prepare()
 
 
 def _draw_rules(task: Task, level: int, keys_R: Tensor) -> Tensor:
@@ -347,7 +364,8 @@ def _distinct(key: Tensor, wanted: int, size: int) -> Tensor:
     """``wanted`` distinct numbers of ``[0, size)`` in random order."""
     if size <= max(DENSE_TUPLES, 4 * wanted):
         return scramble(key + scramble(torch.arange(size))).argsort(stable=True)[:wanted]
-    drawn = scramble(key + scramble(torch.arange(2 * wanted + 64))).remainder(size)  # at most a quarter are repeats
+    drawn = scramble(key + scramble(torch.arange(4 * wanted + 64))) & (2**63 - 1)
+    drawn = drawn[drawn < 2**63 // size * size] % size  # at least half remain, of which at most a quarter are repeats
     order = drawn.argsort(stable=True)
     first = torch.ones_like(drawn, dtype=torch.bool)
     first[order[1:]] = drawn[order[1:]] != drawn[order[:-1]]
@@ -368,7 +386,7 @@ def take_rows(table: Tensor, row_RBD: Tensor, rows: int) -> Tensor:
 
 def split_digits(x: Tensor, base: int, count: int, bound: int) -> tuple[Tensor, Tensor]:
     """The lowest ``count`` digits of int64 numbers in ``[0, bound)``, int32 on a new last axis, and what is left, int64."""
-    if bound >= 2**EXACT_BITS:
+    if bound > 2**EXACT_BITS:
         now = min(count, max(1, int(EXACT_BITS / math.log2(base)))) if base > 1 else count
         rest = torch.div(x, base**now, rounding_mode="floor")
         digits, _ = split_digits(x - rest * base**now, base, now, base**now)

@@ -6,7 +6,6 @@ Shape suffixes: R replica, B batch, D pair of a string, C channel.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from networks import Layer, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network, default_optimizer
-from rules.losses import bilinear_scores, cosine_scores, info_nce
+from rules.losses import bilinear_scores, cosine_scores, info_nce, project
 
 
 class LayerwiseRule(LocalRule):
@@ -23,12 +22,7 @@ class LayerwiseRule(LocalRule):
 
     The loss's gradient with respect to the output is all that reaches the layer, which turns it into updates of its own
     weights. With a bottleneck it passes the projection inside the layer.
-
-    Attributes:
-        head_parameters: names of parameters that the subclass gave the layers for its loss.
     """
-
-    head_parameters: ClassVar[tuple[str, ...]] = ()
 
     uses_pairs = True
     locality = Locality(pair=True)
@@ -37,12 +31,16 @@ class LayerwiseRule(LocalRule):
         """A layer's loss ``[R]`` for the two sides of its pairs; differentiable."""
         raise NotImplementedError
 
+    def build_head(self, k: int, layer: Layer, channels: int) -> None:
+        """Give layer ``k`` (from 1) the parameters that its loss needs, for sides of so many channels; none by default."""
+
     def build(self) -> None:
         if self.trained_layers == 0:
             network, pairs = type(self.network_config).__name__, type(self.pairs).__name__
-            raise InvalidInput(
-                "data.pairs", f"{pairs} with a {network} of {len(self.network)} layers", "pairs that a layer of the network has"
-            )
+            got = f"{pairs} with a {network} of {len(self.network)} layers"
+            raise InvalidInput("data.pairs", got, "pairs that a layer of the network has")
+        for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
+            self.build_head(k, layer, self.pairs.channels(layer.out_channels, self.network.positions[k - 1]))
 
     @property
     def trained_layers(self) -> int:
@@ -53,7 +51,7 @@ class LayerwiseRule(LocalRule):
         for k, layer in enumerate(layers[: self.trained_layers]):
             states = [step.states[k]] if step.view_states is None else [step.states[k], step.view_states[k]]
             outs = [state.out_RBDC.detach().requires_grad_() for state in states]
-            heads = {name: p for name, p in layer.named_parameters() if name in self.head_parameters}
+            heads = {name: p for name, p in layer.named_parameters() if name not in Layer.OWN}
             with torch.enable_grad():
                 patch = layers[k + 1].patch if k + 1 < len(layers) else 1
                 sides = self.pairs.positives(outs[0], outs[1] if len(outs) > 1 else None, patch)
@@ -75,9 +73,9 @@ class LayerwiseContrastive(LayerwiseRule):
     ``z2`` (``cosine``) for the two sides of a pair; the negatives are the batch's other strings. With a head the sides are
     ``z = U_l h``, a linear projection that is not handed on (Chen et al. 2020).
 
-    Learned: the weights, the head ``U_l`` and, with the bilinear score, the predictor ``W_l``; both belong to the layer. Siblings need it: the
-    left and the right symbol of a tuple predict one another but are not alike, and a cosine would call every symbol most like
-    itself. Not known: which pairs, score and temperature the source paper used.
+    Learned: the weights, the head ``U_l`` and, with the bilinear score, the predictor ``W_l``; both belong to the layer.
+    Siblings need the predictor: the left and the right symbol of a tuple predict one another but are not alike, and a cosine
+    would call every symbol most like itself. Not known: which pairs, score and temperature the source paper used.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
@@ -90,7 +88,6 @@ class LayerwiseContrastive(LayerwiseRule):
     """
 
     source = "Oord et al. 2018, arXiv 1807.03748; Lowe et al. 2019, arXiv 1905.11786"
-    head_parameters = ("head_RCC", "predictor_RCC")
 
     def __init__(
         self,
@@ -110,22 +107,20 @@ class LayerwiseContrastive(LayerwiseRule):
             raise InvalidInput("model.head", head, "an integer of at least 1, or null")
         self.score, self.temperature, self.head = score, temperature, head
 
-    def build(self) -> None:
-        super().build()
-        for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
-            width = self.pairs.channels(layer.out_channels, self.network.positions[k - 1])
-            if self.head is not None:
-                head = normal(self.keys_R("head", k), (width, self.head)) / math.sqrt(width)
-                layer.register_parameter("head_RCC", nn.Parameter(head.to(torch.get_default_dtype())))
-                width = self.head
-            if self.score == "bilinear":
-                predictor = normal(self.keys_R("predictor", k), (width, width)) / width
-                layer.register_parameter("predictor_RCC", nn.Parameter(predictor.to(torch.get_default_dtype())))
+    def build_head(self, k: int, layer: Layer, channels: int) -> None:
+        def matrix(name: str, width: int, scale: float) -> nn.Parameter:
+            return nn.Parameter((normal(self.keys_R(name, k), (channels, width)) * scale).to(torch.get_default_dtype()))
+
+        if self.head is not None:
+            layer.register_parameter("head_RCC", matrix("head", self.head, 1 / math.sqrt(channels)))
+            channels = self.head
+        if self.score == "bilinear":
+            layer.register_parameter("predictor_RCC", matrix("predictor", channels, 1 / channels))
 
     def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
         if self.head is not None:
-            head_R1CC = layer.get_parameter("head_RCC")[:, None]
-            z1_RBDC, z2_RBDC = z1_RBDC @ head_R1CC, z2_RBDC @ head_R1CC
+            head_RCC = layer.get_parameter("head_RCC")
+            z1_RBDC, z2_RBDC = project(z1_RBDC, head_RCC), project(z2_RBDC, head_RCC)
         if self.score == "bilinear":
             predictor = layer.get_parameter("predictor_RCC") / self.temperature
             return info_nce(bilinear_scores(z1_RBDC, predictor, z2_RBDC))

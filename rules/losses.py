@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from networks.layered import multiply
-
 
 def cosine_scores(z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
     """Cosine of each string's first side with each string's second side, pair by pair: ``[R, D, B, B]`` in [-1, 1]."""
@@ -18,10 +16,14 @@ def cosine_scores(z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
     return z1 @ z2.transpose(-1, -2)
 
 
+def project(z_RBDC: Tensor, matrix_RCE: Tensor) -> Tensor:
+    """A linear map of the channels, one for each replica: ``[R, B, D, E]``."""
+    return torch.bmm(z_RBDC.flatten(1, 2), matrix_RCE).unflatten(1, z_RBDC.shape[1:3])
+
+
 def bilinear_scores(z1_RBDC: Tensor, predictor_RCC: Tensor, z2_RBDC: Tensor) -> Tensor:
     """``z1^T W z2`` of each string's first side with each string's second side, ``[R, D, B, B]`` (Oord et al. 2018, eq. 3)."""
-    context = multiply(z1_RBDC.transpose(1, 2).flatten(1, 2)[:, None], predictor_RCC[:, None])
-    return context.view(z1_RBDC.transpose(1, 2).shape) @ z2_RBDC.permute(0, 2, 3, 1)
+    return project(z1_RBDC, predictor_RCC).transpose(1, 2) @ z2_RBDC.permute(0, 2, 3, 1)
 
 
 def info_nce(scores_RDBB: Tensor) -> Tensor:

@@ -243,6 +243,7 @@ def test_ranks_share_a_batch(scheme, world):
         ({"train_size": 0}, "data.train_size"),
         ({"train_size": []}, "data.train_size"),
         ({"train_size": [4, 0]}, "data.train_size"),
+        ({"train_size": [4, 4]}, "data.train_size"),
         ({"train_size": [None, 10]}, "data.train_size"),
         ({"train_size": 325}, "data.train_size"),
         ({"train_size": [4, 325]}, "data.train_size"),

@@ -96,7 +96,9 @@ def test_ridge_probe_is_the_penalised_least_squares_solution():
         for d in range(3):
             a, b = x[r, d], torch.nn.functional.one_hot(y[r, d, :, 0], 4).double()
             penalty = 0.1 * (a**2).sum(0).mean() * torch.tensor([1, 1, 1, 1, 1, 1e-6]).double()
-            expected = torch.linalg.lstsq(torch.cat([a, penalty.sqrt().diag()]), torch.cat([b, torch.zeros(6, 4)]).double()).solution
+            expected = torch.linalg.lstsq(
+                torch.cat([a, penalty.sqrt().diag()]), torch.cat([b, torch.zeros(6, 4)]).double()
+            ).solution
             torch.testing.assert_close(weights[r, d], expected)
 
 
@@ -115,7 +117,9 @@ def test_logistic_probe_is_at_a_stationary_point_and_replicas_are_independent():
     torch.testing.assert_close(weights[1:], alone, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("network", [HierarchicalNetwork(8), LocallyConnectedNetwork(8), DenseNetwork(8), HierarchicalNetwork(8, depth=2)])
+@pytest.mark.parametrize(
+    "network", [HierarchicalNetwork(8), LocallyConnectedNetwork(8), DenseNetwork(8), HierarchicalNetwork(8, depth=2)]
+)
 def test_every_network_and_every_number_of_replicas_can_be_probed(network):
     for seeds in ([0], [0, 1, 2]):
         data = RHMDataModule(4, 4, 2, 2, 3, train_size=32, test_size=64, probe_size=64, seeds=seeds, eval_batch_size=24)

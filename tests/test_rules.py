@@ -191,9 +191,7 @@ def test_layerwise_update_is_autograd_of_the_layers_own_loss(case, score):
             else:
                 shared = 1 if case == "class pairs" else 2
                 groups = min(shared, h.shape[1])
-                sides = [
-                    (a.flatten(1), b.flatten(1)) for a, b in zip(h.chunk(groups, 1), h2.chunk(groups, 1), strict=True)
-                ]
+                sides = [(a.flatten(1), b.flatten(1)) for a, b in zip(h.chunk(groups, 1), h2.chunk(groups, 1), strict=True)]
             for one, two in sides:
                 if score == "cosine":
                     u = functional.cosine_similarity(one[:, None], two[None], dim=-1) / 0.7
@@ -222,7 +220,9 @@ def test_info_nce_has_the_value_of_its_formula_and_log_b_for_equal_scores():
 @pytest.mark.parametrize("score", [cosine_scores, lambda a, b: bilinear_scores(a, torch.ones(2, 4, 4), b)])
 def test_losses_have_the_gradient_of_finite_differences(score):
     z1, z2 = torch.randn(2, 2, 5, 3, 4, generator=torch.Generator().manual_seed(1)).requires_grad_().unbind(0)
-    assert torch.autograd.gradcheck(lambda a, b: info_nce(score(a, b)), (z1.detach().requires_grad_(), z2.detach().requires_grad_()))
+    assert torch.autograd.gradcheck(
+        lambda a, b: info_nce(score(a, b)), (z1.detach().requires_grad_(), z2.detach().requires_grad_())
+    )
 
 
 # -------------------------------------------------------------------- locality
@@ -371,7 +371,9 @@ def test_bf16_mixed_follows_float32(case, network):
         assert torch.isfinite(mixed[name]).all()
     # Adam's first step is the gradient's sign: nearly all signs agree
     start = make_rule(case, NETWORKS[network]).state_dict()
-    agree = torch.cat([((single[n] - start[n]).sign() == (mixed[n] - start[n]).sign()).flatten() for n in start if "weight" in n])
+    agree = torch.cat(
+        [((single[n] - start[n]).sign() == (mixed[n] - start[n]).sign()).flatten() for n in start if "weight" in n]
+    )
     assert agree.float().mean() > 0.9
 
 

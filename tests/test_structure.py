@@ -39,7 +39,11 @@ def test_imports_go_upward_only(package):
         assert imported(path) <= MAY_IMPORT[package] | {package}, path
 
 
-RULES = [c for c in discover().values() if issubclass(c, LocalRule) and "layer_updates" in {n for k in c.__mro__[:-1] for n in vars(k)}]
+RULES = [
+    c
+    for c in discover().values()
+    if issubclass(c, LocalRule) and "layer_updates" in {n for k in c.__mro__[:-1] for n in vars(k)}
+]
 
 
 @pytest.mark.parametrize("rule", [c for c in RULES if hasattr(c, "source")], ids=lambda c: c.__name__)

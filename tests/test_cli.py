@@ -1,0 +1,294 @@
+"""The command line as a person uses it: runs, what they leave, how they go on, and what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from experiments.cli import main
+from experiments.explain import explain
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "--data.v=4",
+    "--data.n=4",
+    "--data.m=2",
+    "--data.L=3",
+    "--data.train_size=64",
+    "--data.test_size=64",
+    "--data.probe_size=64",
+    "--data.batch_size=16",
+    "--model.network.width=8",
+    "--trainer.accelerator=cpu",
+]
+RUN = [*SMALL, "--trainer.max_steps=6", "--trainer.val_check_interval=3", "--checkpoint_every=2"]
+RULES = sorted((ROOT / "configs" / "rules").glob("*.yaml"))
+
+
+def rhm(*args: str) -> None:
+    main(list(args))
+
+
+def refused(capsys, *args: str) -> str:
+    """The one line that a call is refused with."""
+    with pytest.raises(SystemExit) as stop:
+        rhm(*args)
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and out == "" and err.count("\n") == 1 and "Traceback" not in err, err
+    return err.strip()
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    last = max((run_dir / "checkpoints").glob("*.ckpt"), key=lambda p: int(p.stem.split("=")[1]))
+    return torch.load(last, weights_only=True)["state_dict"]
+
+
+def results(run_dir: Path) -> dict:
+    """Results without times."""
+    content = json.loads((run_dir / "results.json").read_text())
+    return {k: v for k, v in content.items() if k not in ("seconds", "samples_per_second")}
+
+
+# -------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda p: p.stem)
+def test_every_rules_settings_run_from_the_command_line(rule, tmp_path, capsys):
+    rhm("fit", f"-c={rule}", *RUN, f"--run_dir={tmp_path / 'a'}")
+    assert "ridge probes" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a" / "results.json").read_text())["status"] == "finished"
+
+
+def test_a_run_leaves_settings_events_checkpoints_picture_and_results_in_its_folder_and_nothing_elsewhere(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    siblings = ["--model=LayerwiseContrastive", "--model.network.bottleneck=4", "--data.pairs=SiblingPairs"]
+    rhm("fit", *siblings, *RUN, "--data.train_size=[32,64]", "--data.seeds=[3,1]", "--run_dir=a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    names = {p.name.split(".")[0] for p in (tmp_path / "a").iterdir()}
+    assert {"config", "events", "checkpoints", "results", "probe"} <= names
+    assert sorted(p.name for p in (tmp_path / "a/checkpoints").iterdir()) == ["step=4.ckpt", "step=6.ckpt"]
+    content = json.loads((tmp_path / "a/results.json").read_text())
+    assert content["rule"] == "LayerwiseContrastive"
+    assert content["task"] == {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
+    assert content["supervision"] == {"rule": "none", "pairs": "SiblingPairs", "readout_labels": [32, 64, 32, 64]}
+    assert [(r["seed"], r["train_size"]) for r in content["replicas"]] == [(3, 32), (3, 64), (1, 32), (1, 64)]
+    assert content["steps"] == 6 and content["samples_seen"] == 96 and content["seconds"] > 0
+    assert content["samples_per_second"] == pytest.approx(96 * 4 / content["seconds"], rel=0.01)
+    assert set(content["versions"]) == {"python", "torch", "pytorch-lightning", "torchmetrics"}
+    replica = content["replicas"][0]
+    assert replica["chance"] == 0.25 and 0 <= replica["test_accuracy"] <= 1
+    assert list(replica["probe"]) == ["layer1", "layer2", "layer3"]
+    assert list(replica["probe"]["layer1"]) == ["level0", "level1", "level2", "level3"]
+
+
+def test_the_same_command_gives_the_same_results_and_weights(tmp_path):
+    for name in "ab":
+        rhm("fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / name}")
+    assert results(tmp_path / "a") == results(tmp_path / "b")
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    rhm("fit", "--model=Backprop", *RUN, "--data.seeds=[1]", f"--run_dir={tmp_path / 'c'}")
+    assert results(tmp_path / "c")["replicas"] != results(tmp_path / "a")["replicas"]
+
+
+def test_settings_written_by_a_run_repeat_it_also_those_that_are_null(tmp_path):
+    rhm("fit", "--model=Backprop", *RUN, "--data.train_size=null", f"--run_dir={tmp_path / 'a'}")
+    assert yaml.safe_load((tmp_path / "a/config.yaml").read_text())["data"]["init_args"]["train_size"] is None
+    rhm("fit", "-c", str(tmp_path / "a/config.yaml"), f"--run_dir={tmp_path / 'b'}")
+    assert results(tmp_path / "a") == results(tmp_path / "b")
+    assert results(tmp_path / "a")["supervision"]["readout_labels"] == [96]
+
+
+def test_a_run_killed_at_half_goes_on_to_the_same_weights_and_results(tmp_path):
+    steps = ["--trainer.max_steps=400", "--trainer.val_check_interval=70", "--checkpoint_every=30"]
+    command = [sys.executable, "-m", "experiments.cli", "fit", "--model=LayerwiseContrastive", "--data.pairs=ClassPairs"]
+    command += [*SMALL, *steps, "--data.seeds=[0,1]"]
+    rhm(*command[3:], f"--run_dir={tmp_path / 'whole'}")
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*command, f"--run_dir={folder}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not any(int(p.stem.split("=")[1]) >= 150 for p in (folder / "checkpoints").glob("*.ckpt")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "results.json").exists()
+    rhm(*command[3:], f"--run_dir={folder}")
+    whole, killed = weights(tmp_path / "whole"), weights(folder)
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    assert results(tmp_path / "whole") == results(folder)
+
+
+def test_an_interrupted_run_says_that_it_was_stopped_and_can_go_on(tmp_path):
+    command = [sys.executable, "-m", "experiments.cli", "fit", "--model=Backprop", *SMALL, "--checkpoint_every=20"]
+    command += ["--trainer.max_steps=100000", f"--run_dir={tmp_path / 'a'}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "a/checkpoints").glob("*.ckpt")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    content = json.loads((tmp_path / "a/results.json").read_text())
+    assert content["status"] == "stopped" and 0 < content["steps"] < 100000
+
+
+def test_validate_and_test_read_a_run_and_write_nothing(tmp_path, capsys):
+    rhm("fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'a'}")
+    fitted = capsys.readouterr().out
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    for command, probes in (("test", 2), ("validate", 1)):
+        rhm(command, f"--run_dir={tmp_path / 'a'}")
+        out = capsys.readouterr().out
+        assert out.count("probes") == probes and out.splitlines()[:5] == fitted.splitlines()[:5]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_later_settings_win_and_every_parameter_can_be_reached(tmp_path, capsys):
+    quick = f"-c={ROOT / 'configs/quickstart.yaml'}"
+    arguments = ["--data.L=6", "--data.train_size=[512,1024]", "--model.optimizer.lr=7e-3", "--model.network.width=64"]
+    with pytest.raises(SystemExit) as stop:
+        rhm("fit", quick, *arguments, "--print_config")
+    assert stop.value.code in (0, None)
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["data"]["init_args"]["L"] == 6 and config["data"]["init_args"]["train_size"] == [512, 1024]
+    assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 7e-3
+    assert config["model"]["init_args"]["network"]["init_args"]["width"] == 64
+
+
+# -------------------------------------------------------------------- describe and check
+
+
+def test_describe_prints_the_tasks_size_and_a_tree(capsys, tmp_path):
+    rhm("describe", "--v=8", "--n=8", "--m=4", "--s=2", "--L=4", f"--json={tmp_path / 'g.json'}")
+    out = capsys.readouterr().out
+    for text in ("34,359,738,368".replace("34,359,738,368", f"{8 * 4**15:,}"), "2,048", "512", "0.1250", "yes", "16"):
+        assert text in out
+    assert out.count("├── ") + out.count("└── ") == 30
+    assert json.loads((tmp_path / "g.json").read_text())["v"] == 8
+    rhm("describe", "--m=8", "--L=10", "--s=2")
+    assert "no" in capsys.readouterr().out
+
+
+def test_check_prints_nothing_when_all_is_well_and_writes_nothing(capsys, tmp_path):
+    rhm("check", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'a'}")
+    assert capsys.readouterr() == ("", "") and not list(tmp_path.iterdir())
+
+
+def test_help_lists_the_commands(capsys):
+    rhm("--help")
+    out = capsys.readouterr().out
+    assert all(f"rhm {name}" in out for name in ("fit", "validate", "test", "check", "describe", "demo"))
+
+
+# -------------------------------------------------------------------- what is refused
+
+QUICK = f"-c={ROOT / 'configs/quickstart.yaml'}"
+REFUSED = {
+    "m*v > v**s": (["--data.m=9"], ["data.m", "9", "m <= 8"]),
+    "n*m > v**s": (["--data.n=17"], ["data.n", "17", "n <= 16"]),
+    "v = 0": (["--data.v=0"], ["data.v", "0", "at least 1"]),
+    "L = 0": (["--data.L=0"], ["data.L", "0", "at least 1"]),
+    "batch_size = 0": (["--data.batch_size=0"], ["data.batch_size", "0", "at least 1"]),
+    "train_size = 0": (["--data.train_size=0"], ["data.train_size", "0", "at least 1"]),
+    "width = 0": (["--model.network.width=0"], ["model.network.width", "0", "at least 1"]),
+    "max_steps": (["--trainer.max_steps=-1"], ["trainer.max_steps", "-1", "at least 1"]),
+    "too many strings": (["--data.L=2", "--data.train_size=500"], ["data.train_size", "500", "4096", "P_max = 512"]),
+    "depth": (["--model.network.depth=5"], ["model.network.depth", "5", "16"]),
+    "tuple size": (["--model.network.patch=3"], ["model.network.patch", "3", "16"]),
+    "siblings at L = 1": (
+        ["--data.L=1", "--data.train_size=8", "--data.test_size=8"],
+        ["data.pairs", "SiblingPairs", "L=1", "L >= 2"],
+    ),
+    "siblings in a dense network": (["--model.network=DenseNetwork"], ["data.pairs", "SiblingPairs", "DenseNetwork"]),
+    "level of synonyms": (["--data.pairs=SynonymPairs", "--data.pairs.level=5"], ["data.pairs.level", "5", "1 to L=4"]),
+    "no pairs": (["--data.pairs=null"], ["data.pairs", "None", "SiblingPairs"]),
+    "unknown rule": (["--model=LayerwiseContrastiv"], ["model", "LayerwiseContrastiv", "'LayerwiseContrastive'"]),
+    "unknown network": (["--model.network=DenseNetwrk"], ["model.network", "DenseNetwrk", "'DenseNetwork'"]),
+    "unknown pairs": (["--data.pairs=SiblingPair"], ["data.pairs", "SiblingPair", "'SiblingPairs'"]),
+    "unknown data key": (["--data.trainsize=5"], ["data.trainsize", "unknown key", "'train_size'"]),
+    "unknown network key": (["--model.network.widht=5"], ["model.network.widht", "unknown key", "'width'"]),
+    "unknown trainer key": (["--trainer.max_stepz=5"], ["trainer.max_stepz", "unknown key", "'max_steps'"]),
+    "wrong type": (["--data.L=deep"], ["data.L", "deep", "int"]),
+    "mistyped link": (["--data.train_size=${data.Ll}"], ["data.train_size", "${data.Ll}", "int or list"]),
+    "precision": (["--trainer.precision=16-mixed"], ["trainer.precision", "16-mixed", "bf16-mixed"]),
+    "learning rate": (["--model.optimizer.lr=-1"], ["model.optimizer", "-1"]),
+    "accelerator": (["--trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
+    "gradient clipping": (["--trainer.gradient_clip_val=1"], ["trainer.gradient_clip_val", "1", "model.clip"]),
+    "accumulation": (["--trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches", "2", "batch_size"]),
+    "equal seeds": (["--data.seeds=[1,1]"], ["data.seeds", "[1, 1]", "different"]),
+    "temperature": (["--model.temperature=0"], ["model.temperature", "0", "above 0"]),
+    "no such file": (["-c=configs/no.yaml"], ["config", "configs/no.yaml", "exists"]),
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "check"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_line_before_anything_is_written(command, case, capsys, tmp_path):
+    arguments, words = REFUSED[case]
+    line = refused(capsys, command, QUICK, *arguments, f"--run_dir={tmp_path / 'a'}")
+    assert line.startswith("rhm: ") and all(word in line for word in words), line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("modle: Backprop", ["modle", "unknown key", "'model'"]),
+        ("data: {class_path: RHMDataModule, init_args: {mm: 3}}", ["data.mm", "unknown key"]),
+        ("model: {class_path: Backprop, init_args: {network: {class_path: Hierarchical}}}", ["model.network", "Hierarchical"]),
+        ("data: [", ["config"]),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_refused_in_one_line(text, words, capsys, tmp_path):
+    (tmp_path / "bad.yaml").write_text(text + "\n")
+    line = refused(capsys, "fit", QUICK, f"-c={tmp_path / 'bad.yaml'}", f"--run_dir={tmp_path / 'a'}")
+    assert all(word in line for word in words), line
+
+
+def test_a_finished_run_is_never_overwritten_and_an_unfinished_one_not_with_other_settings(capsys, tmp_path):
+    run = ["fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'a'}"]
+    rhm(*run)
+    kept = (tmp_path / "a/results.json").read_text()
+    capsys.readouterr()
+    assert "finished" in refused(capsys, *run)
+    assert (tmp_path / "a/results.json").read_text() == kept
+    (tmp_path / "a/results.json").unlink()
+    line = refused(capsys, *run, "--data.seeds=[7]")
+    assert "data.init_args.seeds=[7]" in line and "data.init_args.seeds=[0]" in line
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/thesis.txt").write_text("dear")
+    assert "new, empty" in refused(capsys, "fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'b'}")
+    assert os.listdir(tmp_path / "b") == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fitt"], ["command", "fitt", "'fit'"]),
+        (["fit"], ["model", "nothing"]),
+        (["test", "--run_dir=nowhere"], ["run_dir", "nowhere"]),
+        (["describe", "--v=2", "--m=9"], ["m", "9", "m <= 2"]),
+        (["describe", "--depth=9"], ["depth", "unknown key"]),
+        (["demo", "--run_dir=tests"], ["run_dir", "tests", "overwritten"]),
+    ],
+)
+def test_other_commands_refuse_in_one_line_too(arguments, words, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    line = refused(capsys, *arguments)
+    assert all(word in line for word in words), line
+
+
+def test_what_is_not_understood_is_passed_on_in_one_line():
+    assert explain("something\n  new", {}, ()) == "something new"
