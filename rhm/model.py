@@ -332,7 +332,7 @@ class RandomHierarchyModel(nn.Module):
             owners = [[g["rules"][f"level {level}"].get(str(a)) for a in range(shape[1])] for g in grammars]
             try:
                 rules = torch.tensor(owners)
-            except (TypeError, ValueError):  # a symbol without rules, or lists of unequal length
+            except (RuntimeError, TypeError, ValueError):  # a symbol without rules, or lists of unequal length
                 rules = torch.empty(0)
             if rules.shape != shape:
                 raise InvalidInput(f"level {level}", "rules of another shape", f"symbols, rules and tuples {list(shape[1:])}")
@@ -365,7 +365,7 @@ def _distinct(key: Tensor, wanted: int, size: int) -> Tensor:
     if size <= max(DENSE_TUPLES, 4 * wanted):
         return scramble(key + scramble(torch.arange(size))).argsort(stable=True)[:wanted]
     drawn = scramble(key + scramble(torch.arange(4 * wanted + 64))) & (2**63 - 1)
-    drawn = drawn[drawn < 2**63 // size * size] % size  # at least half remain, of which at most a quarter are repeats
+    drawn = drawn[drawn <= 2**63 // size * size - 1] % size  # at least half remain, of which at most a quarter are repeats
     order = drawn.argsort(stable=True)
     first = torch.ones_like(drawn, dtype=torch.bool)
     first[order[1:]] = drawn[order[1:]] != drawn[order[:-1]]

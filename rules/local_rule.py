@@ -162,10 +162,12 @@ class LocalRule(pl.LightningModule):
         """One optimizer with a named parameter group for each layer and the readout."""
         names = [f"layer{k}" for k in range(1, len(self.network) + 1)] + ["readout"]
         return self.optimizer(
-            [{"params": list(m.parameters()), "name": name} for name, m in zip(names, self._modules_in_order(), strict=True)]
+            [{"params": list(m.parameters()), "name": name} for name, m in zip(names, self.parts, strict=True)]
         )
 
-    def _modules_in_order(self) -> list[nn.Module]:
+    @property
+    def parts(self) -> list[nn.Module]:
+        """The layers and, last, the readout: each is a parameter group."""
         return [*self.network.layers, self.readout]
 
     # ---------------------------------------------------------------- a step
@@ -214,7 +216,7 @@ class LocalRule(pl.LightningModule):
 
     def apply_updates(self, updates: Iterable[LayerUpdate]) -> None:
         """Clip each layer, average over ranks, and take one optimizer step."""
-        for module, update in zip(self._modules_in_order(), updates, strict=True):
+        for module, update in zip(self.parts, updates, strict=True):
             scale_R = self._clipping(update) if self.clip is not None else None
             for name, parameter in module.named_parameters():
                 grad = update.get(name)

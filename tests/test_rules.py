@@ -118,7 +118,7 @@ def test_backprop_is_autograd_of_the_cross_entropy(network):
     torch.testing.assert_close(step.readout.loss_R, loss_R)
     with torch.no_grad():
         ours = rule.updates(step)
-    assert_equal_updates(ours, rule._modules_in_order(), loss_R.sum())
+    assert_equal_updates(ours, rule.parts, loss_R.sum())
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
@@ -249,7 +249,7 @@ def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
         return None if states is None else [s if j == keep else scrambled(s) for j, s in enumerate(states)]
 
     with torch.no_grad():
-        for j, module in enumerate(rule._modules_in_order()):
+        for j, module in enumerate(rule.parts):
             if j != keep:
                 for parameter in module.parameters():
                     parameter.mul_(-0.5).add_(0.1)

@@ -1,0 +1,1 @@
+"""Speed, as ratios that are each measured in one process."""

@@ -1,0 +1,247 @@
+"""``python -m benchmarks``: prints ratios. The two sides of a ratio take turns, so that a slow minute slows both.
+
+Shape suffixes: R replica, N rows, F inputs, E units.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from callbacks import RunProgress, StepLog
+from datamodules import RHMDataModule
+from networks import HierarchicalNetwork
+from rhm import RandomHierarchyModel
+from rules import LocalRule
+from rules.backprop import Backprop
+
+STRINGS = 100_000
+TASKS = [(8, 8, 8, 2, 3), (8, 8, 8, 2, 4), (16, 16, 8, 2, 3), (16, 16, 8, 2, 4), (16, 16, 8, 2, 5)]
+
+
+def turns(*functions: Callable[[], object], rounds: int = 9) -> list[float]:
+    """Median seconds of each function, after one call to warm up, called in turn."""
+    for function in functions:
+        function()
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(rounds):
+        for function, own in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own) for own in times]
+
+
+def plain_sampler(v: int, n: int, m: int, s: int, L: int) -> Callable[[], object]:
+    """Top-down sampling with replacement, all levels kept: what one writes in ten minutes."""
+    rules = {level: torch.randint(v, (n if level == L else v, m, s)) for level in range(1, L + 1)}
+
+    def sample() -> list[torch.Tensor]:
+        levels = [torch.randint(n, (STRINGS, 1))]
+        for level in range(L, 0, -1):
+            choice = torch.randint(m, levels[-1].shape)
+            levels.append(rules[level][levels[-1], choice].flatten(1))
+        return levels
+
+    return sample
+
+
+def sampling(table: Table) -> None:
+    """(a) Our sampler against the plain one, one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    index = torch.arange(STRINGS)
+    for task in track(TASKS, "sampling"):
+        model = RandomHierarchyModel(*task)
+        ours, plain = turns(partial(model.sample, index), plain_sampler(*task))
+        speed = f"{STRINGS / ours / 1e6:.1f} against {STRINGS / plain / 1e6:.1f} million strings/s"
+        table.add_row("a", f"sampling {task}, plain time / ours", f"{plain / ours:.2f}", "3 and more", speed)
+    torch.set_num_threads(threads)
+
+
+def rule_and_data(width: int, batch: int, replicas: int) -> tuple[LocalRule, RHMDataModule]:
+    """Backprop at v=n=8, m=4, s=2, L=4."""
+    data = RHMDataModule(L=4, batch_size=batch, seeds=list(range(replicas)))
+    return Backprop(HierarchicalNetwork(width)).prepare(data), data
+
+
+class PlainLoop:
+    """A rule's step without Lightning."""
+
+    def __init__(self, rule: LocalRule, data: RHMDataModule):
+        self.rule, self.data, self.step = rule, data, 0
+        self.optimizer = rule.configure_optimizers()
+
+    @torch.no_grad()
+    def __call__(self, steps: int) -> None:
+        for _ in range(steps):
+            updates = self.rule.updates(self.rule.compute(self.data.train_batch(self.step)))
+            for module, update in zip(self.rule.parts, updates, strict=True):
+                for name, parameter in module.named_parameters():
+                    parameter.grad = update[name]
+            self.optimizer.step()
+            self.step += 1
+
+
+def autograd_loop(width: int, batch: int) -> Callable[[int], None]:
+    """The same network in ordinary PyTorch: linear layers on reshaped patches, autograd, Adam."""
+    data = RHMDataModule(L=4, batch_size=batch)
+    layers = [torch.nn.Linear(2 * (8 if k == 0 else width), width) for k in range(4)] + [torch.nn.Linear(width, 8)]
+    optimizer = torch.optim.Adam([p for layer in layers for p in layer.parameters()], fused=True)
+    step = 0
+
+    def run(steps: int) -> None:
+        nonlocal step
+        for _ in range(steps):
+            batch_ = data.train_batch(step)
+            h = torch.nn.functional.one_hot(batch_.x_RBD[0].long(), 8).float()
+            for layer in layers[:-1]:
+                h = torch.relu(layer(h.reshape(h.shape[0], h.shape[1] // 2, -1)))
+            loss = torch.nn.functional.cross_entropy(layers[-1](h[:, 0]), batch_.y_RB[0].long())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+
+    return run
+
+
+class Stopwatch(pl.Callback):
+    """Seconds that the steps after the first took."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ANN001
+        """Start after the first step, stop at each."""
+        if trainer.global_step == 10:
+            self.start = time.perf_counter()
+        self.seconds = time.perf_counter() - getattr(self, "start", time.perf_counter())
+
+
+def through_lightning(width: int, batch: int, steps: int) -> float:
+    """Seconds a step in a Trainer with the command line's callbacks and logger."""
+    rule, data = rule_and_data(width, batch, 1)
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_steps=steps + 10,
+            max_epochs=-1,
+            accelerator="cpu",
+            logger=TensorBoardLogger(folder, name="", version=""),
+            callbacks=[StepLog(), RunProgress(), watch],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+        )
+        trainer.fit(rule, data)
+    return watch.seconds / steps
+
+
+def lightning(table: Table) -> None:
+    """(b) A step through Lightning against the same step in a plain loop."""
+    for width, batch, goal, steps in ((256, 128, "at most 1.1", 60), (32, 32, "at most 1.5", 400)):
+        loop, ordinary = PlainLoop(*rule_and_data(width, batch, 1)), autograd_loop(width, batch)
+        loop(10), ordinary(10)
+        ours, plain, autograd = [], [], []
+        for _ in track(range(7), f"Lightning, width {width}"):
+            ours.append(through_lightning(width, batch, steps))
+            plain.append(turns(partial(loop, steps), rounds=1)[0] / steps)
+            autograd.append(turns(partial(ordinary, steps), rounds=1)[0] / steps)
+        ratio = statistics.median(o / p for o, p in zip(ours, plain, strict=True))
+        against_autograd = statistics.median(o / p for o, p in zip(ours, autograd, strict=True))
+        note = f"{statistics.median(ours) * 1e3:.2f} ms; {against_autograd:.2f} of ordinary PyTorch with autograd"
+        table.add_row("b", f"Lightning / plain loop, width {width}, batch {batch}", f"{ratio:.2f}", goal, note)
+
+
+def bare_products(rule: LocalRule, batch: int) -> Callable[[int], None]:
+    """The matrix products of a step of backprop and nothing else."""
+    R, calls = rule.data.replicas, []
+    for k, (layer, positions) in enumerate(zip(rule.network.layers, rule.network.positions, strict=True)):
+        F, E = layer.weight_RGFE.shape[-2:]
+        x, w, delta = torch.randn(R, batch * positions, F), torch.randn(R, F, E), torch.randn(R, batch * positions, E)
+        calls += [(x, w), (x.transpose(1, 2), delta)] + ([(delta, w.transpose(1, 2))] if k else [])
+    F, N = rule.readout.weight_RFN.shape[-2:]
+    x, w, delta = torch.randn(R, batch, F), torch.randn(R, F, N), torch.randn(R, batch, N)
+    calls += [(x, w), (x.transpose(1, 2), delta), (delta, w.transpose(1, 2))]
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            for a, b in calls:
+                torch.bmm(a, b)
+
+    return run
+
+
+def products(table: Table) -> None:
+    """(c) The share of the matrix products in a step."""
+    for replicas in track((1, 16), "matrix products"):
+        rule, data = rule_and_data(256, 128, replicas)
+        loop, bare = PlainLoop(rule, data), bare_products(rule, 128)
+        steps = 20 if replicas == 1 else 3
+        whole, alone = turns(partial(loop, steps), partial(bare, steps))
+        note = f"{alone / steps * 1e3:.1f} of {whole / steps * 1e3:.1f} ms"
+        table.add_row("c", f"matrix products / step, R = {replicas}", f"{alone / whole:.2f}", ".65 and more", note)
+
+
+def replicas(table: Table) -> None:
+    """(d) What a replica costs when several train together."""
+    for width, batch in ((256, 128), (32, 32)):
+        loops = [PlainLoop(*rule_and_data(width, batch, r)) for r in (1, 4, 16)]
+        steps = 5 if width == 256 else 50
+        seconds = turns(*(partial(loop, steps) for loop in loops), rounds=5)
+        for r, own in zip((4, 16), seconds[1:], strict=True):
+            note = f"{own / r / steps * 1e3:.2f} ms a replica and step"
+            table.add_row("d", f"cost a replica, R = {r} / R = 1, width {width}", f"{own / r / seconds[0]:.2f}", "", note)
+
+
+class MakingBatches:
+    """The batches of steps, one after another."""
+
+    def __init__(self, data: RHMDataModule):
+        self.data, self.step = data, 0
+
+    def __call__(self, steps: int) -> None:
+        for _ in range(steps):
+            self.data.train_batch(self.step)
+            self.step += 1
+
+
+def batches(table: Table) -> None:
+    """(e) The share of making batches."""
+    for r in track((1, 16), "batches"):
+        rule, data = rule_and_data(256, 128, r)
+        loop, steps = PlainLoop(rule, data), 64 if r == 1 else 16
+        making = MakingBatches(data)
+        whole, alone = turns(partial(loop, steps), partial(making, 16 * steps), rounds=5)
+        making_share = alone / 16 / whole
+        table.add_row("e", f"making batches / step, R = {r}", f"{making_share:.3f}", "under .05", "")
+
+
+def main() -> None:
+    """Print all ratios."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    table = Table(
+        title=f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, v=n=8, m=4, s=2, L=4"
+    )
+    for column in "", "ratio", "value", "goal", "measured":
+        table.add_column(column)
+    for part in (sampling, lightning, products, replicas, batches):
+        part(table)
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()
