@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo test test-learning lint bench tensorboard clean
+.PHONY: install demo curves test test-learning lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -15,6 +15,13 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/rhm demo
+
+# The learning curves of the README: 4,000 steps of twelve replicas for each of three rules, about 40 minutes on 2 cores.
+curves: $(STAMP)
+	$(BIN)/rhm fit -c configs/tasks/learning_curve.yaml -c configs/rules/backprop.yaml --run_dir=runs/curves/backprop
+	$(BIN)/rhm fit -c configs/tasks/learning_curve.yaml -c configs/rules/dfa.yaml --run_dir=runs/curves/dfa
+	$(BIN)/rhm fit -c configs/tasks/learning_curve.yaml -c configs/rules/class_contrastive.yaml --run_dir=runs/curves/class_contrastive
+	$(BIN)/rhm curves --run_dirs='[runs/curves/backprop,runs/curves/class_contrastive,runs/curves/dfa]' --out=runs/curves/learning_curves.png
 
 test: lint
 	$(BIN)/pytest -n 2 -m "not learning"

@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | validate | test | check | describe | demo``."""
+"""The command line: ``rhm fit | validate | test | check | describe | curves | demo``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ import rules
 from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
-from experiments.describe import describe
 from experiments.explain import explain
 from experiments.run_folder import RunFolder, RunRecord, StepCheckpoint, collect_results
 from experiments.tables import probe_table, replica_table, wide_console
@@ -39,6 +38,7 @@ COMMANDS = {
     "test": "the same with logistic probes",
     "check": "build everything as fit would, train nothing, print only what is wrong",
     "describe": "print what a task is: --v --n --m --s --L",
+    "curves": "draw test accuracy against training-set size from the results of runs",
     "demo": "three rules on one task in a few minutes",
 }
 SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "tables")
@@ -247,16 +247,11 @@ def main(args: list[str] | None = None) -> None:
             print("\n`rhm fit --help` lists the settings, `rhm fit --model.help=RULE` those of a rule.")
         elif command not in COMMANDS:
             raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))
-        elif command == "describe":
-            parser = Parser(prog="rhm describe")
-            parser.add_function_arguments(describe)
-            describe(**vars(parser.parse_args(args[1:])))
-        elif command == "demo":
-            from experiments.demo import demo
-
-            parser = Parser(prog="rhm demo")
-            parser.add_function_arguments(demo)
-            demo(**vars(parser.parse_args(args[1:])))
+        elif command in ("describe", "curves", "demo"):
+            function = getattr(importlib.import_module(f"experiments.{command}"), command)
+            parser = Parser(prog=f"rhm {command}")
+            parser.add_function_arguments(function)
+            function(**vars(parser.parse_args(args[1:])))
         else:
             discover()
             quiet()

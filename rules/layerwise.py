@@ -34,6 +34,11 @@ class LayerwiseRule(LocalRule):
     def build_head(self, k: int, layer: Layer, channels: int) -> None:
         """Give layer ``k`` (from 1) the parameters that its loss needs, for sides of so many channels; none by default."""
 
+    def add_matrix(self, layer: Layer, name: str, k: int, rows: int, columns: int, scale: float) -> None:
+        """Give layer ``k`` a learned matrix ``[R, rows, columns]``, normal with standard deviation ``scale`` at the start."""
+        matrix = normal(self.keys_R(name, k), (rows, columns)) * scale
+        layer.register_parameter(name, nn.Parameter(matrix.to(torch.get_default_dtype())))
+
     def build(self) -> None:
         if self.trained_layers == 0:
             network, pairs = type(self.network_config).__name__, type(self.pairs).__name__
@@ -108,14 +113,11 @@ class LayerwiseContrastive(LayerwiseRule):
         self.score, self.temperature, self.head = score, temperature, head
 
     def build_head(self, k: int, layer: Layer, channels: int) -> None:
-        def matrix(name: str, width: int, scale: float) -> nn.Parameter:
-            return nn.Parameter((normal(self.keys_R(name, k), (channels, width)) * scale).to(torch.get_default_dtype()))
-
         if self.head is not None:
-            layer.register_parameter("head_RCC", matrix("head", self.head, 1 / math.sqrt(channels)))
+            self.add_matrix(layer, "head_RCC", k, channels, self.head, scale=1 / math.sqrt(channels))
             channels = self.head
         if self.score == "bilinear":
-            layer.register_parameter("predictor_RCC", matrix("predictor", channels, 1 / channels))
+            self.add_matrix(layer, "predictor_RCC", k, channels, channels, scale=1 / channels)
 
     def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
         if self.head is not None:

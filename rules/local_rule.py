@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import pytorch_lightning as pl
@@ -170,6 +171,10 @@ class LocalRule(pl.LightningModule):
         """The layers and, last, the readout: each is a parameter group."""
         return [*self.network.layers, self.readout]
 
+    @cached_property
+    def _named_parameters(self) -> list[list[tuple[str, nn.Parameter]]]:
+        return [list(module.named_parameters()) for module in self.parts]
+
     # ---------------------------------------------------------------- a step
 
     def forward(self, x_RBD: Tensor) -> list[LayerState]:
@@ -216,9 +221,9 @@ class LocalRule(pl.LightningModule):
 
     def apply_updates(self, updates: Iterable[LayerUpdate]) -> None:
         """Clip each layer, average over ranks, and take one optimizer step."""
-        for module, update in zip(self.parts, updates, strict=True):
+        for parameters, update in zip(self._named_parameters, updates, strict=True):
             scale_R = self._clipping(update) if self.clip is not None else None
-            for name, parameter in module.named_parameters():
+            for name, parameter in parameters:
                 grad = update.get(name)
                 if grad is not None and scale_R is not None:
                     grad = grad * scale_R.view(-1, *[1] * (grad.dim() - 1))
