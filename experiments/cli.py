@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import pkgutil
 import sys
@@ -153,7 +154,8 @@ class RHMCommand(LightningCLI):
             ours += [StepLog(), StepCheckpoint(self.folder, self._get(self.config, "checkpoint_every"))]
             if self._get(self.config, "trainer").enable_progress_bar is not False:
                 ours.append(RunProgress())
-            kwargs["logger"] = TensorBoardLogger(self.folder.path.parent, name=self.folder.path.name, version="")
+            if self._get(self.config, "trainer").logger in (None, True):
+                kwargs["logger"] = TensorBoardLogger(self.folder.path.parent, name=self.folder.path.name, version="")
         else:
             kwargs["logger"] = False
         given_types = {type(callback) for callback in given}
@@ -181,7 +183,8 @@ class RHMCommand(LightningCLI):
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=last)
         self.trainer.test(model, datamodule=datamodule, verbose=False)
         if self.trainer.is_global_zero:
-            results = self.record.write(self.trainer, model, "finished")
+            status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say
+            results = self.record.write(self.trainer, model, status)
             self._draw()
             if self._get(self.config, "tables"):
                 self._show(results)
@@ -231,7 +234,9 @@ def discover() -> dict[str, type]:
     for package in packages:
         for info in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"{package.__name__}.{info.name}")
-            found |= {name: item for name, item in vars(module).items() if isinstance(item, type)}
+            found |= {
+                name: item for name, item in vars(module).items() if inspect.isclass(item) and not inspect.isabstract(item)
+            }
     return {name: item for name, item in found.items() if item.__module__.split(".")[0] in {p.__name__ for p in packages}}
 
 

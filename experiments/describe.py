@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -61,7 +62,7 @@ def _facts(task: Task) -> Table:
 
 
 def _number(x: int) -> str:
-    return f"{x:,}" if x < 10**12 else f"{x:.3e}" if x < 10**300 else f"about 10^{len(str(x)) - 1}"
+    return f"{x:,}" if x < 10**12 else f"{x:.3e}" if x < 10**300 else f"about 10^{x.bit_length() * math.log10(2):.0f}"
 
 
 def _tree(derivation: Derivation, task: Task, string: int) -> Tree:

@@ -152,12 +152,13 @@ class RunRecord(Callback):
 
     def __init__(self, folder: RunFolder):
         self.folder = folder
-        self.before, self.started = 0.0, time.monotonic()
+        self.before: float = 0.0
+        self.started: float | None = None
 
     @property
     def seconds(self) -> float:
         """Training time so far, with all earlier starts of the run up to their checkpoint."""
-        return self.before + time.monotonic() - self.started
+        return self.before + (0.0 if self.started is None else time.monotonic() - self.started)
 
     def state_dict(self) -> dict[str, float]:
         """Kept in checkpoints."""
@@ -165,7 +166,7 @@ class RunRecord(Callback):
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on counting where the checkpoint stopped."""
-        self.before, self.started = state_dict["seconds"], time.monotonic()
+        self.before = state_dict["seconds"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -173,7 +174,7 @@ class RunRecord(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock: tests are not training."""
-        self.before, self.started = self.seconds, time.monotonic()
+        self.before, self.started = self.seconds, None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what there is of a run that was stopped; it can go on later."""
@@ -183,8 +184,7 @@ class RunRecord(Callback):
 
     def write(self, trainer: Trainer, rule: LocalRule, status: str) -> dict[str, Any]:
         """Write ``results.json`` and return its content."""
-        seconds = self.seconds if status == "stopped" else self.before
-        results = collect_results(trainer, rule, status, seconds)
+        results = collect_results(trainer, rule, status, self.seconds)
         write_atomically(self.folder.results, json.dumps(results, indent=1) + "\n")
         return results
 

@@ -10,6 +10,7 @@ matrix product (strings times positions of a group), F inputs of a unit, E units
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -225,7 +226,7 @@ class LayeredNetwork(nn.Module):
         return states
 
 
-class NetworkConfig:
+class NetworkConfig(ABC):
     """How to build a network for a task that is not known yet: sizes that are None follow the task.
 
     Args:
@@ -262,9 +263,9 @@ class NetworkConfig:
             channels = layers[-1].out_channels
         return LayeredNetwork(task, layers)
 
+    @abstractmethod
     def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
         """Groups of positions that share weights, and positions that are merged, for each layer."""
-        raise NotImplementedError
 
 
 class HierarchicalNetwork(NetworkConfig):

@@ -34,6 +34,8 @@ class Task:
         for key, value in vars(self).items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidInput(key, repr(value), "an integer of at least 1")
+        if self.L > 1000 or self.L * math.log2(self.s) > 31:
+            raise InvalidInput("L", self.L, f"at most 1000 levels and s**L = 2**31 tokens, they are {self.s}**{self.L}")
         if self.s * math.log2(self.v) >= 63:
             raise InvalidInput("v, s", f"v={self.v}, s={self.s}", f"v**s under 2**63, it is {self.v}**{self.s}")
         tuples = self.v**self.s
@@ -43,8 +45,6 @@ class Task:
             raise InvalidInput(
                 "n", self.n, f"n*m at most v**s, that is n <= {tuples // self.m} at v={self.v}, m={self.m}, s={self.s}"
             )
-        if self.length > 2**31:
-            raise InvalidInput("L", self.L, f"a string length s**L of at most 2**31, it is {self.s}**{self.L}")
 
     def width(self, level: int) -> int:
         """Number of symbols at a level, ``s**(L - level)``."""

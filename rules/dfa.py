@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rules.feedback import broadcast_error, random_feedback
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network, default_optimizer
+from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 
 
 class DirectFeedbackAlignment(LocalRule):
@@ -29,7 +31,7 @@ class DirectFeedbackAlignment(LocalRule):
     def __init__(
         self,
         network: NetworkConfig = default_network,
-        optimizer: OptimizerCallable = default_optimizer,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
         feedback_scale: float = 1.0,
     ):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from networks import Layer, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network, default_optimizer
+from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 from rules.losses import bilinear_scores, cosine_scores, info_nce, project
 
 
@@ -97,7 +97,7 @@ class LayerwiseContrastive(LayerwiseRule):
     def __init__(
         self,
         network: NetworkConfig = default_network,
-        optimizer: OptimizerCallable = default_optimizer,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
         score: str = "bilinear",
         temperature: float = 1.0,

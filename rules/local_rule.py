@@ -26,11 +26,6 @@ default_network = lazy_instance(HierarchicalNetwork)
 """The network of a rule that is not told otherwise."""
 
 
-def default_optimizer(parameters: Iterable) -> torch.optim.Optimizer:
-    """The optimizer of a rule that is not told otherwise."""
-    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
-
-
 @dataclass(frozen=True)
 class Locality:
     """What a layer's update may depend on beyond the layer's own activity and weights; the tests prove it.
@@ -94,7 +89,7 @@ class LocalRule(pl.LightningModule):
     def __init__(
         self,
         network: NetworkConfig = default_network,
-        optimizer: OptimizerCallable = default_optimizer,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
     ):
         super().__init__()
