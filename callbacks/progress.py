@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from rules import LocalRule
+
+
+class BarAndNumbers(Progress):
+    """A progress bar with a line of text below."""
+
+    numbers = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, then the text."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.numbers)
 
 
 class RunProgress(ProgressBar):
@@ -28,7 +41,7 @@ class RunProgress(ProgressBar):
         super().__init__()
         self.console = Console(file=sys.stderr)
         self.every = refresh_seconds if self.console.is_terminal else plain_seconds
-        self.bar: Progress | None = None
+        self.bar: BarAndNumbers | None = None
         self.next_time = 0.0
         self.shown = True
 
@@ -44,19 +57,16 @@ class RunProgress(ProgressBar):
         """Start the bar where the run starts or resumes."""
         self.next_time = time.monotonic() + self.every
         if self.shown and self.console.is_terminal:
-            self.bar = Progress(
+            self.bar = BarAndNumbers(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[numbers]}"),
                 console=self.console,
             )
             self.bar.start()
-            self.task = self.bar.add_task(
-                type(pl_module).__name__, total=trainer.max_steps, completed=trainer.global_step, numbers=""
-            )
+            self.task = self.bar.add_task(type(pl_module).__name__, total=trainer.max_steps, completed=trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -70,7 +80,8 @@ class RunProgress(ProgressBar):
         accuracy = trainer.callback_metrics.get("test/accuracy")
         text = f"loss: {numbers}" + ("" if accuracy is None else f" | test accuracy {float(accuracy):.3f}")
         if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.global_step, numbers=text)
+            self.bar.numbers = text
+            self.bar.update(self.task, completed=trainer.global_step)
         else:
             name = type(pl_module).__name__
             print(f"{name} step {trainer.global_step}/{trainer.max_steps} {text}", file=sys.stderr, flush=True)
@@ -79,8 +90,8 @@ class RunProgress(ProgressBar):
         """Leave the finished bar standing."""
         if self.bar is not None:
             accuracy = trainer.callback_metrics.get("test/accuracy")
-            text = "" if accuracy is None else f"test accuracy {float(accuracy):.3f}"
-            self.bar.update(self.task, completed=trainer.global_step, numbers=text)
+            self.bar.numbers = "" if accuracy is None else f"test accuracy {float(accuracy):.3f}"
+            self.bar.update(self.task, completed=trainer.global_step)
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -12,12 +12,13 @@ import pytorch_lightning as pl
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import LayerwiseLinearProbe, StepLog
+from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.linear_probe import RidgeSums, fit_logistic, on_own_level, probe_dictionary, targets_of
-from datamodules import RHMDataModule
+from datamodules import RHMDataModule, SiblingPairs
 from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
 from rhm import Task, one_hot
 from rules.backprop import Backprop
+from rules.layerwise import LayerwiseContrastive
 
 
 def trainer(*callbacks, **kwargs):
@@ -163,3 +164,13 @@ def test_event_files_hold_every_probe_the_losses_a_chart_a_level_and_the_heat_ma
     for level in range(4):
         assert f"^probe/level{level}/layer\\d+$".encode() in layout
     assert {"test/accuracy", "test/accuracy_std"} <= set(tags["scalars"])
+
+
+def test_progress_shows_the_loss_of_each_layer_and_the_current_test_accuracy(capsys):
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=32, test_size=64, probe_size=64, pairs=SiblingPairs())
+    rule = LayerwiseContrastive(HierarchicalNetwork(8, bottleneck=4))
+    trainer(RunProgress(plain_seconds=0), max_steps=4, val_check_interval=2, check_val_every_n_epoch=None).fit(rule, data)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("LayerwiseContrastive")]
+    assert [line.split()[2] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+    assert all(name in line for line in lines for name in ("layer1 ", "layer2 ", "readout "))
+    assert "test accuracy" not in lines[0] and "test accuracy" in lines[2]
