@@ -169,7 +169,9 @@ def test_event_files_hold_every_probe_the_losses_a_chart_a_level_and_the_heat_ma
 def test_progress_shows_the_loss_of_each_layer_and_the_current_test_accuracy(capsys):
     data = RHMDataModule(4, 4, 2, 2, 3, train_size=32, test_size=64, probe_size=64, pairs=SiblingPairs())
     rule = LayerwiseContrastive(HierarchicalNetwork(8, bottleneck=4))
-    trainer(RunProgress(plain_seconds=0), max_steps=4, val_check_interval=2, check_val_every_n_epoch=None).fit(rule, data)
+    trainer(
+        RunProgress(plain_seconds=0), enable_progress_bar=True, max_steps=4, val_check_interval=2, check_val_every_n_epoch=None
+    ).fit(rule, data)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("LayerwiseContrastive")]
     assert [line.split()[2] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
     assert all(name in line for line in lines for name in ("layer1 ", "layer2 ", "readout "))
