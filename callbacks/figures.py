@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -38,7 +40,7 @@ def learning_curves(curves: dict[str, tuple[list[int], list[float], list[float],
     """Test accuracy against the number of training strings: for each name sizes, means, lowest and highest."""
     figure, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
     colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's, safe for the colour-blind
-    for (name, (sizes, mean, low, high)), colour in zip(curves.items(), colours, strict=False):
+    for (name, (sizes, mean, low, high)), colour in zip(curves.items(), cycle(colours), strict=False):
         ax.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.plot(sizes, mean, color=colour, marker="o", label=name)
     ax.axhline(chance, color="grey", linestyle=":", label="chance")

@@ -20,7 +20,7 @@ from torchmetrics import Metric
 from callbacks.figures import heat_map
 from datamodules import Batch
 from networks import LayeredNetwork, LayerState
-from rhm import Task
+from rhm import InvalidInput, Task
 from rules import LocalRule
 
 
@@ -69,7 +69,7 @@ class RidgeSums(Metric):
     cross_RGFT: Tensor
 
     def __init__(self, replicas: int, groups: int, features: int, targets: list[Target], ridge: float):
-        super().__init__()
+        super().__init__(sync_on_compute=False)  # every rank sees all strings that probes are fitted on
         self.targets, self.ridge, self.groups = targets, ridge, groups
         columns = sum(t.slots * t.symbols for t in targets)
         shape = (replicas, groups, features + 1)
@@ -138,7 +138,7 @@ def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty
         weights ``[R, G, F, T]``.
     """
     with torch.inference_mode(False), torch.enable_grad():  # Lightning tests in inference mode, whose tensors have no gradient
-        scale = x_RGNF.std(-2, keepdim=True).clamp_min(1e-6)
+        scale = x_RGNF.std(-2, keepdim=True, correction=0).clamp_min(1e-6)
         scale[..., -1] = 1.0
         x, y = x_RGNF / scale, [y_t.clone() for y_t in y]
         columns = [t.slots * t.symbols for t in targets]
@@ -181,6 +181,9 @@ class LayerwiseLinearProbe(Callback):
     """
 
     def __init__(self, ridge: float = 1e-3, logistic: bool = True, logistic_rows: int = 4096, iterations: int = 60):
+        for key, value, least in ("ridge", ridge, 0), ("logistic_rows", logistic_rows, 1), ("iterations", iterations, 1):
+            if value < least:
+                raise InvalidInput(f"LayerwiseLinearProbe.{key}", value, f"at least {least}")
         self.ridge, self.logistic = ridge, logistic
         self.logistic_rows, self.iterations = logistic_rows, iterations
         self.accuracy_KLR: Tensor | None = None

@@ -6,6 +6,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from rhm import InvalidInput
 from rules import LocalRule
 
 
@@ -17,6 +18,8 @@ class StepLog(Callback):
     """
 
     def __init__(self, every: int = 50):
+        if every < 1:
+            raise InvalidInput("StepLog.every", every, "an integer of at least 1")
         self.every = every
 
     def on_train_batch_end(

@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D position, C channel, N classes, P training
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from datamodules.rhm_datamodule import RHMDataModule
 
 
-class Pairs:
+MOST_STRINGS = 2**26
+
+
+class Pairs(ABC):
     """Makes the positive pairs of a self-supervised rule.
 
     Attributes:
@@ -26,7 +30,7 @@ class Pairs:
 
     knowledge: ClassVar[str]
 
-    def prepare(self, data: RHMDataModule) -> None:
+    def prepare(self, data: RHMDataModule) -> None:  # noqa: B027  (most schemes have nothing to prepare)
         """Check the scheme against the task and look up what :meth:`view` needs.
 
         Raises:
@@ -56,6 +60,7 @@ class Pairs:
         """
         return channels
 
+    @abstractmethod
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
         """The two sides of all pairs, each ``[R, B, pairs of a string, channels of a side]``.
 
@@ -64,7 +69,6 @@ class Pairs:
             view_RBDC: its output for the partners.
             patch: positions that the next layer merges.
         """
-        raise NotImplementedError
 
 
 class SiblingPairs(Pairs):
@@ -101,6 +105,9 @@ class ViewPairs(Pairs):
 
     shared: int
 
+    @abstractmethod
+    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor: ...
+
     def channels(self, channels: int, positions: int) -> int:
         if positions > self.shared and positions % self.shared:
             got = f"{type(self).__name__} with a layer of {positions} positions"
@@ -126,6 +133,9 @@ class ClassPairs(ViewPairs):
     def prepare(self, data: RHMDataModule) -> None:
         if data.train_sizes_R is None:
             return
+        if max(data.train_sizes_R.tolist()) > MOST_STRINGS:
+            allowed = f"at most {MOST_STRINGS} with ClassPairs, which keeps a list of each class; null for an endless stream"
+            raise InvalidInput("data.train_size", max(data.train_sizes_R.tolist()), allowed)
         classes, device = data.task.n, data.grammar.seeds_R.device
         index_P = torch.arange(int(data.train_sizes_R.max()), device=device)
         y_RP = data.grammar.sample(index_P).y_RB.long()
@@ -136,7 +146,7 @@ class ClassPairs(ViewPairs):
         self.count_RN.scatter_add_(1, y_RP, torch.ones_like(y_RP))
         self.start_RN = self.count_RN.cumsum(1) - self.count_RN
 
-    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
+    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
         if data.train_sizes_R is None:
             return data.grammar.resample(derivation, data.task.L, key=bits_RB[..., None]).x_RBD
         y_RB = derivation.y_RB.long()
@@ -164,7 +174,7 @@ class SynonymPairs(ViewPairs):
             raise InvalidInput("data.pairs.level", self.level, f"a level from 1 to L={data.task.L}")
         self.shared = data.task.width(self.level)
 
-    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
+    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
         return data.grammar.resample(derivation, self.level, key=bits_RB[..., None]).x_RBD
 
 

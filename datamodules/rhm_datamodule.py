@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D position.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -20,27 +21,23 @@ BLOCK_TOKENS = 2**19  # several steps' strings are made at once, up to this many
 
 
 class Steps:
-    """Step numbers ``first, first + stride, ...`` below ``end``; without end if it is None."""
-
-    def __init__(self, end: int | None = None, first: int = 0, stride: int = 1):
-        self.end, self.first, self.stride = end, first, stride
+    """Step numbers 0, 1, 2 and on without end."""
 
     def __iter__(self) -> Iterator[int]:
-        step = self.first
-        while self.end is None or step < self.end:
-            yield step
-            step += self.stride
+        return itertools.count()
 
 
 class SizedSteps(Steps):
-    """Step numbers that end, and so can be counted."""
+    """Step numbers below ``end``."""
 
-    def __init__(self, end: int, first: int, stride: int):
-        super().__init__(end, first, stride)
-        self.count = len(range(first, end, stride))
+    def __init__(self, end: int):
+        self.end = end
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.end))
 
     def __len__(self) -> int:
-        return self.count
+        return self.end
 
 
 class RHMDataModule(LightningDataModule):
@@ -93,9 +90,10 @@ class RHMDataModule(LightningDataModule):
             ("probe_size", probe_size),
             ("eval_batch_size", eval_batch_size),
         ):
-            if value < 1:
+            if value is None or value < 1:
                 raise InvalidInput(f"data.{key}", value, "an integer of at least 1")
-        if train_size is not None and (len(set(sizes)) < max(1, len(sizes)) or any(size is None or size < 1 for size in sizes)):
+        wrong = any(size is None or not 1 <= size < 2**52 for size in sizes)
+        if train_size is not None and (wrong or len(set(sizes)) < max(1, len(sizes))):
             allowed = "an integer of at least 1, a list of different ones, or null for an endless stream"
             raise InvalidInput("data.train_size", train_size, allowed)
         if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
@@ -132,6 +130,7 @@ class RHMDataModule(LightningDataModule):
             raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {world}")
         device = self.trainer.strategy.root_device
         if self.grammar.seeds_R.device != device:
+            self._block = None
             self.grammar.to(device)
             if self.train_sizes_R is not None:
                 self.train_sizes_R = self.train_sizes_R.to(device)
@@ -146,20 +145,26 @@ class RHMDataModule(LightningDataModule):
         """Strings to fit probes on, then test strings."""
         return [self._eval_steps(*self.probe_range), self._eval_steps(*self.test_range)]
 
+    @property
+    def stream_length(self) -> int:
+        """Strings that an endless stream has before it starts again: all that are not kept for probes and tests."""
+        return self.probe_range[0] or self.test_range[0]
+
     def test_dataloader(self) -> list[Steps]:
         """The same as in validation."""
         return self.val_dataloader()
 
     def _eval_steps(self, start: int, end: int) -> Steps:
-        assert self.trainer is not None
-        return SizedSteps(-(-(end - start) // self.eval_batch_size), self.trainer.global_rank, self.trainer.world_size)
+        return SizedSteps(-(-(end - start) // self.eval_batch_size))
 
     def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> Batch:
         """Make the batch of a step, on the device."""
         assert self.trainer is not None
         if self.trainer.training:  # the trainer's step, not the loader's: it is right also after a resume
             return self.train_batch(self.trainer.global_step, self.trainer.global_rank, self.trainer.world_size)
-        return self.eval_batch(batch, *(self.probe_range if dataloader_idx == 0 else self.test_range))
+        if dataloader_idx == 0:  # every rank fits its probes on all strings: so they are equal without being sent
+            return self.eval_batch(batch, *self.probe_range)
+        return self.eval_batch(batch, *self.test_range, self.trainer.global_rank, self.trainer.world_size)
 
     # ---------------------------------------------------------------- batches
 
@@ -191,14 +196,14 @@ class RHMDataModule(LightningDataModule):
     def train_index(self, position: Tensor) -> Tensor:
         """String numbers ``[R, B]`` at given positions ``[B]`` of the stream that a run sees."""
         if self.train_sizes_R is None:
-            return (position % (self.probe_range[0] or self.test_range[0])).expand(self.replicas, -1)
+            return (position % self.stream_length).expand(self.replicas, -1)
         size_R1 = self.train_sizes_R[:, None]
         key_RB = fold(seed_keys(self.grammar.seeds_R, "order")[:, None], torch.div(position, size_R1, rounding_mode="floor"))
         return permutation(position % size_R1, size_R1, key_RB)
 
-    def eval_batch(self, step: int, start: int, end: int) -> Batch:
-        """Strings ``start + step * eval_batch_size`` and on, below ``end``."""
+    def eval_batch(self, step: int, start: int, end: int, rank: int = 0, world: int = 1) -> Batch:
+        """A rank's share, which may be empty, of the strings ``start + step * eval_batch_size`` and on, below ``end``."""
         first = start + step * self.eval_batch_size
         index = torch.arange(first, min(first + self.eval_batch_size, end), device=self.grammar.seeds_R.device)
-        derivation = self.grammar.sample(index)
+        derivation = self.grammar.sample(index[rank::world])
         return Batch(derivation.x_RBD, derivation.y_RB, None, derivation)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import os
 import pkgutil
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -43,6 +45,26 @@ COMMANDS = {
     "demo": "three rules on one task in a few minutes",
 }
 SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "tables")
+
+
+def _whole(limit: float | None) -> bool:
+    """Whether a limit on batches is none; the integer 1 would be one batch."""
+    return limit is None or (isinstance(limit, float) and limit == 1.0)
+
+
+TRAINER_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_steps": (lambda x: x is not None and x >= 1, "an integer of at least 1: a run's length is counted in steps"),
+    "max_epochs": (lambda x: x in (None, -1), "-1: a run's length is trainer.max_steps"),
+    "val_check_interval": (lambda x: isinstance(x, int) and x >= 1, "an integer of at least 1, in steps"),
+    "gradient_clip_val": (lambda x: x is None, "null; model.clip clips each layer"),
+    "accumulate_grad_batches": (lambda x: x == 1, "1; use a larger data.batch_size"),
+    "fast_dev_run": (lambda x: not x, "false; use `rhm check` or a small trainer.max_steps"),
+    "overfit_batches": (lambda x: not x, "0; use a small data.train_size"),
+    "limit_train_batches": (_whole, "null; use trainer.max_steps"),
+    "limit_val_batches": (lambda x: x == 0 or _whole(x), "null, or 0 for no validation; use data.test_size"),
+    "limit_test_batches": (_whole, "null; use data.test_size"),
+}
+"""Trainer settings that mean something else here: what is allowed, as a test and in words."""
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
@@ -72,7 +94,7 @@ class RHMCommand(LightningCLI):
         self.only_check = only_check
         super().__init__(
             LocalRule,
-            LightningDataModule,
+            RHMDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -109,35 +131,36 @@ class RHMCommand(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse what can be refused before anything is built."""
-        precision = str(self._get(self.config, "trainer").precision or "32-true")
+        trainer = self._get(self.config, "trainer")
+        if trainer is None:
+            raise InvalidInput("trainer", None, "settings that `rhm fit --help` lists under trainer")
+        precision = str(trainer.precision or "32-true")
         precision = {"32": "32-true", "64": "64-true"}.get(precision, precision)
         if precision not in PRECISIONS:
             raise InvalidInput(
                 "trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled"
             )
-        trainer = self._get(self.config, "trainer")
-        if trainer.max_steps < 1:
-            raise InvalidInput(
-                "trainer.max_steps", trainer.max_steps, "an integer of at least 1: a run's length is counted in steps"
-            )
+        for key, (fits, allowed) in TRAINER_SETTINGS.items():
+            if not fits(value := trainer[key]):
+                raise InvalidInput(f"trainer.{key}", value, allowed)
         every = self._get(self.config, "checkpoint_every")
-        if every < 1:
+        if every is None or every < 1:
             raise InvalidInput("checkpoint_every", every, "an integer of at least 1")
-        if trainer.gradient_clip_val is not None:
-            raise InvalidInput("trainer.gradient_clip_val", trainer.gradient_clip_val, "null; model.clip clips each layer")
-        if trainer.accumulate_grad_batches != 1:
-            raise InvalidInput(
-                "trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, "1; use a larger data.batch_size"
-            )
         run_dir = self._get(self.config, "run_dir")
         if run_dir is None:
             rule = self._get(self.config, "model").class_path.rsplit(".", 1)[-1]
             run_dir = f"runs/{rule}-{time.strftime('%Y%m%d-%H%M%S')}"
+            if "LOCAL_RANK" in os.environ:  # started by the first rank, which has chosen the name
+                run_dir = os.environ.get("RHM_RUN_DIR", run_dir)
+            os.environ["RHM_RUN_DIR"] = run_dir
         self.folder = RunFolder(run_dir)
         assert self.subcommand is not None
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
-        if self.subcommand == "fit" and not self.only_check:
-            self.folder.check(yaml.safe_load(self.config_yaml))
+        settings = yaml.safe_load(self.config_yaml)
+        if self.subcommand == "fit":
+            self.folder.check(settings)
+        else:
+            self.folder.check_measured(settings)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks and the logger that every run has; a callback given in the settings takes its place."""
@@ -148,6 +171,7 @@ class RHMCommand(LightningCLI):
         except (TypeError, ValueError) as error:
             raise InvalidInput("model.optimizer", error, "settings that this optimizer takes") from error
         given = self._get(self.config_init, "trainer").callbacks or []
+        given = given if isinstance(given, list) else [given]
         self.record = RunRecord(self.folder)
         ours = [LayerwiseLinearProbe(), self.record]
         if self.subcommand == "fit" and not self.only_check:
@@ -158,15 +182,19 @@ class RHMCommand(LightningCLI):
                 kwargs["logger"] = TensorBoardLogger(self.folder.path.parent, name=self.folder.path.name, version="")
         else:
             kwargs["logger"] = False
-        given_types = {type(callback) for callback in given}
-        kwargs["callbacks"] = [*given, *(callback for callback in ours if type(callback) not in given_types)]
+        ours = [callback for callback in ours if not any(isinstance(other, type(callback)) for other in given)]
+        kwargs["callbacks"] = [*given, *ours]
         kwargs["default_root_dir"] = str(self.folder.path)
         kwargs["enable_progress_bar"] = any(isinstance(c, RunProgress) for c in kwargs["callbacks"])
         kwargs["enable_checkpointing"] = self.subcommand == "fit" and not self.only_check
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InvalidInput("trainer", error, "what `rhm fit --help` lists under trainer") from error
+        if self.datamodule.batch_size % trainer.world_size:
+            allowed = f"a multiple of the number of ranks, {trainer.world_size}"
+            raise InvalidInput("data.batch_size", self.datamodule.batch_size, allowed)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self.only_check:
@@ -202,8 +230,7 @@ class RHMCommand(LightningCLI):
 
     def _checkpoint(self) -> Path:
         last = self.folder.last_checkpoint
-        if last is None:
-            raise InvalidInput("run_dir", self.folder.path, "a folder with a run and its checkpoints")
+        assert last is not None  # see RunFolder.check_measured
         return last
 
     def _probe(self) -> LayerwiseLinearProbe:
@@ -243,7 +270,6 @@ def discover() -> dict[str, type]:
 def main(args: list[str] | None = None) -> None:
     """Run a command. What a person got wrong is one line on standard error and exit code 2."""
     args = sys.argv[1:] if args is None else args
-    sys.argv = sys.argv[:1]  # LightningCLI warns of arguments that it is not given
     command = args[0] if args else "--help"
     try:
         if command in ("-h", "--help"):
@@ -276,11 +302,11 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
     subcommand = "fit" if command == "check" else command
     if subcommand != "fit" and not any(a.split("=")[0] in ("-c", "--config") for a in args):
         for place, argument in enumerate(args):
-            if argument.startswith("--run_dir"):
-                run_dir = argument.partition("=")[2] or args[place + 1]
+            if argument == "--run_dir" or argument.startswith("--run_dir="):
+                run_dir = argument.partition("=")[2] or (args[place + 1] if place + 1 < len(args) else "")
                 config = RunFolder(run_dir).config
-                if not config.exists():
-                    raise InvalidInput("run_dir", run_dir, "a folder with a run's config.yaml")
+                if not run_dir or not config.exists():
+                    raise InvalidInput("run_dir", run_dir or "nothing", "a folder with a run's config.yaml")
                 return [subcommand, "--config", str(config), *args]
     return [subcommand, *args]
 
@@ -289,7 +315,11 @@ def quiet() -> None:
     """Keep Lightning to what a person needs to know."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
-    for message in (r".*does not have many workers.*", r".*isinstance\(treespec, LeafSpec\).*"):
+    for message in (
+        r".*LightningCLI's args parameter.*",
+        r".*does not have many workers.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
+    ):
         warnings.filterwarnings("ignore", message)
 
 

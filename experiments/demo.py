@@ -29,7 +29,9 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
     from experiments.cli import main
 
     folder = Path(run_dir or f"runs/demo-{time.strftime('%Y%m%d-%H%M%S')}")
-    if folder.exists() and any(folder.iterdir()):
+    if max_steps < 1:
+        raise InvalidInput("max_steps", max_steps, "an integer of at least 1")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput("run_dir", folder, "a folder that is new or empty; nothing is overwritten")
     started = time.monotonic()
     console = wide_console()

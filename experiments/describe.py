@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 from rich.table import Table
 from rich.tree import Tree
 
+from experiments.run_folder import new_file
 from experiments.tables import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
 
@@ -31,15 +31,15 @@ def describe(
     model = RandomHierarchyModel(v, n, m, s, L, seeds=[seed])
     if not 0 <= string < model.index_range:
         raise InvalidInput("string", string, f"0 to {model.index_range - 1}")
-    if json is not None and Path(json).exists():
-        raise InvalidInput("json", json, "a file that does not exist yet; nothing is overwritten")
+    if json is not None:
+        new_file("json", json, (".json",))
     console = wide_console()
     console.print(_facts(model.task))
     derivation = model.sample(torch.tensor([string]))
-    if model.task.length <= 64:
+    if model.task.nodes <= 100:
         console.print(_tree(derivation, model.task, string))
     else:
-        console.print(f"(string {string} has {model.task.length:,} tokens: too many to draw as a tree)")
+        console.print(f"(string {string} has {model.task.nodes:,} hidden symbols: too many to draw as a tree)")
     if json is not None:
         model.to_json(json)
         console.print(f"grammar written to {json}")

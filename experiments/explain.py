@@ -37,8 +37,9 @@ def explain(message: str, classes: Mapping[str, type], options: Iterable[str]) -
     if file := NO_FILE.search(message):
         return f"config: got {file[1]}, allowed: a file that exists"
     if required := REQUIRED.search(message):
-        key = required[1].split(".", 1)[-1]
-        return f"{key}: got nothing, allowed: --{key}=CLASS or a settings file with -c"
+        key = required[1].strip(",").split(".", 1)[-1]
+        key = key if not path or key.startswith(path) else f"{path}.{key}"
+        return f"{key}: got nothing, allowed: --{key}=VALUE or a settings file with -c"
     if unrecognized := UNRECOGNIZED.search(message):
         return _unknown(unrecognized[1] or unrecognized[2], options)
     if wrong := NOT_ACCEPTED.search(message):

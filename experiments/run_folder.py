@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,40 @@ import torchmetrics
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
 
 from callbacks import LayerwiseLinearProbe
 from callbacks.linear_probe import probe_dictionary
 from rhm import InvalidInput
 from rules import LocalRule
 
-FREE_KEYS = (
+FREE_KEYS = {
     "run_dir",
-    "config",
+    "checkpoint_every",
+    "tables",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
-    "trainer.num_nodes",
-    "trainer.devices",
-)
+    "trainer.max_time",
+}
 """Settings that may differ when an unfinished run goes on."""
+EVALUATION_KEYS = {f"data.init_args.{key}" for key in ("test_size", "probe_size", "eval_batch_size")}
+"""Settings of data and model that may differ when a run is measured again."""
+
+
+def new_file(key: str, path: str, endings: tuple[str, ...]) -> Path:
+    """A path at which a file may be written.
+
+    Raises:
+        InvalidInput: there is one already, there is no such folder, or it has another ending.
+    """
+    target = Path(path)
+    if target.exists():
+        raise InvalidInput(key, path, "a file that does not exist yet; nothing is overwritten")
+    if not target.parent.is_dir():
+        raise InvalidInput(key, path, "a file in a folder that exists")
+    if target.suffix not in endings:
+        raise InvalidInput(key, path, f"a file name that ends in {' or '.join(endings)}")
+    return target
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -41,7 +61,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class RunFolder:
-    """One run, one folder: ``config.yaml``, TensorBoard events, ``checkpoints/`` and ``results.json``.
+    """One run, one folder: ``config.yaml``, TensorBoard events, ``checkpoints/``, ``results.json`` and ``probe.png``.
 
     Args:
         path: the folder; it need not exist.
@@ -64,13 +84,34 @@ class RunFolder:
         if self.finished:
             raise InvalidInput("run_dir", self.path, "a folder without a finished run; nothing is overwritten")
         if self.config.exists():
-            old, new = flatten(yaml.safe_load(self.config.read_text())), flatten(config)
-            for key in sorted(old.keys() | new.keys()):
-                if not key.startswith(FREE_KEYS) and old.get(key) != new.get(key):
-                    here = f"{key}={new.get(key)} in {self.path}, which holds an unfinished run with {key}={old.get(key)}"
-                    raise InvalidInput("run_dir", here, "the same settings to go on, or another folder")
+            self._compare(config, lambda key: key in FREE_KEYS, "the same settings to go on, or another folder")
         elif self.path.exists() and any(self.path.iterdir()):
             raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
+
+    def check_measured(self, config: dict[str, Any]) -> None:
+        """See that these settings are those of the run that is to be measured.
+
+        Raises:
+            InvalidInput: the folder holds no run, or one of another rule or other data.
+        """
+        if not self.config.exists() or self.last_checkpoint is None:
+            raise InvalidInput("run_dir", self.path, "a folder with a run's config.yaml and checkpoints")
+        self._compare(
+            config,
+            lambda key: key in EVALUATION_KEYS or key.split(".")[0] not in ("data", "model"),
+            "the settings of the run, but for the numbers of strings that it is measured with",
+        )
+
+    def _compare(self, config: dict[str, Any], free: Callable[[str], bool], allowed: str) -> None:
+        try:
+            old = flatten(yaml.safe_load(self.config.read_text()))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InvalidInput("run_dir", f"{self.path} with an unreadable config.yaml", allowed) from error
+        new = flatten(config)
+        for key in sorted(old.keys() | new.keys()):
+            if not free(key) and old.get(key) != new.get(key):
+                got = f"{key}={new.get(key)} in {self.path}, which holds a run with {key}={old.get(key)}"
+                raise InvalidInput("run_dir", got, allowed)
 
     @property
     def finished(self) -> bool:
@@ -92,9 +133,12 @@ class RunFolder:
 
     def start(self, config_yaml: str) -> None:
         """Make the folder and write the settings, once."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config.exists():
-            write_atomically(self.config, config_yaml)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config.exists():
+                write_atomically(self.config, config_yaml)
+        except OSError as error:
+            raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -119,6 +163,7 @@ class StepCheckpoint(Checkpoint):
 
     def __init__(self, folder: RunFolder, every: int):
         self.folder, self.every = folder, every
+        self.saved = -1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -133,14 +178,16 @@ class StepCheckpoint(Checkpoint):
 
     def save(self, trainer: Trainer) -> None:
         """Write a checkpoint of this step, then drop the oldest."""
-        path = self.folder.checkpoints / f"step={trainer.global_step}.ckpt"
-        if not path.exists():
-            temporary = path.with_suffix(".part")
-            trainer.save_checkpoint(temporary)
-            if trainer.is_global_zero:
-                temporary.replace(path)
-                for old in self.folder.all_checkpoints[: -self.KEEP]:
-                    old.unlink()
+        if self.saved == trainer.global_step:  # not asked of the file system: ranks must agree
+            return
+        self.saved = trainer.global_step
+        path = self.folder.checkpoints / f"step={self.saved}.ckpt"
+        temporary = path.with_suffix(".part")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(path)
+            for old in self.folder.all_checkpoints[: -self.KEEP]:
+                old.unlink()
 
 
 class RunRecord(Callback):
@@ -178,7 +225,7 @@ class RunRecord(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Say what there is of a run that was stopped; it can go on later."""
-        if trainer.is_global_zero and trainer.training:
+        if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING:
             assert isinstance(pl_module, LocalRule)
             self.write(trainer, pl_module, "stopped")
 
@@ -219,7 +266,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "supervision": {
             "rule": rule.supervision,
             "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
-            "readout_labels": [seen if size is None else min(size, seen) for size in data.replica_sizes],
+            "readout_labels": [min(size or data.stream_length, seen) for size in data.replica_sizes],
         },
         "replicas": replicas,
         "steps": steps,

@@ -15,7 +15,7 @@ from rhm import Task
 def wide_console() -> Console:
     """A console as wide as the terminal, and wide enough for a table where there is none."""
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return console if console.is_terminal else Console(width=140)
 
 
 def spread(values: Tensor | list[float]) -> str:

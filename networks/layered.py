@@ -120,15 +120,15 @@ class Layer(nn.Module):
 
     def forward(self, h_RBDC: Tensor) -> LayerState:
         """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`."""
-        batch = h_RBDC.shape[1]
+        batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
         pre = multiply_add(self.bias_RG1E, x, self.weight_RGFE)
         units = self.activation.phi(pre)
         if self.projection_RGEC is None:
-            return LayerState(x, pre, units, None, self._positions(units, batch))
+            return LayerState(x, pre, units, None, self._positions(units, batch, positions))
         z = multiply(units, self.projection_RGEC)
         scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        return LayerState(x, pre, units, scale, self._positions(z * scale, batch))
+        return LayerState(x, pre, units, scale, self._positions(z * scale, batch, positions))
 
     def mask(self, state: LayerState) -> Tensor:
         """The layer's own mask ``D = diag(phi'(a))``, ``[R, G, N, E]``."""
@@ -170,8 +170,8 @@ class Layer(nn.Module):
         first, rest = (LayerState._make([*(part[j] for part in inner), outs[j]]) for j in (0, 1))
         return first, rest
 
-    def _positions(self, x_RGNC: Tensor, batch: int) -> Tensor:
-        return x_RGNC.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNC.transpose(1, 2)
+    def _positions(self, x_RGNC: Tensor, batch: int, positions: int) -> Tensor:
+        return x_RGNC.unflatten(2, (batch, positions))[:, 0] if self.groups == 1 else x_RGNC.transpose(1, 2)
 
     def _groups(self, x_RBDC: Tensor) -> Tensor:
         return x_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else x_RBDC.transpose(1, 2)
@@ -244,7 +244,7 @@ class NetworkConfig(ABC):
             if value is not None and value < 1:
                 raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
         if activation not in ACTIVATIONS:
-            raise InvalidInput("model.network.activation", repr(activation), f"one of {', '.join(ACTIVATIONS)}")
+            raise InvalidInput("model.network.activation", activation, f"one of {', '.join(ACTIVATIONS)}")
         self.width, self.depth, self.bottleneck, self.activation = width, depth, bottleneck, activation
 
     def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:

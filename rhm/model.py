@@ -236,7 +236,7 @@ class RandomHierarchyModel(nn.Module):
     def _owner(self, level: int, children_RBD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Which symbol of a level owns each tuple of the level below, by which of its rules, and whether one does at all."""
         task = self.task
-        weights_S = torch.tensor([task.v ** (task.s - 1 - j) for j in range(task.s)], device=children_RBD.device)
+        weights_S = task.v ** torch.arange(task.s - 1, -1, -1, device=children_RBD.device)
         owned, order = (self.rules(level).long() * weights_S).sum(-1).flatten(1).sort(-1)
         code = (children_RBD.long().unflatten(-1, (-1, task.s)) * weights_S).sum(-1)
         place = torch.searchsorted(owned, code.flatten(1)).clamp_(max=owned.shape[1] - 1)
@@ -374,14 +374,14 @@ def _distinct(key: Tensor, wanted: int, size: int) -> Tensor:
 
 def take_rows(table: Tensor, row_RBD: Tensor, rows: int) -> Tensor:
     """Rows of a table ``[R * rows, S]`` of small integers: int32 ``[R, B, D]`` within each replica gives ``[R, B, D * S]``."""
-    R, B, _ = row_RBD.shape
+    R, B, D = row_RBD.shape
     if R > 1:
         row_RBD = row_RBD + torch.arange(0, len(table), rows, dtype=torch.int32, device=table.device)[:, None, None]
     # A row that fills a machine word is read as one number, several times faster than number by number.
     word = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(table.shape[1] * table.element_size())
     if word is not None:
-        return table.view(word).view(-1).index_select(0, row_RBD.flatten()).view(table.dtype).view(R, B, -1)
-    return table.index_select(0, row_RBD.flatten()).view(R, B, -1)
+        return table.view(word).view(-1).index_select(0, row_RBD.flatten()).view(table.dtype).view(R, B, D * table.shape[1])
+    return table.index_select(0, row_RBD.flatten()).view(R, B, D * table.shape[1])
 
 
 def split_digits(x: Tensor, base: int, count: int, bound: int) -> tuple[Tensor, Tensor]:
@@ -394,6 +394,6 @@ def split_digits(x: Tensor, base: int, count: int, bound: int) -> tuple[Tensor, 
             more, rest = split_digits(rest, base, count - now, bound // base**now)
             digits = torch.cat([digits, more], -1)
         return digits, rest
-    inverse = torch.tensor([1 / base**k for k in range(count + 1)], dtype=torch.float64, device=x.device)
+    inverse = float(base) ** -torch.arange(count + 1, dtype=torch.float64, device=x.device)
     quotient = (x.double().add_(0.5)[..., None] * inverse).floor_()  # the half keeps the floor clear of rounding
     return torch.sub(quotient[..., :-1], quotient[..., 1:], alpha=base).to(torch.int32), quotient[..., -1].long()

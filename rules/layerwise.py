@@ -6,6 +6,7 @@ Shape suffixes: R replica, B batch, D pair of a string, C channel.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,9 @@ class LayerwiseRule(LocalRule):
     uses_pairs = True
     locality = Locality(pair=True)
 
+    @abstractmethod
     def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
         """A layer's loss ``[R]`` for the two sides of its pairs; differentiable."""
-        raise NotImplementedError
 
     def build_head(self, k: int, layer: Layer, channels: int) -> None:
         """Give layer ``k`` (from 1) the parameters that its loss needs, for sides of so many channels; none by default."""
@@ -105,7 +106,7 @@ class LayerwiseContrastive(LayerwiseRule):
     ):
         super().__init__(network, optimizer, clip)
         if score not in ("bilinear", "cosine"):
-            raise InvalidInput("model.score", repr(score), "bilinear or cosine")
+            raise InvalidInput("model.score", score, "bilinear or cosine")
         if temperature <= 0:
             raise InvalidInput("model.temperature", temperature, "a number above 0")
         if head is not None and head < 1:

@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D position, C channel, N classes, K layer.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,7 +60,7 @@ class Step(NamedTuple):
     readout: ReadoutState
 
 
-class LocalRule(pl.LightningModule):
+class LocalRule(pl.LightningModule, ABC):
     """A learning rule for a layered network, with a readout on top.
 
     A training step computes the states of all layers without autograd, asks :meth:`layer_updates` for a gradient of each layer,
@@ -93,6 +94,8 @@ class LocalRule(pl.LightningModule):
         clip: float | None = None,
     ):
         super().__init__()
+        if not isinstance(network, NetworkConfig):
+            raise InvalidInput("model.network", network, "HierarchicalNetwork, LocallyConnectedNetwork or DenseNetwork")
         if clip is not None and clip <= 0:
             raise InvalidInput("model.clip", clip, "a norm above 0, or null")
         self.automatic_optimization = False
@@ -101,9 +104,9 @@ class LocalRule(pl.LightningModule):
 
     # ---------------------------------------------------------------- what a rule says of itself
 
+    @abstractmethod
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         """Gradients of the layers ``1..trained_layers``, by parameter name. Autograd is off."""
-        raise NotImplementedError
 
     @property
     def trained_layers(self) -> int:
@@ -122,12 +125,13 @@ class LocalRule(pl.LightningModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Build the network for the data's task and replicas, once."""
-        if hasattr(self, "network"):
-            return
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, RHMDataModule):
             raise InvalidInput("data", type(data).__name__, "RHMDataModule")
-        self.prepare(data)
+        if not hasattr(self, "network"):
+            self.prepare(data)
+        if data is not self.data:
+            raise InvalidInput("data", "another datamodule", "the one that the rule's network was built for")
 
     def prepare(self, data: RHMDataModule) -> LocalRule:
         """Build the network for a datamodule's task and replicas; Lightning's ``setup`` calls it."""

@@ -136,7 +136,9 @@ def test_an_interrupted_run_says_that_it_was_stopped_and_can_go_on(tmp_path):
     command = [sys.executable, "-m", "experiments.cli", "fit", "--model=Backprop", *SMALL, "--checkpoint_every=20"]
     command += ["--trainer.max_steps=100000", f"--run_dir={tmp_path / 'a'}"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
     while not list((tmp_path / "a/checkpoints").glob("*.ckpt")):
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) != 0
@@ -153,6 +155,27 @@ def test_validate_and_test_read_a_run_and_write_nothing(tmp_path, capsys):
         out = capsys.readouterr().out
         assert out.count("probes") == probes and out.splitlines()[:5] == fitted.splitlines()[:5]
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_run_is_not_measured_with_other_data_or_another_rule(tmp_path, capsys):
+    rhm("fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'a'}", "--tables=false")
+    run = f"--run_dir={tmp_path / 'a'}"
+    rhm("test", run, "--data.test_size=100")
+    capsys.readouterr()
+    assert "seeds=[5]" in refused(capsys, "test", run, "--data.seeds=[5]")
+    assert "L=4" in refused(capsys, "validate", run, "--data.L=4")
+    assert "width=9" in refused(capsys, "test", run, "--model.network.width=9")
+
+
+def test_two_ranks_give_the_weights_and_accuracies_of_one(tmp_path):
+    command = ["fit", "--model=Backprop", *RUN, "--trainer.precision=64-true", "--data.eval_batch_size=63", "--tables=false"]
+    rhm(*command, f"--run_dir={tmp_path / 'one'}")
+    ranks = [sys.executable, "-m", "experiments.cli", *command, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    subprocess.run([*ranks, f"--run_dir={tmp_path / 'two'}"], cwd=ROOT, check=True, timeout=120, capture_output=True)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-9)
+    assert results(tmp_path / "one")["replicas"] == results(tmp_path / "two")["replicas"]
 
 
 def test_later_settings_win_and_every_parameter_can_be_reached(tmp_path, capsys):
@@ -238,6 +261,23 @@ REFUSED = {
     "accumulation": (["--trainer.accumulate_grad_batches=2"], ["trainer.accumulate_grad_batches", "2", "batch_size"]),
     "equal seeds": (["--data.seeds=[1,1]"], ["data.seeds", "[1, 1]", "different"]),
     "temperature": (["--model.temperature=0"], ["model.temperature", "0", "above 0"]),
+    "activation": (["--model.network.activation=gelu"], ["model.network.activation", "gelu", "relu, tanh, linear"]),
+    "score": (["--model.score=dot"], ["model.score", "dot", "bilinear or cosine"]),
+    "no level": (["--data.pairs=SynonymPairs"], ["data", "level", "nothing"]),
+    "no network": (["--model.network=null"], ["model.network", "None", "HierarchicalNetwork"]),
+    "no batch size": (["--data.batch_size=null"], ["data.batch_size", "None", "at least 1"]),
+    "abstract rule": (["--model=LocalRule"], ["model", "LocalRule"]),
+    "abstract pairs": (["--data.pairs=ViewPairs"], ["data.pairs", "ViewPairs"]),
+    "other data": (["--data=LightningDataModule"], ["data", "LightningDataModule"]),
+    "validation interval": (["--trainer.val_check_interval=0"], ["trainer.val_check_interval", "0", "at least 1"]),
+    "epochs": (["--trainer.max_epochs=3"], ["trainer.max_epochs", "3", "max_steps"]),
+    "fast_dev_run": (["--trainer.fast_dev_run=true"], ["trainer.fast_dev_run", "True", "rhm check"]),
+    "part of a test": (["--trainer.limit_test_batches=1"], ["trainer.limit_test_batches", "1", "data.test_size"]),
+    "part of an epoch": (["--trainer.limit_train_batches=0.5"], ["trainer.limit_train_batches", "0.5", "max_steps"]),
+    "checkpoints": (["--checkpoint_every=0"], ["checkpoint_every", "0", "at least 1"]),
+    "step log": (["--trainer.callbacks=StepLog", "--trainer.callbacks.every=0"], ["every", "0"]),
+    "too many rules": (["--data.v=100000", "--data.n=8", "--data.m=100000"], ["data.m", "100000", "rules"]),
+    "a list": (["--data.L=[3,4]"], ["data.L", "[3, 4]", "int"]),
     "no such file": (["-c=configs/no.yaml"], ["config", "configs/no.yaml", "exists"]),
 }
 
@@ -291,6 +331,22 @@ def test_a_finished_run_is_never_overwritten_and_an_unfinished_one_not_with_othe
         (["describe", "--v=2", "--m=9"], ["m", "9", "m <= 2"]),
         (["describe", "--depth=9"], ["depth", "unknown key"]),
         (["demo", "--run_dir=tests"], ["run_dir", "tests", "overwritten"]),
+        (["demo", "--run_dir=README.md"], ["run_dir", "README.md"]),
+        (["demo", "--max_steps=0"], ["max_steps", "0", "at least 1"]),
+        (["describe", "--json=nowhere/g.json"], ["json", "nowhere/g.json", "folder"]),
+        (["describe", "--string=-1"], ["string", "-1"]),
+        (["curves", "--run_dirs=[]", "--out=a.png"], ["run_dirs", "[]"]),
+        (["curves", "--run_dirs=[configs]", "--out=a.png"], ["run_dirs", "configs", "results.json"]),
+        (["curves", "--run_dirs=[configs]", "--out=a.txt"], ["out", "a.txt", ".png or .svg"]),
+        (["curves"], ["run_dirs", "nothing"]),
+        (["test", "--run_dir"], ["run_dir", "nothing"]),
+        (["test", "--run_dir="], ["run_dir", "nothing"]),
+        (["fit", "--model=Backprop", "--run_dir=README.md"], ["run_dir", "README.md", "file"]),
+        (["fit", "--model=Backprop", "--run_dir=/dev/null/x"], ["run_dir", "/dev/null/x"]),
+        (
+            ["fit", "--model=Backprop", "--run_dir=runs/x", "--trainer.devices=3", "--trainer.accelerator=cpu"],
+            ["batch_size", "3"],
+        ),
     ],
 )
 def test_other_commands_refuse_in_one_line_too(arguments, words, capsys, monkeypatch):

@@ -91,12 +91,23 @@ def test_evaluation_ends_with_a_shorter_batch():
     assert [data.eval_batch(step, *data.test_range).x_RBD.shape[1] for step in range(4)] == [16, 16, 16, 12]
 
 
-@pytest.mark.parametrize(("steps", "world"), [(10, 1), (10, 3), (2, 4), (1, 1)])
-def test_ranks_share_the_steps_of_an_evaluation(steps, world):
-    loaders = [SizedSteps(steps, rank, world) for rank in range(world)]
-    assert sorted(step for loader in loaders for step in loader) == list(range(steps))
-    assert [len(loader) for loader in loaders] == [len(list(loader)) for loader in loaders]
-    assert [list(loader) for loader in loaders] == [list(loader) for loader in loaders]  # they can be run again
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_ranks_share_every_batch_of_an_evaluation(world):
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=60, probe_size=64, eval_batch_size=16)
+    for step in range(len(data.val_dataloader()[1])):
+        whole = data.eval_batch(step, *data.test_range)
+        parts = [data.eval_batch(step, *data.test_range, rank, world) for rank in range(world)]
+        assert sorted(s for part in parts for s in strings(part.x_RBD[0])) == sorted(strings(whole.x_RBD[0]))
+
+
+def test_a_rank_may_have_no_string_of_a_batch():
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=60, probe_size=64, eval_batch_size=16)
+    assert data.eval_batch(0, 0, 1, rank=1, world=2).x_RBD.shape[1] == 0
+
+
+def test_evaluation_steps_can_be_counted_and_run_again():
+    steps = SizedSteps(4)
+    assert len(steps) == 4 and list(steps) == list(steps) == [0, 1, 2, 3]
 
 
 def test_training_steps_do_not_end():

@@ -765,7 +765,7 @@ def test_impossible_tasks_are_refused(task, key, limit):
         (2, 2, 2, 62, 1),
         (2**21 - 1, 2, 2, 3, 1),
     ]
-    + [(2, 2, 2, 2, 31), (1, 1, 1, 1, 1), (2, 2, 1, 1, 5), (3037000499, 2, 2, 2, 1)],
+    + [(2, 2, 2, 2, 31), (1, 1, 1, 1, 1), (2, 2, 1, 1, 5), (2**25, 2, 2, 2, 1)],
     ids=ids,
 )
 def test_tasks_on_the_boundary_are_allowed(task):
