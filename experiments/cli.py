@@ -208,7 +208,11 @@ class RHMCommand(LightningCLI):
         last = self.folder.last_checkpoint
         if last is not None:
             print(f"going on from {last}", file=sys.stderr)
-        self.trainer.fit(model, datamodule=datamodule, ckpt_path=last)
+        try:
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=last)
+        except (KeyboardInterrupt, SystemExit):
+            print(f"stopped; the same command goes on from the last checkpoint in {self.folder.path}", file=sys.stderr)
+            raise SystemExit(130) from None
         self.trainer.test(model, datamodule=datamodule, verbose=False)
         if self.trainer.is_global_zero:
             status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say

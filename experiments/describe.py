@@ -35,9 +35,8 @@ def describe(
         new_file("json", json, (".json",))
     console = wide_console()
     console.print(_facts(model.task))
-    derivation = model.sample(torch.tensor([string]))
     if model.task.nodes <= 100:
-        console.print(_tree(derivation, model.task, string))
+        console.print(_tree(model.sample(torch.tensor([string])), model.task, string))
     else:
         console.print(f"(string {string} has {model.task.nodes:,} hidden symbols: too many to draw as a tree)")
     if json is not None:
@@ -51,7 +50,8 @@ def _facts(task: Task) -> Table:
     table.add_column("value", justify="right")
     table.add_column("meaning")
     table.add_row("d = s^L", f"{task.length:,}", "tokens of a string")
-    table.add_row("P_max", _number(task.P_max), "strings in all, n m^((s^L-1)/(s-1))")
+    P_max = _number(task.P_max) if task.nodes < 10**5 else f"about 10^{task.nodes * math.log10(task.m):.0f}"
+    table.add_row("P_max", P_max, "strings in all, n m^((s^L-1)/(s-1))")
     table.add_row("chance", f"{task.chance:.4f}", "accuracy of guessing, 1/n")
     table.add_row("n m^L", _number(task.supervised_complexity), "order of the strings that a supervised deep network needs")
     table.add_row("v m^3", _number(task.self_supervised_complexity), "order of the strings that latent prediction needs")

@@ -46,7 +46,8 @@ def replica_table(results: dict[str, Any]) -> Table:
     """Test accuracy of each training-set size over seeds."""
     supervision = results["supervision"]
     pairs = f", {supervision['pairs']}" if supervision["pairs"] else ""
-    table = Table(title=f"{results['rule']} (hidden layers learn from: {supervision['rule']}{pairs})")
+    learned = "no label" if supervision["rule"] == "none" else supervision["rule"]
+    table = Table(title=f"{results['rule']} ({learned}{pairs})")
     for column in "train_size", "seeds", "test accuracy", "lowest", "chance":
         table.add_column(column, justify="right")
     by_size: dict[Any, list[dict[str, Any]]] = {}

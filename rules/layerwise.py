@@ -44,7 +44,7 @@ class LayerwiseRule(LocalRule):
         if self.trained_layers == 0:
             network, pairs = type(self.network_config).__name__, type(self.pairs).__name__
             got = f"{pairs} with a {network} of {len(self.network)} layers"
-            raise InvalidInput("data.pairs", got, "pairs that a layer of the network has")
+            raise InvalidInput("data.pairs", got, "pairs that a layer of the network has, such as ClassPairs or HalfPairs")
         for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
             self.build_head(k, layer, self.pairs.channels(layer.out_channels, self.network.positions[k - 1]))
 

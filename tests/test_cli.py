@@ -135,13 +135,20 @@ def test_a_run_killed_at_half_goes_on_to_the_same_weights_and_results(tmp_path):
 def test_an_interrupted_run_says_that_it_was_stopped_and_can_go_on(tmp_path):
     command = [sys.executable, "-m", "experiments.cli", "fit", "--model=Backprop", *SMALL, "--checkpoint_every=20"]
     command += ["--trainer.max_steps=100000", f"--run_dir={tmp_path / 'a'}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "a/checkpoints").glob("*.ckpt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
+    assert "same command" in process.communicate(timeout=60)[1] and process.returncode == 130
     content = json.loads((tmp_path / "a/results.json").read_text())
     assert content["status"] == "stopped" and 0 < content["steps"] < 100000
 

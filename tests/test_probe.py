@@ -81,6 +81,8 @@ def test_level_below_asks_for_each_of_the_symbols_and_level_above_for_the_ancest
     assert by_level[0].of(tokens, 1).tolist() == [[[[0, 1, 2, 3], [4, 5, 6, 7]]]]
     assert by_level[3].of(torch.tensor([[[3]]]), 1).tolist() == [[[[3], [3]]]]
     assert by_level[0].of(tokens, 2).tolist() == [[[[0, 1, 2, 3]], [[4, 5, 6, 7]]]]
+    two_ancestors = {t.level: t for t in targets_of(task, 4)}[2].of(torch.tensor([[[2, 3]]]), 1)
+    assert two_ancestors.flatten().tolist() == [2, 2, 3, 3]
     assert [t.level for t in targets_of(Task(6, 6, 2, 6, 2), 9)] == [0, 2]  # 9 goes into 36 and 1 into 9, but not 6
 
 
