@@ -178,3 +178,17 @@ def test_progress_shows_the_loss_of_each_layer_and_the_current_test_accuracy(cap
     assert [line.split()[2] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
     assert all(name in line for line in lines for name in ("layer1 ", "layer2 ", "readout "))
     assert "test accuracy" not in lines[0] and "test accuracy" in lines[2]
+
+
+def test_test_accuracy_is_the_share_of_right_answers_of_each_replica():
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=60, probe_size=64, seeds=[0, 1, 2], eval_batch_size=16)
+    rule = Backprop(HierarchicalNetwork(8))
+    t = trainer(max_steps=60, limit_val_batches=0)
+    t.fit(rule, data)
+    t.test(rule, data, verbose=False)
+    derivation = data.grammar.sample(torch.arange(*data.test_range))
+    with torch.no_grad():
+        logits = rule.readout(rule(derivation.x_RBD)[-1].out_RBDC, derivation.y_RB).logits_RBN
+    for r in range(3):
+        right = sum(int(logits[r, b].argmax()) == int(derivation.y_RB[r, b]) for b in range(60))
+        assert math.isclose(float(rule.test_accuracy_R[r]), right / 60, rel_tol=1e-6)
