@@ -19,10 +19,12 @@ class Batch(NamedTuple):
         x_RBD: tokens.
         y_RB: classes. A rule looks at them only if its locality says so; the readout always may.
         view_RBD: tokens of the positive partner of each string, or None where pairs are made within one string.
+        key_RB: random bits, a key for all noise that a rule draws for a string; None in validation.
         derivation: all levels of ``x_RBD``, for probes and statistics; no rule looks at it.
     """
 
     x_RBD: Tensor
     y_RB: Tensor
     view_RBD: Tensor | None
+    key_RB: Tensor | None
     derivation: Derivation

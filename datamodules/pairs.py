@@ -70,6 +70,11 @@ class Pairs(ABC):
             patch: positions that the next layer merges.
         """
 
+    @abstractmethod
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        """The adjoint of :meth:`positives`: gradients of the two sides as gradients of the output and of the partners' output,
+        in the order of their numbers; the caller gives them the output's shape."""
+
 
 class SiblingPairs(Pairs):
     """Neighbouring positions that the next layer merges: tuples under one parent. No label, no grammar, no second string."""
@@ -93,6 +98,11 @@ class SiblingPairs(Pairs):
         if patch == 2:
             return tuples[:, :, :, 0], tuples[:, :, :, 1]
         return h_RBDC, tuples.roll(-1, dims=3).flatten(2, 3)  # each with the next one, the last with the first
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        if patch == 2:
+            return torch.stack([first_RBDC, second_RBDC], 3).flatten(2, 3), None
+        return first_RBDC + second_RBDC.unflatten(2, (-1, patch)).roll(1, dims=3).flatten(2, 3), None
 
 
 class ViewPairs(Pairs):
@@ -119,6 +129,9 @@ class ViewPairs(Pairs):
         sides = min(self.shared, h_RBDC.shape[2])
         first, second = (h.unflatten(2, (sides, -1)).flatten(3) for h in (h_RBDC, view_RBDC))
         return first, second
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        return first_RBDC, second_RBDC  # the outputs' numbers in the same order: the layer's shape is the caller's
 
 
 class ClassPairs(ViewPairs):
@@ -191,3 +204,6 @@ class HalfPairs(Pairs):
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
         first, second = h_RBDC.chunk(2, -1)
         return first, second
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        return torch.cat([first_RBDC, second_RBDC], -1), None

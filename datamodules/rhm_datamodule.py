@@ -181,17 +181,19 @@ class RHMDataModule(LightningDataModule):
             return t[:, start : start + size]
 
         view = None if block.view_RBD is None else cut(block.view_RBD)
-        return Batch(cut(block.x_RBD), cut(block.y_RB), view, block.derivation.map(cut))
+        assert block.key_RB is not None
+        return Batch(cut(block.x_RBD), cut(block.y_RB), view, cut(block.key_RB), block.derivation.map(cut))
 
     def _make(self, first: int, steps: int) -> Batch:
         device = self.grammar.seeds_R.device
         position = torch.arange(first * self.batch_size, (first + steps) * self.batch_size, device=device)
         index_RB = self.train_index(position)
         derivation, view = self.grammar.sample(index_RB), None
+        key_RB = fold(seed_keys(self.grammar.seeds_R, "noise")[:, None], position)
         if self.pairs is not None:
             bits_RB = fold(seed_keys(self.grammar.seeds_R, "pairs")[:, None], position)
             view = self.pairs.view(self, derivation, index_RB, bits_RB)
-        return Batch(derivation.x_RBD, derivation.y_RB, view, derivation)
+        return Batch(derivation.x_RBD, derivation.y_RB, view, key_RB, derivation)
 
     def train_index(self, position: Tensor) -> Tensor:
         """String numbers ``[R, B]`` at given positions ``[B]`` of the stream that a run sees."""
@@ -206,4 +208,4 @@ class RHMDataModule(LightningDataModule):
         first = start + step * self.eval_batch_size
         index = torch.arange(first, min(first + self.eval_batch_size, end), device=self.grammar.seeds_R.device)
         derivation = self.grammar.sample(index[rank::world])
-        return Batch(derivation.x_RBD, derivation.y_RB, None, derivation)
+        return Batch(derivation.x_RBD, derivation.y_RB, None, None, derivation)

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rhm import InvalidInput, Task, whitened_one_hot
 from rhm.hashing import fold, normal, seed_keys
@@ -59,7 +60,7 @@ class LayerState(NamedTuple):
         input_RGNF: presynaptic activity, the patches that the units see.
         pre_RGNE: pre-activation ``a = W x + b``.
         units_RGNE: ``phi(a)``.
-        scale_RGN1: what the bottleneck's projection was multiplied by to normalise it; None without a bottleneck.
+        scale_RGN1: what the output was multiplied by to normalise it; None if it is not normalised.
         out_RBDC: what the layer hands on, the units or the normalised projection.
     """
 
@@ -73,6 +74,8 @@ class LayerState(NamedTuple):
 class Layer(nn.Module):
     """One layer of ``R`` replicas: ``h = phi(W x + b)``, and, with a bottleneck, ``z = sqrt(C) U h / |U h|``.
 
+    Its backward pass is a product of what is at hand: presynaptic activity, mask and a signal. It uses no autograd.
+
     Args:
         keys_R: int64 keys of the initial weights.
         groups: 1 if all positions share weights, else the number of output positions.
@@ -81,6 +84,7 @@ class Layer(nn.Module):
         units: number of units.
         bottleneck: width of the projection that is handed on; None hands on the units.
         activation: a key of :data:`ACTIVATIONS`.
+        normalise: hand on the units as ``sqrt(E) h / |h|``; a bottleneck is always normalised.
 
     Attributes:
         OWN: names of the layer's own parameters; a rule may register others that its loss needs.
@@ -89,10 +93,18 @@ class Layer(nn.Module):
     OWN = ("weight_RGFE", "bias_RG1E", "projection_RGEC")
 
     def __init__(
-        self, keys_R: Tensor, groups: int, patch: int, channels: int, units: int, bottleneck: int | None, activation: str
+        self,
+        keys_R: Tensor,
+        groups: int,
+        patch: int,
+        channels: int,
+        units: int,
+        bottleneck: int | None,
+        activation: str,
+        normalise: bool = False,
     ):
         super().__init__()
-        self.groups, self.patch = groups, patch
+        self.groups, self.patch, self.normalise = groups, patch, normalise or bottleneck is not None
         self.activation = ACTIVATIONS[activation]
         fan_in, dtype = patch * channels, torch.get_default_dtype()
         weight = normal(fold(keys_R, "weight"), (groups, fan_in, units)) * (self.activation.gain / math.sqrt(fan_in))
@@ -124,43 +136,85 @@ class Layer(nn.Module):
         x = self.fold(h_RBDC)
         pre = multiply_add(self.bias_RG1E, x, self.weight_RGFE)
         units = self.activation.phi(pre)
-        if self.projection_RGEC is None:
-            return LayerState(x, pre, units, None, self._positions(units, batch, positions))
-        z = multiply(units, self.projection_RGEC)
-        scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        return LayerState(x, pre, units, scale, self._positions(z * scale, batch, positions))
+        z, scale = units if self.projection_RGEC is None else multiply(units, self.projection_RGEC), None
+        if self.normalise:
+            scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+            z = z * scale
+        return LayerState(x, pre, units, scale, self._by_position(z, batch, positions))
 
     def mask(self, state: LayerState) -> Tensor:
         """The layer's own mask ``D = diag(phi'(a))``, ``[R, G, N, E]``."""
         return self.activation.mask(state.pre_RGNE)
 
-    def backward(self, state: LayerState, grad_RBDC: Tensor) -> tuple[LayerUpdate, Tensor]:
+    def by_position(self, x_RGNE: Tensor, state: LayerState) -> Tensor:
+        """Any activity of the layer's units, such as ``state.units_RGNE``, as ``[R, B, D, E]``."""
+        return self._by_position(x_RGNE, *state.out_RBDC.shape[1:3])
+
+    def by_group(self, x_RBDC: Tensor) -> Tensor:
+        """The inverse of :meth:`by_position`: ``[R, G, N, C]``."""
+        return x_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else x_RBDC.transpose(1, 2)
+
+    def backward(
+        self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
+    ) -> tuple[LayerUpdate, Tensor]:
         """The layer's own updates for a gradient with respect to what it handed on.
 
         Args:
             state: of the forward pass.
             grad_RBDC: ``dLoss / d out``, or whatever signal a rule puts in its place.
+            projection_RGEC: takes the signal through the bottleneck instead of the projection itself.
 
         Returns:
             the updates, and ``delta_RGNE``, the signal at the pre-activation, behind the layer's own mask.
         """
-        grad = self._groups(grad_RBDC)
-        update: LayerUpdate = {}
-        if self.projection_RGEC is not None:
-            out, scale = self._groups(state.out_RBDC), state.scale_RGN1
+        update, signal = self.backward_output(state, grad_RBDC, projection_RGEC)
+        delta = self.activation.masked(signal, state.pre_RGNE)
+        return update | self.hebbian(state, delta), delta
+
+    def backward_output(
+        self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
+    ) -> tuple[LayerUpdate, Tensor]:
+        """The first half of :meth:`backward`: the projection's update, and the signal at the units, before the mask."""
+        grad = self.by_group(grad_RBDC)
+        if self.normalise:
+            out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
             assert scale is not None
             # z = c u / |u|  =>  dz/du = (c / |u|) (1 - z z^T / c^2), with c^2 = C
             grad = scale * (grad - out * (out * grad).mean(-1, keepdim=True))
-            update["projection_RGEC"] = multiply(state.units_RGNE.transpose(-1, -2), grad)
-            grad = multiply(grad, self.projection_RGEC.transpose(-1, -2))
-        delta = self.activation.masked(grad, state.pre_RGNE)
-        update["weight_RGFE"] = multiply(state.input_RGNF.transpose(-1, -2), delta)
-        update["bias_RG1E"] = delta.sum(-2, keepdim=True)
-        return update, delta
+        if self.projection_RGEC is None:
+            return {}, grad
+        update = {"projection_RGEC": multiply(state.units_RGNE.transpose(-1, -2), grad)}
+        projection = self.projection_RGEC if projection_RGEC is None else projection_RGEC
+        return update, multiply(grad, projection.transpose(-1, -2))
 
-    def hand_down(self, delta_RGNE: Tensor, batch: int) -> Tensor:
-        """``W^T delta``, the gradient with respect to the layer's input ``h_RBDC``: what backprop tells the layer below."""
-        return self.unfold(multiply(delta_RGNE, self.weight_RGFE.transpose(-1, -2)), batch)
+    def hebbian(self, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
+        """Presynaptic activity times a postsynaptic factor, summed over strings and the positions that share weights."""
+        return {
+            "weight_RGFE": multiply(state.input_RGNF.transpose(-1, -2), delta_RGNE),
+            "bias_RG1E": delta_RGNE.sum(-2, keepdim=True),
+        }
+
+    def hand_down(self, delta_RGNE: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
+        """``W^T delta``, the gradient with respect to the layer's input ``h_RBDC``: what backprop tells the layer below.
+
+        Args:
+            delta_RGNE: the signal at the pre-activation.
+            batch: number of strings.
+            weight_RGFE: carries the signal instead of the layer's weights.
+        """
+        weight = self.weight_RGFE if weight_RGFE is None else weight_RGFE
+        return self.unfold(multiply(delta_RGNE, weight.transpose(-1, -2)), batch)
+
+    def tangent(self, state: LayerState, tangent_RBDC: Tensor) -> Tensor:
+        """Forward-mode derivative: how the output changes, ``[R, B, D, C]``, along a change of the input ``h_RBDC``."""
+        change = self.activation.masked(multiply(self.fold(tangent_RBDC), self.weight_RGFE), state.pre_RGNE)
+        if self.projection_RGEC is not None:
+            change = multiply(change, self.projection_RGEC)
+        if self.normalise:
+            out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
+            assert scale is not None
+            change = scale * (change - out * (out * change).mean(-1, keepdim=True))
+        return self.by_position(change, state)
 
     def split(self, state: LayerState, size: int) -> tuple[LayerState, LayerState]:
         """The states of the first ``size`` strings of a batch and of the rest, as views."""
@@ -170,11 +224,8 @@ class Layer(nn.Module):
         first, rest = (LayerState._make([*(part[j] for part in inner), outs[j]]) for j in (0, 1))
         return first, rest
 
-    def _positions(self, x_RGNC: Tensor, batch: int, positions: int) -> Tensor:
+    def _by_position(self, x_RGNC: Tensor, batch: int, positions: int) -> Tensor:
         return x_RGNC.unflatten(2, (batch, positions))[:, 0] if self.groups == 1 else x_RGNC.transpose(1, 2)
-
-    def _groups(self, x_RBDC: Tensor) -> Tensor:
-        return x_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else x_RBDC.transpose(1, 2)
 
 
 def multiply(a_RGNF: Tensor, b_RGFE: Tensor) -> Tensor:
@@ -194,11 +245,12 @@ class LayeredNetwork(nn.Module):
     Args:
         task: gives the vocabulary and the string length.
         layers: the stack.
+        label_slot: whether a class can be shown at every position of the input, in ``n`` channels of its own.
     """
 
-    def __init__(self, task: Task, layers: list[Layer]):
+    def __init__(self, task: Task, layers: list[Layer], label_slot: bool = False):
         super().__init__()
-        self.task = task
+        self.task, self.label_slot = task, label_slot
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         positions = task.length
         self.positions: list[int] = []
@@ -209,13 +261,20 @@ class LayeredNetwork(nn.Module):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def encode(self, x_RBD: Tensor) -> Tensor:
-        """Tokens as the network's input ``h_RBDC``, with ``C = v``."""
-        return whitened_one_hot(x_RBD, self.task.v, self.layers[0].weight_RGFE.dtype)
+    def encode(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> Tensor:
+        """Tokens as the network's input ``h_RBDC``, ``C = v``; with a label slot ``C = v + n``, the last zero if no label is shown."""
+        dtype = self.layers[0].weight_RGFE.dtype
+        x_RBDC = whitened_one_hot(x_RBD, self.task.v, dtype)
+        if not self.label_slot:
+            return x_RBDC
+        if label_RB is None:
+            return functional.pad(x_RBDC, (0, self.task.n))
+        label_RBC = whitened_one_hot(label_RB, self.task.n, dtype)
+        return torch.cat([x_RBDC, label_RBC[:, :, None].expand(-1, -1, x_RBDC.shape[2], -1)], -1)
 
-    def forward(self, x_RBD: Tensor) -> list[LayerState]:
-        """One state a layer, for tokens ``[R, B, s**L]``."""
-        return self.forward_from(0, self.encode(x_RBD))
+    def forward(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> list[LayerState]:
+        """One state a layer, for tokens ``[R, B, s**L]`` and, in the label slot, classes ``[R, B]``."""
+        return self.forward_from(0, self.encode(x_RBD, label_RB))
 
     def forward_from(self, first: int, h_RBDC: Tensor) -> list[LayerState]:
         """States of ``layers[first:]`` for an input of ``layers[first]``."""
@@ -234,18 +293,29 @@ class NetworkConfig(ABC):
         depth: number of layers; the task's ``L`` by default.
         bottleneck: every layer but the last hands on a normalised projection of this width instead of its units.
         activation: ``relu``, ``tanh`` or ``linear``.
+        normalise: every layer hands on its units with a mean square of 1; a bottleneck does so anyway.
+        label_slot: show a class in ``n`` channels of every input position; only Forward-Forward does.
 
     Raises:
         InvalidInput: a size under 1 or an unknown activation.
     """
 
-    def __init__(self, width: int = 256, depth: int | None = None, bottleneck: int | None = None, activation: str = "relu"):
+    def __init__(
+        self,
+        width: int = 256,
+        depth: int | None = None,
+        bottleneck: int | None = None,
+        activation: str = "relu",
+        normalise: bool = False,
+        label_slot: bool = False,
+    ):
         for key, value in ("width", width), ("depth", depth), ("bottleneck", bottleneck):
             if value is not None and value < 1:
                 raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
         if activation not in ACTIVATIONS:
             raise InvalidInput("model.network.activation", activation, f"one of {', '.join(ACTIVATIONS)}")
         self.width, self.depth, self.bottleneck, self.activation = width, depth, bottleneck, activation
+        self.normalise, self.label_slot = normalise, label_slot
 
     def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.
@@ -255,13 +325,14 @@ class NetworkConfig(ABC):
         """
         depth = self.depth or task.L
         layers: list[Layer] = []
-        channels = task.v
+        channels = task.v + (task.n if self.label_slot else 0)
         for k, (groups, patch) in enumerate(self.shapes(task, depth), 1):
             keys_R = seed_keys(seeds_R, "layer", k)
             bottleneck = self.bottleneck if k < depth else None
-            layers.append(Layer(keys_R, groups, patch, channels, self.width, bottleneck, self.activation))
+            sizes = (groups, patch, channels, self.width, bottleneck)
+            layers.append(Layer(keys_R, *sizes, self.activation, self.normalise))
             channels = layers[-1].out_channels
-        return LayeredNetwork(task, layers)
+        return LayeredNetwork(task, layers, self.label_slot)
 
     @abstractmethod
     def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
@@ -272,7 +343,7 @@ class HierarchicalNetwork(NetworkConfig):
     """Each layer merges ``patch`` neighbours; all positions share weights (the CNN of Cagnetta et al. 2024).
 
     Args:
-        width, depth, bottleneck, activation: see :class:`NetworkConfig`.
+        width, depth, bottleneck, activation, normalise, label_slot: see :class:`NetworkConfig`.
         patch: positions that a layer merges; the task's ``s`` by default.
     """
 
@@ -282,9 +353,11 @@ class HierarchicalNetwork(NetworkConfig):
         depth: int | None = None,
         bottleneck: int | None = None,
         activation: str = "relu",
+        normalise: bool = False,
+        label_slot: bool = False,
         patch: int | None = None,
     ):
-        super().__init__(width, depth, bottleneck, activation)
+        super().__init__(width, depth, bottleneck, activation, normalise, label_slot)
         if patch is not None and patch < 1:
             raise InvalidInput("model.network.patch", patch, "an integer of at least 1")
         self.patch = patch

@@ -22,13 +22,18 @@ class ReadoutState(NamedTuple):
         features_RBF: its input.
         logits_RBN: its output ``o``.
         error_RBN: ``e = softmax(o) - y``, the gradient of the cross-entropy of one string.
-        loss_R: cross-entropy, a mean over the batch.
+        loss_RB: cross-entropy.
     """
 
     features_RBF: Tensor
     logits_RBN: Tensor
     error_RBN: Tensor
-    loss_R: Tensor
+    loss_RB: Tensor
+
+    @property
+    def loss_R(self) -> Tensor:
+        """Cross-entropy, a mean over the batch."""
+        return self.loss_RB.mean(1)
 
 
 class Readout(nn.Module):
@@ -53,7 +58,7 @@ class Readout(nn.Module):
         log_p = torch.log_softmax(logits.to(self.bias_R1N.dtype), -1)
         y_RB1 = y_RB.long()[..., None]
         error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0))
-        return ReadoutState(features, logits, error, -log_p.gather(-1, y_RB1).mean((1, 2)))
+        return ReadoutState(features, logits, error, -log_p.gather(-1, y_RB1)[..., 0])
 
     def backward(self, state: ReadoutState) -> LayerUpdate:
         """The readout's updates for the mean loss over the batch."""
@@ -63,9 +68,16 @@ class Readout(nn.Module):
             "bias_R1N": error.sum(1, keepdim=True),
         }
 
-    def hand_down(self, state: ReadoutState, shape: torch.Size) -> Tensor:
-        """``W^T e``, the gradient of the mean loss with respect to the top layer's output of a given shape."""
-        return torch.bmm(self._mean_error(state), self.weight_RFN.transpose(1, 2)).view(shape)
+    def hand_down(self, state: ReadoutState, shape: torch.Size, weight_RFN: Tensor | None = None) -> Tensor:
+        """``W^T e``, the gradient of the mean loss with respect to the top layer's output of a given shape.
+
+        Args:
+            state: of the forward pass.
+            shape: of the top layer's output.
+            weight_RFN: carries the error instead of the readout's weights.
+        """
+        weight = self.weight_RFN if weight_RFN is None else weight_RFN
+        return torch.bmm(self._mean_error(state), weight.transpose(1, 2)).view(shape)
 
     @staticmethod
     def _mean_error(state: ReadoutState) -> Tensor:

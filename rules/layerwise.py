@@ -7,38 +7,137 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from networks import Layer, LayerUpdate
+from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
-from rules.losses import bilinear_scores, cosine_scores, info_nce, project
+from rules.losses import project
+
+EXPANSIONS = ("backprop", "random", "local")
+
+
+@dataclass(frozen=True)
+class Block:
+    """What stands between a layer's weights and its loss.
+
+    Args:
+        head: width of a linear head that the loss sees and the next layer does not (Chen et al. 2020); None has no head.
+        separate_heads: a head for each side of a pair, for pairs whose sides are not alike, such as siblings.
+        expansion: how the units below a bottleneck learn: ``backprop`` from the loss on the bottleneck, through its projection;
+            ``local`` from the same loss on the units themselves; ``random`` not at all. Without a bottleneck all are alike.
+        end_to_end: only the top layer that has pairs has a loss, and it is propagated back through all layers below.
+
+    Raises:
+        InvalidInput: a head under 1, separate heads without a head, an unknown expansion, ``end_to_end`` with an expansion
+            that takes no gradient.
+    """
+
+    head: int | None = None
+    separate_heads: bool = False
+    expansion: str = "backprop"
+    end_to_end: bool = False
+
+    def __post_init__(self) -> None:
+        if self.head is not None and self.head < 1:
+            raise InvalidInput("model.block.head", self.head, "an integer of at least 1, or null")
+        if self.separate_heads and self.head is None:
+            raise InvalidInput("model.block.separate_heads", True, "true only with model.block.head")
+        if self.expansion not in EXPANSIONS:
+            raise InvalidInput("model.block.expansion", self.expansion, f"one of {', '.join(EXPANSIONS)}")
+        if self.end_to_end and self.expansion != "backprop":
+            raise InvalidInput("model.block.expansion", self.expansion, "backprop with model.block.end_to_end")
+
+
+class Pair(NamedTuple):
+    """The two sides of a layer's positive pairs.
+
+    Attributes:
+        z1_RBDC, z2_RBDC: the sides, behind the head if there is one; other strings of the batch give negatives.
+        head: holds the parameters that the loss has for this layer.
+        k: number of the layer, from 1.
+        step: all that has been computed; a rule looks at no more than its locality says.
+    """
+
+    z1_RBDC: Tensor
+    z2_RBDC: Tensor
+    head: nn.Module
+    k: int
+    step: Step
+
+
+class PairGradient(NamedTuple):
+    """A loss and its gradients.
+
+    Attributes:
+        loss_R: one loss a replica.
+        z1_RBDC, z2_RBDC: gradients of the sum over replicas with respect to the sides.
+        head: gradients of the head's parameters by name.
+    """
+
+    loss_R: Tensor
+    z1_RBDC: Tensor
+    z2_RBDC: Tensor
+    head: LayerUpdate
 
 
 class LayerwiseRule(LocalRule):
     """A loss on the positive pairs of each layer's output; a subclass gives the loss.
 
     The loss's gradient with respect to the output is all that reaches the layer, which turns it into updates of its own
-    weights. With a bottleneck it passes the projection inside the layer.
+    weights. What the layer hands on and what stands between its weights and the loss is :class:`Block`'s.
+
+    Args:
+        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
+        block: see :class:`Block`.
     """
 
     uses_pairs = True
     locality = Locality(pair=True)
 
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+        block: Block = Block(),  # noqa: B008  (frozen)
+    ):
+        super().__init__(network, optimizer, clip)
+        self.block = block
+        if block.end_to_end:
+            self.locality = Locality(pair=True, other_layers=True)  # type: ignore[misc]
+
+    # ---------------------------------------------------------------- what a rule gives
+
     @abstractmethod
-    def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
+    def pair_loss(self, pair: Pair) -> Tensor:
         """A layer's loss ``[R]`` for the two sides of its pairs; differentiable."""
 
-    def build_head(self, k: int, layer: Layer, channels: int) -> None:
-        """Give layer ``k`` (from 1) the parameters that its loss needs, for sides of so many channels; none by default."""
+    def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+        """Give the head of layer ``k`` the parameters that the loss needs, for sides of so many channels; none by default."""
 
-    def add_matrix(self, layer: Layer, name: str, k: int, rows: int, columns: int, scale: float) -> None:
-        """Give layer ``k`` a learned matrix ``[R, rows, columns]``, normal with standard deviation ``scale`` at the start."""
-        matrix = normal(self.keys_R(name, k), (rows, columns)) * scale
-        layer.register_parameter(name, nn.Parameter(matrix.to(torch.get_default_dtype())))
+    def pair_gradient(self, pair: Pair) -> PairGradient:
+        """The loss and its gradients, by autograd; a rule in explicit form computes them."""
+        parameters = {name: p for name, p in pair.head.named_parameters() if name not in HEADS}
+        with torch.enable_grad():
+            z1, z2 = (z.detach().requires_grad_() for z in pair[:2])
+            loss_R = self.pair_loss(pair._replace(z1_RBDC=z1, z2_RBDC=z2))
+            g1, g2, *grads = torch.autograd.grad(
+                loss_R.sum(), [z1, z2, *parameters.values()], allow_unused=True, materialize_grads=True
+            )
+        return PairGradient(loss_R.detach(), g1, g2, dict(zip(parameters, grads, strict=True)))
+
+    # ---------------------------------------------------------------- building
+
+    def add_matrix(self, head: nn.Module, name: str, k: int, shape: tuple[int, ...], scale: float) -> None:
+        """Give a head a learned matrix ``[R, *shape]``, normal with standard deviation ``scale`` at the start."""
+        key = (name, k) if head is self.network.layers[k - 1].head else (name, k, "units")
+        head.register_parameter(name, nn.Parameter((normal(self.keys_R(*key), shape) * scale).to(torch.get_default_dtype())))
 
     def build(self) -> None:
         if self.trained_layers == 0:
@@ -46,85 +145,100 @@ class LayerwiseRule(LocalRule):
             got = f"{pairs} with a {network} of {len(self.network)} layers"
             raise InvalidInput("data.pairs", got, "pairs that a layer of the network has, such as ClassPairs or HalfPairs")
         for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
-            self.build_head(k, layer, self.pairs.channels(layer.out_channels, self.network.positions[k - 1]))
+            if self.block.end_to_end and k < self.trained_layers:
+                continue
+            layer.head = nn.Module()
+            self._build_head(layer.head, k, layer.out_channels)
+            if self._trains_units_apart(layer):
+                layer.units_head = nn.Module()
+                self._build_head(layer.units_head, k, layer.weight_RGFE.shape[-1])
+
+    def _build_head(self, head: nn.Module, k: int, channels: int) -> None:
+        channels = self.pairs.channels(channels, self.network.positions[k - 1])
+        if self.block.head is not None:
+            for name in HEADS[: 2 if self.block.separate_heads else 1]:
+                self.add_matrix(head, name, k, (channels, self.block.head), scale=1 / math.sqrt(channels))
+            channels = self.block.head
+        self.build_head(head, k, channels)
+
+    def _trains_units_apart(self, layer: Layer) -> bool:
+        return self.block.expansion == "local" and layer.projection_RGEC is not None
 
     @property
     def trained_layers(self) -> int:
         return self.pairs.layers([layer.patch for layer in self.network.layers])
 
+    # ---------------------------------------------------------------- a step
+
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        layers, updates = self.network.layers, []
-        for k, layer in enumerate(layers[: self.trained_layers]):
-            states = [step.states[k]] if step.view_states is None else [step.states[k], step.view_states[k]]
-            outs = [state.out_RBDC.detach().requires_grad_() for state in states]
-            heads = {name: p for name, p in layer.named_parameters() if name not in Layer.OWN}
-            with torch.enable_grad():
-                patch = layers[k + 1].patch if k + 1 < len(layers) else 1
-                sides = self.pairs.positives(outs[0], outs[1] if len(outs) > 1 else None, patch)
-                loss_R = self.pair_loss(layer, *sides)
-                grads = torch.autograd.grad(loss_R.sum(), [*outs, *heads.values()])
-            update = dict(zip(heads, grads[len(outs) :], strict=True))
-            for state, grad in zip(states, grads, strict=False):
-                for name, part in layer.backward(state, grad)[0].items():
-                    update[name] = update[name] + part if name in update else part
+        if self.block.end_to_end:
+            return self._end_to_end(step)
+        updates = []
+        for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
+            states = self._states(step, k)
+            signals, update = self._signals(step, k, "head", [state.out_RBDC for state in states])
+            through = self.block.expansion == "backprop" or layer.projection_RGEC is None
+            for state, signal in zip(states, signals, strict=True):
+                add(update, layer.backward(state, signal)[0] if through else layer.backward_output(state, signal)[0])
+            if self._trains_units_apart(layer):
+                units = [layer.by_position(state.units_RGNE, state) for state in states]
+                signals, head = self._signals(step, k, "units_head", units)
+                add(update, head)
+                for state, signal in zip(states, signals, strict=True):
+                    add(update, layer.hebbian(state, layer.activation.masked(layer.by_group(signal), state.pre_RGNE)))
             updates.append(update)
-            self.step_metrics[f"loss/layer{k + 1}"] = loss_R.detach()
         return updates
 
+    def _end_to_end(self, step: Step) -> list[LayerUpdate]:
+        """The top layer's loss, propagated back through all layers below."""
+        top = self.trained_layers
+        signals, head = self._signals(step, top, "head", [state.out_RBDC for state in self._states(step, top)])
+        updates: list[LayerUpdate] = [{} for _ in range(top)]
+        for k in range(top, 0, -1):
+            layer, below = self.network.layers[k - 1], []
+            for state, signal in zip(self._states(step, k), signals, strict=True):
+                update, delta = layer.backward(state, signal)
+                add(updates[k - 1], update)
+                if k > 1:
+                    below.append(layer.hand_down(delta, signal.shape[1]))
+            signals = below
+        add(updates[-1], head)
+        return updates
 
-class LayerwiseContrastive(LayerwiseRule):
-    """InfoNCE at every layer (Oord et al. 2018; layerwise: Lowe et al. 2019).
+    @staticmethod
+    def _states(step: Step, k: int) -> list[LayerState]:
+        """The states of layer ``k`` for the strings and, if there are any, for their partners."""
+        return [step.states[k - 1]] if step.view_states is None else [step.states[k - 1], step.view_states[k - 1]]
 
-    ``Loss_l = -log exp(u_bb / t) / sum_b' exp(u_bb' / t)`` with ``u = z1^T W_l z2`` (``bilinear``) or the cosine of ``z1`` and
-    ``z2`` (``cosine``) for the two sides of a pair; the negatives are the batch's other strings. With a head the sides are
-    ``z = U_l h``, a linear projection that is not handed on (Chen et al. 2020).
+    def _signals(self, step: Step, k: int, name: str, outs: list[Tensor]) -> tuple[list[Tensor], LayerUpdate]:
+        """What the loss of a layer tells some of its activity, for the strings and their partners; and its head's updates."""
+        layers = self.network.layers
+        head, patch = layers[k - 1].get_submodule(name), layers[k].patch if k < len(layers) else 1
+        wide = [out.float() if out.dtype == torch.bfloat16 else out for out in outs]
+        h1, h2 = self.pairs.positives(wide[0], wide[1] if len(wide) > 1 else None, patch)
+        if self.block.head is None:
+            loss_R, g1, g2, update = self.pair_gradient(Pair(h1, h2, head, k, step))
+        else:
+            u1 = head.get_parameter(HEADS[0])
+            u2 = head.get_parameter(HEADS[1]) if self.block.separate_heads else u1
+            z1, z2 = project(h1, u1).to(h1.dtype), project(h2, u2).to(h2.dtype)
+            loss_R, g1, g2, update = self.pair_gradient(Pair(z1, z2, head, k, step))
+            products = [torch.bmm(h.flatten(1, 2).transpose(1, 2), g.flatten(1, 2)) for h, g in ((h1, g1), (h2, g2))]
+            if self.block.separate_heads:
+                update |= dict(zip(HEADS, products, strict=True))
+            else:
+                update[HEADS[0]] = products[0] + products[1]
+            g1, g2 = project(g1, u1.transpose(1, 2)), project(g2, u2.transpose(1, 2))
+        self.step_metrics[f"loss/layer{k}" if name == "head" else f"loss/units{k}"] = loss_R
+        back = self.pairs.hand_back(g1, g2, patch)
+        signals = [g.reshape(out.shape).to(out.dtype) for g, out in zip(back, outs, strict=False) if g is not None]
+        return signals, {f"{name}.{key}": grad for key, grad in update.items()}
 
-    Learned: the weights, the head ``U_l`` and, with the bilinear score, the predictor ``W_l``; both belong to the layer.
-    Siblings need the predictor: the left and the right symbol of a tuple predict one another but are not alike, and a cosine
-    would call every symbol most like itself. Not known: which pairs, score and temperature the source paper used.
 
-    Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
-        score: ``bilinear`` or ``cosine``.
-        temperature: ``t``.
-        head: width of the head; None compares the layer's output itself.
+HEADS = ("head_RCC", "second_head_RCC")
 
-    Raises:
-        InvalidInput: an unknown score; a temperature or head not above 0; a network without layers that have pairs.
-    """
 
-    source = "Oord et al. 2018, arXiv 1807.03748; Lowe et al. 2019, arXiv 1905.11786"
-
-    def __init__(
-        self,
-        network: NetworkConfig = default_network,
-        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
-        clip: float | None = None,
-        score: str = "bilinear",
-        temperature: float = 1.0,
-        head: int | None = None,
-    ):
-        super().__init__(network, optimizer, clip)
-        if score not in ("bilinear", "cosine"):
-            raise InvalidInput("model.score", score, "bilinear or cosine")
-        if temperature <= 0:
-            raise InvalidInput("model.temperature", temperature, "a number above 0")
-        if head is not None and head < 1:
-            raise InvalidInput("model.head", head, "an integer of at least 1, or null")
-        self.score, self.temperature, self.head = score, temperature, head
-
-    def build_head(self, k: int, layer: Layer, channels: int) -> None:
-        if self.head is not None:
-            self.add_matrix(layer, "head_RCC", k, channels, self.head, scale=1 / math.sqrt(channels))
-            channels = self.head
-        if self.score == "bilinear":
-            self.add_matrix(layer, "predictor_RCC", k, channels, channels, scale=1 / channels)
-
-    def pair_loss(self, layer: Layer, z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
-        if self.head is not None:
-            head_RCC = layer.get_parameter("head_RCC")
-            z1_RBDC, z2_RBDC = project(z1_RBDC, head_RCC), project(z2_RBDC, head_RCC)
-        if self.score == "bilinear":
-            predictor = layer.get_parameter("predictor_RCC") / self.temperature
-            return info_nce(bilinear_scores(z1_RBDC, predictor, z2_RBDC))
-        return info_nce(cosine_scores(z1_RBDC, z2_RBDC) / self.temperature)
+def add(total: LayerUpdate, part: LayerUpdate) -> None:
+    """Add a layer's gradients to those that it has."""
+    for name, grad in part.items():
+        total[name] = total[name] + grad if name in total else grad

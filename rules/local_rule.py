@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from datamodules import Batch, Pairs, RHMDataModule
 from networks import HierarchicalNetwork, LayeredNetwork, LayerState, LayerUpdate, NetworkConfig, Readout, ReadoutState
 from rhm import InvalidInput
-from rhm.hashing import seed_keys
+from rhm.hashing import fold, normal, seed_keys
 from rules.metrics import ReplicaAccuracy
 
 default_network = lazy_instance(HierarchicalNetwork)
@@ -52,12 +52,14 @@ class Step(NamedTuple):
         states: one state a layer for ``batch.x_RBD``.
         view_states: the same for ``batch.view_RBD``; None if there is none.
         readout: logits and error.
+        view_readout: the same for a second pass that reaches the readout, in rules that make one.
     """
 
     batch: Batch
     states: list[LayerState]
     view_states: list[LayerState] | None
     readout: ReadoutState
+    view_readout: ReadoutState | None = None
 
 
 class LocalRule(pl.LightningModule, ABC):
@@ -68,6 +70,9 @@ class LocalRule(pl.LightningModule, ABC):
     of means over the batch, so that a replica learns as it would alone.
 
     Layers above ``trained_layers`` belong to the readout: it learns from labels on the detached features below them.
+
+    What a rule tracks over steps, such as learned feedback or running statistics, is a buffer: :meth:`layer_updates` puts the
+    batch's value into ``estimates`` under the buffer's name, and after the step ``buffer += rate (estimate - buffer)``.
 
     Args:
         network: its sizes follow the task unless they are given.
@@ -101,6 +106,8 @@ class LocalRule(pl.LightningModule, ABC):
         self.automatic_optimization = False
         self.network_config, self.optimizer, self.clip = network, optimizer, clip
         self.step_metrics: dict[str, Tensor] = {}
+        self.estimates: dict[str, Tensor] = {}
+        self.rate = 0.0
 
     # ---------------------------------------------------------------- what a rule says of itself
 
@@ -115,6 +122,9 @@ class LocalRule(pl.LightningModule, ABC):
 
     def build(self) -> None:
         """Make what the rule needs beside network and readout, such as feedback matrices (as buffers)."""
+
+    def after_step(self) -> None:
+        """Constrain weights, after the optimizer's step; nothing by default."""
 
     @property
     def supervision(self) -> str:
@@ -157,6 +167,12 @@ class LocalRule(pl.LightningModule, ABC):
     def keys_R(self, *names: str | int) -> Tensor:
         """Keys for a rule's own random matrices, one for each replica's seed; names keep matrices apart."""
         return seed_keys(torch.tensor(self.data.replica_seeds), type(self).__name__, *names)
+
+    def noise(self, batch: Batch, name: str | int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal noise ``[R, B, *shape]``, a pure function of each string's place in the run."""
+        assert batch.key_RB is not None
+        noise = normal(fold(batch.key_RB.flatten(), name), shape).unflatten(0, batch.key_RB.shape)
+        return noise.to(self.readout.bias_R1N.dtype)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimizer with a named parameter group for each layer and the readout."""
@@ -219,31 +235,39 @@ class LocalRule(pl.LightningModule, ABC):
         return updates
 
     def apply_updates(self, updates: Iterable[LayerUpdate]) -> None:
-        """Clip each layer, average over ranks, and take one optimizer step."""
+        """Average over ranks, clip each layer, take one optimizer step and move the tracked buffers."""
         for parameters, update in zip(self._named_parameters, updates, strict=True):
-            scale_R = self._clipping(update) if self.clip is not None else None
             for name, parameter in parameters:
                 grad = update.get(name)
-                if grad is not None and scale_R is not None:
-                    grad = grad * scale_R.view(-1, *[1] * (grad.dim() - 1))
                 parameter.grad = None if grad is None else grad.to(parameter.dtype).contiguous()
         if self.trainer.world_size > 1:
             self._average_over_ranks()
+        if self.clip is not None:
+            for parameters in self._named_parameters:
+                self._clip([parameter.grad for _, parameter in parameters if parameter.grad is not None], self.clip)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
+        for name, estimate in self.estimates.items():
+            buffer = self.get_buffer(name)
+            buffer.lerp_(estimate.to(buffer.dtype), self.rate)
+        self.after_step()
 
-    def _clipping(self, update: LayerUpdate) -> Tensor:
-        """For each replica the factor that brings a layer's gradient down to the norm ``clip``."""
-        assert self.clip is not None
-        square_R = torch.stack([grad.float().square().flatten(1).sum(1) for grad in update.values()]).sum(0)
-        return (self.clip / square_R.sqrt().clamp_min(1e-30)).clamp_max(1.0)
+    @staticmethod
+    def _clip(grads: list[Tensor], clip: float) -> None:
+        """Scale a layer's gradients, in each replica by itself, so that their norm is at most ``clip``."""
+        if grads:
+            square_R = torch.stack([grad.float().square().flatten(1).sum(1) for grad in grads]).sum(0)
+            scale_R = (clip / square_R.sqrt().clamp_min(1e-30)).clamp_max(1.0)
+            for grad in grads:
+                grad.mul_(scale_R.view(-1, *[1] * (grad.dim() - 1)))
 
     def _average_over_ranks(self) -> None:
-        grads = [p.grad for p in self.parameters() if p.grad is not None]
-        flat = self.trainer.strategy.reduce(torch.cat([g.flatten() for g in grads]), reduce_op="mean")
-        for grad, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(mean.view_as(grad))
+        """One reduction for all gradients and estimates of a step."""
+        tensors = [p.grad for p in self.parameters() if p.grad is not None] + list(self.estimates.values())
+        flat = self.trainer.strategy.reduce(torch.cat([t.flatten() for t in tensors]), reduce_op="mean")
+        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     # ---------------------------------------------------------------- evaluation
 

@@ -18,7 +18,7 @@ from datamodules import RHMDataModule, SiblingPairs
 from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
 from rhm import Task, one_hot
 from rules.backprop import Backprop
-from rules.layerwise import LayerwiseContrastive
+from rules.contrastive import LayerwiseContrastive
 
 
 def trainer(*callbacks, **kwargs):

@@ -1,0 +1,19 @@
+"""Random features: the floor that every rule that claims to learn must pass."""
+
+from __future__ import annotations
+
+from networks import LayerUpdate
+from rules.local_rule import Locality, LocalRule, Step
+
+
+class FrozenFeatures(LocalRule):
+    """Hidden layers stay as they were drawn; only the readout learns, from labels.
+
+    ``dW_l = 0``. A rule that claims to learn must do better than this.
+    """
+
+    source = "random features: Rahimi, Recht 2007"
+    locality = Locality()
+
+    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        return [{} for _ in self.network.layers]
