@@ -262,7 +262,7 @@ class LayeredNetwork(nn.Module):
         return len(self.layers)
 
     def encode(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> Tensor:
-        """Tokens as the network's input ``h_RBDC``, ``C = v``; with a label slot ``C = v + n``, the last zero if no label is shown."""
+        """Tokens as the network's input ``h_RBDC``, ``C = v``; with a label slot ``C = v + n``, zero if no label is shown."""
         dtype = self.layers[0].weight_RGFE.dtype
         x_RBDC = whitened_one_hot(x_RBD, self.task.v, dtype)
         if not self.label_slot:

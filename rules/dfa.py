@@ -84,7 +84,7 @@ class DirectFeedbackAlignment(DirectFeedback):
 class SignDirectFeedbackAlignment(DirectFeedback):
     """Direct feedback of the error's signs (sDFA): ``delta_l = D_l B_l sign(e)``.
 
-    Fixed: ``B_l``, random, see :class:`DirectFeedback`. The size of ``e`` is dropped: the update does not shrink as the error does.
+    Fixed: ``B_l``, random, see :class:`DirectFeedback`. The update does not shrink as the error does.
     """
 
     source = "Nokland 2016, arXiv 1609.01596 with the error's sign"

@@ -30,7 +30,8 @@ class Block:
         head: width of a linear head that the loss sees and the next layer does not (Chen et al. 2020); None has no head.
         separate_heads: a head for each side of a pair, for pairs whose sides are not alike, such as siblings.
         expansion: how the units below a bottleneck learn: ``backprop`` from the loss on the bottleneck, through its projection;
-            ``local`` from the same loss on the units themselves; ``random`` not at all. Without a bottleneck all are alike.
+            ``local`` from the same loss on the units themselves; ``random`` not at all. With the last two no gradient passes a
+            second matrix anywhere: layers above those that have pairs stay random, under a linear readout.
         end_to_end: only the top layer that has pairs has a loss, and it is propagated back through all layers below.
 
     Raises:
@@ -204,6 +205,11 @@ class LayerwiseRule(LocalRule):
             signals = below
         add(updates[-1], head)
         return updates
+
+    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
+        if self.block.expansion == "backprop":
+            return super().upper_updates(step, down_to)
+        return [{} for _ in self.network.layers[down_to:]]
 
     @staticmethod
     def _states(step: Step, k: int) -> list[LayerState]:

@@ -216,9 +216,13 @@ class LocalRule(pl.LightningModule, ABC):
     def updates(self, step: Step) -> list[LayerUpdate]:
         """Gradients of all layers and, last, of the readout."""
         updates = self.layer_updates(step)
-        upper = self.backpropagate(step, down_to=len(updates))
+        upper = self.upper_updates(step, down_to=len(updates))
         self.step_metrics["loss/readout"] = step.readout.loss_R
         return [*updates, *upper, self.readout.backward(step.readout)]
+
+    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
+        """Gradients of the layers above those that the rule trains: the readout's loss, propagated back."""
+        return self.backpropagate(step, down_to)
 
     def backpropagate(self, step: Step, down_to: int) -> list[LayerUpdate]:
         """Exact gradients of the readout's loss for the layers above the first ``down_to``, from the output down."""
