@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | validate | test | check | describe | curves | demo``."""
+"""The command line: ``rhm fit | validate | test | check | rules | describe | curves | demo``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ COMMANDS = {
     "validate": "measure accuracy and ridge probes of a run in --run_dir",
     "test": "the same with logistic probes",
     "check": "build everything as fit would, train nothing, print only what is wrong",
+    "rules": "list every learning rule: family, supervision, what it sees, source",
     "describe": "print what a task is: --v --n --m --s --L",
     "curves": "draw test accuracy against training-set size from the results of runs",
     "demo": "three rules on one task in a few minutes",
@@ -282,7 +283,7 @@ def main(args: list[str] | None = None) -> None:
             print("\n`rhm fit --help` lists the settings, `rhm fit --model.help=RULE` those of a rule.")
         elif command not in COMMANDS:
             raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))
-        elif command in ("describe", "curves", "demo"):
+        elif command in ("rules", "describe", "curves", "demo"):
             function = getattr(importlib.import_module(f"experiments.{command}"), command)
             parser = Parser(prog=f"rhm {command}")
             parser.add_function_arguments(function)

@@ -13,6 +13,7 @@ class Backprop(LocalRule):
     ``D = diag(phi'(a))`` that the string itself has set.
     """
 
+    family = "reference"
     source = "Rumelhart, Hinton, Williams 1986"
     knowledge = "labels"
     locality = Locality(label=True, output_error=True, other_layers=True)

@@ -34,6 +34,7 @@ class DirectFeedback(LocalRule):
         InvalidInput: ``feedback_scale`` not above 0; an unknown form.
     """
 
+    family = "feedback"
     knowledge = "labels"
 
     def __init__(

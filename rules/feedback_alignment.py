@@ -31,6 +31,7 @@ class LayeredFeedback(LocalRule):
         InvalidInput: an unknown form.
     """
 
+    family = "feedback"
     knowledge = "labels"
     locality = Locality(label=True, output_error=True, other_layers=True)
 

@@ -12,6 +12,7 @@ class FrozenFeatures(LocalRule):
     ``dW_l = 0``. A rule that claims to learn must do better than this.
     """
 
+    family = "reference"
     source = "random features: Rahimi, Recht 2007"
     locality = Locality()
 

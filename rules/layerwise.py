@@ -98,6 +98,7 @@ class LayerwiseRule(LocalRule):
         block: see :class:`Block`.
     """
 
+    family = "self-supervised"
     uses_pairs = True
     locality = Locality(pair=True)
 

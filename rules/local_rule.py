@@ -89,6 +89,7 @@ class LocalRule(pl.LightningModule, ABC):
     data: RHMDataModule
     locality: ClassVar[Locality]
     source: ClassVar[str]
+    family: ClassVar[str]
     knowledge: ClassVar[str] = "none"
     uses_pairs: ClassVar[bool] = False
 

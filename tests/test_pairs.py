@@ -178,3 +178,19 @@ def test_schemes_say_what_they_know():
     knowledge = {scheme: scheme.knowledge for scheme in (SiblingPairs, HalfPairs, ClassPairs, SynonymPairs)}
     assert knowledge == {SiblingPairs: "none", HalfPairs: "none", ClassPairs: "labels", SynonymPairs: "grammar"}
     assert all(issubclass(scheme, Pairs) for scheme in knowledge)
+
+
+@pytest.mark.parametrize("pairs", [SiblingPairs(), ClassPairs(), HalfPairs()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("patch", [2, 3])
+def test_gradients_of_the_sides_go_back_to_where_the_sides_came_from(pairs, patch):
+    generator = torch.Generator().manual_seed(0)
+    h, view = torch.randn(2, 2, 5, 6, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    views = view if isinstance(pairs, ClassPairs) else None
+    sides = pairs.positives(h, views, patch)
+    signals = [torch.randn(side.shape, generator=generator, dtype=torch.float64) for side in sides]
+    outs = [h] if views is None else [h, view]
+    exact = torch.autograd.grad(sum((side * signal).sum() for side, signal in zip(sides, signals, strict=True)), outs)
+    ours = [back for back in pairs.hand_back(*signals, patch) if back is not None]
+    assert len(ours) == len(exact)
+    for back, grad in zip(ours, exact, strict=True):
+        torch.testing.assert_close(back.reshape(grad.shape), grad)

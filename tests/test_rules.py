@@ -9,21 +9,20 @@ import copy
 import math
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from rule_helpers import NETWORKS, compute, make_data, same, train, updates
 from torch import Tensor
 from torch.nn import functional
 
-from datamodules import ClassPairs, HalfPairs, RHMDataModule, SiblingPairs, SynonymPairs
-from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
+from datamodules import ClassPairs, HalfPairs, SiblingPairs, SynonymPairs
+from networks import DenseNetwork, HierarchicalNetwork
 from rhm import InvalidInput
 from rules import LocalRule, Step
 from rules.backprop import Backprop
 from rules.contrastive import LayerwiseContrastive
 from rules.dfa import DirectFeedbackAlignment
+from rules.layerwise import Block
 from rules.losses import bilinear_scores, cosine_scores, info_nce
-
-TASK = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
 
 CASES = {
     "backprop": (Backprop, None),
@@ -32,14 +31,6 @@ CASES = {
     "class pairs": (LayerwiseContrastive, ClassPairs()),
     "synonym pairs": (LayerwiseContrastive, SynonymPairs(2)),
     "half pairs": (LayerwiseContrastive, HalfPairs()),
-}
-NETWORKS = {
-    "shared": HierarchicalNetwork(width=12),
-    "shared, bottleneck": HierarchicalNetwork(width=12, bottleneck=6),
-    "local": LocallyConnectedNetwork(width=12),
-    "dense": DenseNetwork(width=12),
-    "dense, bottleneck": DenseNetwork(width=12, bottleneck=6),
-    "tanh": HierarchicalNetwork(width=12, activation="tanh"),
 }
 
 
@@ -50,29 +41,10 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def make_data(pairs=None, seeds=(0, 1, 2), **kwargs) -> RHMDataModule:
-    arguments = {**TASK, "train_size": 64, "batch_size": 16, "test_size": 32, "probe_size": 32, **kwargs}
-    return RHMDataModule(seeds=list(seeds), pairs=copy.deepcopy(pairs), **arguments)
-
-
 def make_rule(case: str, network=None, seeds=(0, 1, 2), data=None, **kwargs) -> LocalRule:
     kind, pairs = CASES[case]
     network = network or HierarchicalNetwork(width=12, bottleneck=6)
     return kind(network=network, **kwargs).prepare(data or make_data(pairs, seeds))
-
-
-@torch.no_grad()
-def compute(rule: LocalRule, step: int = 0) -> Step:
-    return rule.compute(rule.data.train_batch(step))
-
-
-@torch.no_grad()
-def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
-    return rule.layer_updates(step)
-
-
-def same(a: list[dict[str, Tensor]], b: list[dict[str, Tensor]]) -> list[bool]:
-    return [x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x) for x, y in zip(a, b, strict=True)]
 
 
 # -------------------------------------------------------------------- an independent network, for autograd
@@ -225,69 +197,12 @@ def test_losses_have_the_gradient_of_finite_differences(score):
     )
 
 
-# -------------------------------------------------------------------- locality
+# -------------------------------------------------------------------- locality beyond what holds for every rule
 
 
+@torch.no_grad()
 def with_other_labels(rule: LocalRule, step: Step) -> Step:
-    y = (step.batch.y_RB + 1) % rule.data.task.n
-    with torch.no_grad():
-        return step._replace(batch=step.batch._replace(y_RB=y), readout=rule.readout(step.states[-1].out_RBDC, y))
-
-
-def with_other_error(rule: LocalRule, step: Step) -> Step:
-    return step._replace(readout=step.readout._replace(error_RBN=step.readout.error_RBN.flip(-1)))
-
-
-def scrambled(state):
-    return type(state)(*(None if t is None else t.flip(-1) * 1.5 + 0.1 for t in state))
-
-
-def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
-    """All states, weights and heads but those of one layer changed."""
-
-    def change(states):
-        return None if states is None else [s if j == keep else scrambled(s) for j, s in enumerate(states)]
-
-    with torch.no_grad():
-        for j, module in enumerate(rule.parts):
-            if j != keep:
-                for parameter in module.parameters():
-                    parameter.mul_(-0.5).add_(0.1)
-    return step._replace(states=change(step.states), view_states=change(step.view_states))
-
-
-@pytest.mark.parametrize("network", ["shared, bottleneck", "local", "shared"])
-@pytest.mark.parametrize("case", CASES)
-def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(case, network):
-    rule = make_rule(case, NETWORKS[network])
-    step, locality = compute(rule), rule.locality
-    before = updates(rule, step)
-    assert same(before, updates(rule, step)) == [True] * len(before)
-    seen = locality.label or locality.output_error
-    assert same(before, updates(rule, with_other_labels(rule, step))) == [not seen] * len(before)
-    assert same(before, updates(rule, with_other_error(rule, step))) == [not locality.output_error] * len(before)
-    for k in range(len(before)):
-        other = copy.deepcopy(rule)
-        other.__dict__["data"] = rule.data
-        unmoved = same(before, updates(other, with_other_layers(other, step, keep=k)))[k]
-        # the top layer of backprop has no layers above, but the readout's weights are another layer's too
-        assert unmoved == (not locality.other_layers)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_without_pairs_strings_add_up_and_with_pairs_they_do_not(case):
-    rule = make_rule(case)
-    batch = rule.data.train_batch(0)
-
-    def part(start, stop):
-        cut = [None if t is None else t[:, start:stop] for t in batch[:3]]
-        with torch.no_grad():
-            return updates(rule, rule.compute(batch._replace(x_RBD=cut[0], y_RB=cut[1], view_RBD=cut[2])))
-
-    whole, halves = part(0, 16), (part(0, 8), part(8, 16))
-    for k, update in enumerate(whole):
-        mean = (halves[0][k]["weight_RGFE"] + halves[1][k]["weight_RGFE"]) / 2
-        assert torch.allclose(update["weight_RGFE"], mean, rtol=1e-9, atol=1e-12) == (not rule.locality.pair)
+    return rule.compute(step.batch._replace(y_RB=(step.batch.y_RB + 1) % rule.data.task.n))
 
 
 def test_a_layerwise_rule_trains_a_layer_alike_whatever_stands_above():
@@ -304,37 +219,72 @@ def test_labels_reach_the_readout_but_no_hidden_layer_of_a_layerwise_rule():
     assert same(before, after) == [True, True, False, False]  # layers 1 and 2; the readout's block; the readout
 
 
-# -------------------------------------------------------------------- replicas, precision, training
+@pytest.mark.parametrize("expansion", ["backprop", "random", "local"])
+def test_only_backprop_inside_a_layer_takes_the_units_signal_through_the_projection(expansion):
+    rule = make_rule("siblings", block=Block(expansion=expansion))
+    step = compute(rule)
+    before = updates(rule, step)
+    with torch.no_grad():
+        rule.network.layers[0].projection_RGEC.mul_(-0.5).add_(0.1)
+    after = updates(rule, step)
+    if expansion == "random":
+        assert "weight_RGFE" not in before[0] and not any(rule.updates(step)[2])  # nor does the layer above the last pair
+    else:
+        assert torch.equal(before[0]["weight_RGFE"], after[0]["weight_RGFE"]) == (expansion == "local")
+    assert torch.equal(before[0]["projection_RGEC"], after[0]["projection_RGEC"])
 
 
-def train(rule: LocalRule, steps: int = 6, precision="64-true", **kwargs) -> dict[str, Tensor]:
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        precision=precision,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        **kwargs,
-    )
-    trainer.fit(rule, rule.data)
-    assert trainer.global_step == steps
-    return rule.state_dict()
+def test_units_learn_by_autograd_of_the_loss_on_themselves_with_a_local_expansion():
+    rule = make_rule("siblings", block=Block(expansion="local"))
+    step = compute(rule)
+    ours = updates(rule, step)
+    h = rule.network.encode(step.batch.x_RBD)
+    for k, layer in enumerate(rule.network.layers[:2]):
+        patches = h.reshape(*h.shape[:2], -1, 2 * h.shape[-1])
+        units = torch.relu(torch.einsum("rbdf,rfe->rbde", patches, layer.weight_RGFE[:, 0]) + layer.bias_RG1E)
+        total = torch.zeros(())
+        for r in range(3):
+            for d in range(0, units.shape[2], 2):
+                u = units[r, :, d] @ layer.get_parameter("units_head.predictor_RCC")[r] @ units[r, :, d + 1].T
+                both = functional.cross_entropy(u, torch.arange(16)) + functional.cross_entropy(u.T, torch.arange(16))
+                total = total + both / units.shape[2]
+        for name in "weight_RGFE", "bias_RG1E", "units_head.predictor_RCC":
+            exact = torch.autograd.grad(total, layer.get_parameter(name), retain_graph=True)[0]
+            torch.testing.assert_close(ours[k][name], exact, rtol=1e-9, atol=1e-12)
+        h = step.states[k].out_RBDC
 
 
-@pytest.mark.parametrize("clip", [None, 1e-3])
-@pytest.mark.parametrize("case", CASES)
-def test_a_replica_of_three_trains_as_it_would_alone(case, clip):
-    together = train(make_rule(case, clip=clip, data=make_data(CASES[case][1], seeds=(5, 0, 9))))
-    for r, seed in enumerate((5, 0, 9)):
-        alone = train(make_rule(case, clip=clip, data=make_data(CASES[case][1], seeds=(seed,))))
-        for name, value in alone.items():
-            if not name.startswith("accuracy"):
-                torch.testing.assert_close(together[name][r : r + 1], value, rtol=1e-8, atol=1e-10)
+def test_end_to_end_is_autograd_of_the_top_layers_loss():
+    rule = make_rule("siblings", block=Block(end_to_end=True))
+    step = compute(rule)
+    _, outs = plain_forward(rule, step.batch.x_RBD)
+    total = torch.zeros(())
+    for r in range(3):
+        u = outs[1][r, :, 0] @ rule.network.layers[1].get_parameter("head.predictor_RCC")[r] @ outs[1][r, :, 1].T
+        total = total + (functional.cross_entropy(u, torch.arange(16)) + functional.cross_entropy(u.T, torch.arange(16))) / 2
+    assert_equal_updates(updates(rule, step), rule.network.layers[:2], total)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("case", ["siblings", "class pairs"])
+def test_a_head_learns_by_autograd_and_hands_its_gradient_on(case, separate):
+    rule = make_rule(case, score="cosine", block=Block(head=5, separate_heads=separate))
+    step = compute(rule)
+    ours = updates(rule, step)[0]
+    layer = rule.network.layers[0]
+    _, outs = plain_forward(rule, step.batch.x_RBD)
+    u1 = layer.get_parameter("head.head_RCC")
+    u2 = layer.get_parameter("head.second_head_RCC") if separate else u1
+    if case == "siblings":
+        z1, z2 = outs[0][:, :, ::2] @ u1[:, None], outs[0][:, :, 1::2] @ u2[:, None]
+    else:
+        _, views = plain_forward(rule, step.batch.view_RBD)
+        z1, z2 = (outs[0].flatten(2) @ u1)[:, :, None], (views[0].flatten(2) @ u2)[:, :, None]
+    loss = info_nce(cosine_scores(z1, z2)).sum()
+    assert_equal_updates([ours], [layer], loss)
+
+
+# -------------------------------------------------------------------- training
 
 
 def test_replicas_of_unequal_training_size_train_as_they_would_alone():
@@ -358,23 +308,6 @@ def test_training_lowers_the_rules_own_loss_and_all_its_layers_move(case):
     train(rule, 100)
     for name, value in rule.step_metrics.items():
         assert value.mean() < first[name].mean(), name
-
-
-@pytest.mark.parametrize("network", ["shared", "shared, bottleneck"])
-@pytest.mark.parametrize("case", CASES)
-def test_bf16_mixed_follows_float32(case, network):
-    torch.set_default_dtype(torch.float32)
-    single = train(make_rule(case, NETWORKS[network]), steps=1, precision="32-true")
-    mixed = train(make_rule(case, NETWORKS[network]), steps=1, precision="bf16-mixed")
-    for name, value in single.items():
-        assert mixed[name].dtype == value.dtype
-        assert torch.isfinite(mixed[name]).all()
-    # Adam's first step is the gradient's sign: nearly all signs agree
-    start = make_rule(case, NETWORKS[network]).state_dict()
-    agree = torch.cat(
-        [((single[n] - start[n]).sign() == (mixed[n] - start[n]).sign()).flatten() for n in start if "weight" in n]
-    )
-    assert agree.float().mean() > 0.9
 
 
 def test_clipping_bounds_each_layer_of_each_replica_by_itself():
@@ -408,6 +341,10 @@ def test_one_parameter_group_a_layer():
         (lambda: make_rule("backprop", clip=0.0), "model.clip"),
         (lambda: make_rule("dfa", feedback_scale=0.0), "model.feedback_scale"),
         (lambda: make_rule("siblings", temperature=0.0), "model.temperature"),
+        (lambda: Block(head=0), "model.block.head"),
+        (lambda: Block(separate_heads=True), "model.block.separate_heads"),
+        (lambda: Block(expansion="none"), "model.block.expansion"),
+        (lambda: Block(expansion="random", end_to_end=True), "model.block.expansion"),
         (lambda: make_rule("siblings", score="dot"), "model.score"),
     ],
 )
