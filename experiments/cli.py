@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | validate | test | check | rules | describe | curves | demo``."""
+"""The command line: ``rhm fit | validate | test | check | rules | describe | curves | compare | demo``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentParser
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -43,6 +44,7 @@ COMMANDS = {
     "rules": "list every learning rule: family, supervision, what it sees, source",
     "describe": "print what a task is: --v --n --m --s --L",
     "curves": "draw test accuracy against training-set size from the results of runs",
+    "compare": "tune and train every rule on some tasks and tabulate them",
     "demo": "three rules on one task in a few minutes",
 }
 SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "tables")
@@ -283,7 +285,7 @@ def main(args: list[str] | None = None) -> None:
             print("\n`rhm fit --help` lists the settings, `rhm fit --model.help=RULE` those of a rule.")
         elif command not in COMMANDS:
             raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))
-        elif command in ("rules", "describe", "curves", "demo"):
+        elif command in ("rules", "describe", "curves", "compare", "demo"):
             function = getattr(importlib.import_module(f"experiments.{command}"), command)
             parser = Parser(prog=f"rhm {command}")
             parser.add_function_arguments(function)
@@ -300,6 +302,26 @@ def main(args: list[str] | None = None) -> None:
         if ": got " not in str(error):  # not ours: built classes pass on what they refuse
             raise
         fail(explain(str(error), discover(), ()))
+
+
+def instantiate(args: list[str]) -> LocalRule:
+    """The rule that settings describe, without a trainer and not yet prepared; ``rule.data`` is its datamodule.
+
+    Args:
+        args: of ``model`` and ``data``, such as ``--config=configs/rules/dfa.yaml`` or ``--data.L=3``.
+    """
+    discover()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(LocalRule, "model")
+    parser.add_subclass_arguments(RHMDataModule, "data")
+    parser.add_argument("--trainer", type=dict)
+    parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
+        built = parser.instantiate_classes(parser.parse_args(args))
+    built.model.__dict__["data"] = built.data
+    return built.model
 
 
 def with_run_settings(command: str, args: list[str]) -> list[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from datamodules import Pairs, RHMDataModule
-from experiments.cli import discover
+from experiments.cli import instantiate
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rules import LocalRule, Step
 
@@ -35,23 +33,11 @@ def make_data(pairs: Pairs | None = None, seeds=(0, 1, 2), **kwargs: Any) -> RHM
     return RHMDataModule(seeds=list(seeds), pairs=copy.deepcopy(pairs), **{**TASK, **SIZES, **kwargs})
 
 
-@cache
-def parser() -> ArgumentParser:
-    discover()
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
-    parser.add_subclass_arguments(LocalRule, "model")
-    parser.add_subclass_arguments(RHMDataModule, "data")
-    parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
-    return parser
-
-
 def from_settings(name: str, *args: str, seeds=(0, 1, 2)) -> LocalRule:
     """The rule of ``configs/rules/NAME.yaml`` with 12 units a layer and bottlenecks, heads and ranks as they are."""
     small = [f"--data.{key}={value}" for key, value in {**TASK, **SIZES, "seeds": list(seeds)}.items()]
-    settings = parser().parse_args([f"--config={RULES[name]}", *small, "--model.network.width=12", *args])
-    built = parser().instantiate_classes(settings)
-    return built.model.prepare(built.data)
+    rule = instantiate([f"--config={RULES[name]}", *small, "--model.network.width=12", *args])
+    return rule.prepare(rule.data)
 
 
 @torch.no_grad()

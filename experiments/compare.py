@@ -1,0 +1,205 @@
+"""``rhm compare``: every rule on the same tasks, each with the same search for its learning rate, as one table."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.progress import Progress
+
+from experiments.tables import spread, wide_console
+from rhm import InvalidInput
+
+MARKS = "<!-- table: begin -->", "<!-- table: end -->"
+REFERENCE = "backprop"
+
+
+def compare(
+    tasks: list[str],
+    run_dir: str,
+    rules: list[str] | None = None,
+    rates: list[float] = [3e-4, 1e-3, 3e-3, 1e-2],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
+    seed: int = 100,
+    jobs: int = 2,
+    out: str | None = None,
+) -> None:
+    """Search each rule's learning rate on one seed, train it with the best on the task's seeds and sizes, and tabulate.
+
+    The search uses the task's second largest training-set size and ``seed``, which the task must not have. Finished runs are
+    kept and not repeated, so the command goes on where it was stopped.
+
+    Args:
+        tasks: settings files with several training-set sizes and seeds.
+        run_dir: folder of all runs, ``TASK/RULE/...``, and of ``compare.json``.
+        rules: names of settings files in ``configs/rules``; all by default.
+        rates: learning rates that are tried for each rule.
+        seed: of the search.
+        jobs: runs at a time, each on its share of the cores.
+        out: Markdown file between whose marks the table is written.
+    """
+    configs = Path(__file__).parent.parent / "configs" / "rules"
+    known = sorted(path.stem for path in configs.glob("*.yaml"))
+    names = known if rules is None else rules
+    for name in names:
+        if name not in known:
+            raise InvalidInput("rules", name, f"names of files in configs/rules: {', '.join(known)}")
+    if not rates or min(rates) <= 0:
+        raise InvalidInput("rates", rates, "learning rates above 0, one or more")
+    if jobs < 1:
+        raise InvalidInput("jobs", jobs, "an integer of at least 1")
+    if out is not None and not (Path(out).is_file() and all(mark in Path(out).read_text() for mark in MARKS)):
+        raise InvalidInput("out", out, f"a file that has the lines {' and '.join(MARKS)}")
+    sizes = {Path(task).stem: _sizes(task, seed) for task in tasks}
+    console, folder = wide_console(), Path(run_dir)
+    work = [(task, str(configs / f"{name}.yaml"), str(folder / Path(task).stem / name)) for task in tasks for name in names]
+    failed: dict[str, str] = {}
+    context = multiprocessing.get_context("spawn")
+    with Progress(console=console) as bar, ProcessPoolExecutor(jobs, context, _one_share, (jobs,)) as pool:
+        line = bar.add_task("rules", total=len(work))
+        runs = {pool.submit(_search_and_train, *item, sizes[Path(item[0]).stem][-2], rates, seed): item[2] for item in work}
+        for done in as_completed(runs):
+            error = done.exception()
+            if isinstance(error, BrokenProcessPool):
+                raise error
+            if error is not None:
+                failed[runs[done]] = " ".join(str(error).split())[:200]
+            bar.advance(line)
+    results = {task: _collect(folder / task, names) for task in sizes}
+    table = "\n\n".join(_markdown(task, sizes[task], rows) for task, rows in results.items())
+    console.print(table, soft_wrap=True)
+    for run, message in failed.items():
+        console.print(f"failed: {run}: {message}", soft_wrap=True)
+    (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n")
+    if out is not None:
+        text = Path(out).read_text()
+        begin, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
+        Path(out).write_text(f"{text[:begin]}\n{table}\n{text[end:]}")
+
+
+def _sizes(task: str, seed: int) -> list[int]:
+    """Training-set sizes of a task's settings file."""
+    try:
+        data = yaml.safe_load(Path(task).read_text())["data"]["init_args"]
+        sizes, seeds = data["train_size"], data["seeds"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise InvalidInput("tasks", task, "settings files with data.init_args.train_size and seeds") from error
+    if not isinstance(sizes, list) or len(sizes) < 2:
+        raise InvalidInput("tasks", f"{task} with train_size {sizes}", "two training-set sizes or more")
+    if seed in seeds:
+        raise InvalidInput("seed", seed, f"a seed that {task} does not use: {seeds}")
+    return sorted(sizes)
+
+
+def _one_share(jobs: int) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+
+def _search_and_train(task: str, rule: str, folder: str, size: int, rates: list[float], seed: int) -> None:
+    """Runs ``search-RATE`` and, with the best rate, ``final``; and the time of a step against backprop's."""
+    found = {}
+    for rate in rates:
+        search = [f"--data.seeds=[{seed}]", f"--data.train_size={size}", f"--model.optimizer.lr={rate}"]
+        found[rate] = _mean_accuracy(_fit(task, rule, f"{folder}/search-{rate:g}", *search))
+    best = max(found, key=lambda rate: found[rate])
+    _fit(task, rule, f"{folder}/final", f"--model.optimizer.lr={best}")
+    chosen = Path(folder) / "chosen.json"
+    if not chosen.exists():
+        ratio = step_time_ratio(task, rule)
+        chosen.write_text(json.dumps({"rate": best, "search": found, "step_time_ratio": ratio}) + "\n")
+
+
+def _fit(task: str, rule: str, folder: str, *args: str) -> dict[str, Any]:
+    """Results of a run, which is made or gone on with if it is not finished."""
+    from experiments.cli import main
+
+    path = Path(folder) / "results.json"
+    if not path.exists() or json.loads(path.read_text())["status"] != "finished":
+        quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+        try:
+            main(["fit", f"-c={task}", f"-c={rule}", *args, *quiet, f"--run_dir={folder}"])
+        except SystemExit as error:
+            raise RuntimeError(f"`rhm fit -c {task} -c {rule} {' '.join(args)}` was refused") from error
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results
+
+
+def _mean_accuracy(results: dict[str, Any]) -> float:
+    return statistics.fmean(replica["test_accuracy"] for replica in results["replicas"])
+
+
+def step_time_ratio(task: str, rule: str, rounds: int = 9) -> float:
+    """How long a rule's step takes relative to backprop's, with all replicas of a task; the median of pairs of steps."""
+    reference = str(Path(rule).parent / f"{REFERENCE}.yaml")
+    steps = [_stepper(task, settings) for settings in (rule, reference)]
+    ratios = []
+    for i in range(rounds + 2):
+        times = []
+        for step in steps:
+            start = time.perf_counter()
+            step(i)
+            times.append(time.perf_counter() - start)
+        ratios.append(times[0] / times[1])
+    return statistics.median(ratios[2:])
+
+
+def _stepper(task: str, rule: str) -> Callable[[int], None]:
+    """A function that computes the updates of a step and applies them, without a trainer."""
+    from experiments.cli import instantiate
+
+    built = instantiate([f"--config={task}", f"--config={rule}"])
+    built.prepare(built.data)
+    optimizer = built.configure_optimizers()
+
+    @torch.no_grad()
+    def step(i: int) -> None:
+        updates = built.updates(built.compute(built.data.train_batch(i)))
+        for module, update in zip(built.parts, updates, strict=True):
+            for name, parameter in module.named_parameters():
+                parameter.grad = update.get(name)
+        optimizer.step()
+
+    return step
+
+
+def _collect(folder: Path, names: list[str]) -> dict[str, Any]:
+    """What is finished: for each rule the accuracies by training-set size, the rate and the time of a step."""
+    rows: dict[str, Any] = {}
+    for name in names:
+        try:
+            results = json.loads((folder / name / "final" / "results.json").read_text())
+            chosen = json.loads((folder / name / "chosen.json").read_text())
+        except (OSError, ValueError):
+            continue
+        by_size: dict[int, list[float]] = {}
+        for replica in results["replicas"]:
+            by_size.setdefault(replica["train_size"], []).append(replica["test_accuracy"])
+        rows[name] = {
+            "rule": results["rule"],
+            "supervision": results["supervision"],
+            "steps": results["steps"],
+            "accuracy": by_size,
+            **chosen,
+        }
+    return rows
+
+
+def _markdown(task: str, sizes: list[int], rows: dict[str, Any]) -> str:
+    """One row a rule, the best at the second largest size first."""
+    head = ["rule", "hidden layers learn from", *(f"P = {size:,}" for size in sizes), "rate", "step time"]
+    lines = [f"**{task}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name, row in sorted(rows.items(), key=lambda item: -statistics.fmean(item[1]["accuracy"][sizes[-2]])):
+        source = row["supervision"]
+        learns = source["rule"] if source["pairs"] is None else f"{source['pairs']} ({source['rule']})"
+        cells = [spread(row["accuracy"][size]) for size in sizes]
+        lines.append(f"| {name} | {learns} | {' | '.join(cells)} | {row['rate']:g} | {row['step_time_ratio']:.2f} |")
+    return "\n".join(lines)
