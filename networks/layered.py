@@ -130,11 +130,15 @@ class Layer(nn.Module):
         x_RBDF = x_RGNF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNF.transpose(1, 2)
         return x_RBDF.unflatten(3, (self.patch, -1)).flatten(2, 3)
 
-    def forward(self, h_RBDC: Tensor) -> LayerState:
-        """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`."""
+    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None) -> LayerState:
+        """The layer's state for input ``h_RBDC``, with noise on its pre-activations; its gradient is left to
+        :meth:`backward`.
+        """
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
         pre = multiply_add(self.bias_RG1E, x, self.weight_RGFE)
+        if noise_RGNE is not None:
+            pre = pre + noise_RGNE
         units = self.activation.phi(pre)
         z, scale = units if self.projection_RGEC is None else multiply(units, self.projection_RGEC), None
         if self.normalise:

@@ -5,13 +5,16 @@ Shape suffixes: R replica, B batch, D pair of a string, C channel.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rhm import InvalidInput
 from rules.layerwise import Block, LayerwiseRule, Pair
 from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import bilinear_scores, cosine_scores, info_nce
+from rules.losses import bilinear_scores, cosine_scores, info_nce, info_nce_of_targets
 
 
 class LayerwiseContrastive(LayerwiseRule):
@@ -24,13 +27,18 @@ class LayerwiseContrastive(LayerwiseRule):
     Siblings need the predictor: the left and the right symbol of a tuple predict one another but are not alike, and a cosine
     would call every symbol most like itself. Not known: which pairs, score and temperature the source paper used.
 
+    With ``label_context`` the class joins the context at the top layer that has pairs, where a pair and its class make a rule
+    of the grammar: ``u = (z1 + V y)^T W z2`` with a learned ``V``, and the same with the sides exchanged. That takes labels.
+
     Args:
         network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
         score: ``bilinear`` or ``cosine``.
         temperature: ``t``.
+        label_context: whether the class helps to predict at the top layer that has pairs; with the bilinear score.
 
     Raises:
-        InvalidInput: an unknown score; a temperature not above 0; a network without layers that have pairs.
+        InvalidInput: an unknown score; a temperature not above 0; a network without layers that have pairs; a label in the
+            context of a cosine.
     """
 
     source = "Oord et al. 2018, arXiv 1807.03748; Lowe et al. 2019, arXiv 1905.11786"
@@ -43,20 +51,37 @@ class LayerwiseContrastive(LayerwiseRule):
         block: Block = Block(),  # noqa: B008  (frozen)
         score: str = "bilinear",
         temperature: float = 1.0,
+        label_context: bool = False,
     ):
         super().__init__(network, optimizer, clip, block)
         if score not in ("bilinear", "cosine"):
             raise InvalidInput("model.score", score, "bilinear or cosine")
         if temperature <= 0:
             raise InvalidInput("model.temperature", temperature, "a number above 0")
-        self.score, self.temperature = score, temperature
+        if label_context and score != "bilinear":
+            raise InvalidInput("model.label_context", True, "true only with model.score=bilinear")
+        self.score, self.temperature, self.label_context = score, temperature, label_context
+        if label_context:
+            self.locality = replace(self.locality, label=True)  # type: ignore[misc]
+
+    @property
+    def supervision(self) -> str:
+        return "labels" if self.label_context else super().supervision
 
     def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+        if self.label_context and k == self.trained_layers:
+            self.add_matrix(head, "label_RNC", k, (self.data.task.n, channels), scale=1.0)
         if self.score == "bilinear":
             self.add_matrix(head, "predictor_RCC", k, (channels, channels), scale=1 / channels)
 
     def pair_loss(self, pair: Pair) -> Tensor:
         if self.score == "bilinear":
             predictor = pair.head.get_parameter("predictor_RCC") / self.temperature
+            if self.label_context and pair.k == self.trained_layers:
+                y_RBN = functional.one_hot(pair.step.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
+                label = torch.bmm(y_RBN, pair.head.get_parameter("label_RNC"))[:, :, None]
+                forth = bilinear_scores(pair.z1_RBDC + label, predictor, pair.z2_RBDC)
+                back = bilinear_scores(pair.z2_RBDC + label, predictor.transpose(1, 2), pair.z1_RBDC)
+                return (info_nce_of_targets(forth) + info_nce_of_targets(back)) / 2
             return info_nce(bilinear_scores(pair.z1_RBDC, predictor, pair.z2_RBDC))
         return info_nce(cosine_scores(pair.z1_RBDC, pair.z2_RBDC) / self.temperature)

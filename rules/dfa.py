@@ -55,16 +55,23 @@ class DirectFeedback(LocalRule):
         """``t`` of each string, ``[R, B, N]``."""
 
     def build(self) -> None:
-        for k, layer in enumerate(self.network.layers, 1):
-            keys_R, positions = self.keys_R("feedback", k), self.network.positions[k - 1]
-            feedback = random_feedback(keys_R, self.data.task.n, positions, layer.out_channels, self.feedback_scale)
-            self.register_buffer(f"feedback_{k}", feedback)
+        for k in range(1, len(self.network) + 1):
+            self.register_buffer(f"feedback_{k}", self.initial_feedback(k))
+
+    def initial_feedback(self, k: int) -> Tensor:
+        """A random ``B_k``, ``[R, N, D * C]``."""
+        channels, positions = self.network.layers[k - 1].out_channels, self.network.positions[k - 1]
+        return random_feedback(self.keys_R("feedback", k), self.data.task.n, positions, channels, self.feedback_scale)
+
+    def feedback(self, k: int) -> Tensor:
+        """``B_k`` of this step, ``[R, N, D * C]``."""
+        return self.get_buffer(f"feedback_{k}")
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         teaching = self.teaching_signal(step) / step.batch.y_RB.shape[1]  # losses are means over strings
         updates = []
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
-            signal = broadcast_error(teaching, self.get_buffer(f"feedback_{k}"), state.out_RBDC.shape)
+            signal = broadcast_error(teaching, self.feedback(k), state.out_RBDC.shape)
             updates.append(self.backward_layer(layer, state, signal.to(state.out_RBDC.dtype))[0])
         return updates
 

@@ -41,3 +41,9 @@ def info_nce(scores_RDBB: Tensor) -> Tensor:
     scores = scores_RDBB.float() if scores_RDBB.dtype == torch.bfloat16 else scores_RDBB
     positive = scores.diagonal(dim1=-2, dim2=-1)
     return ((scores.logsumexp(-1) + scores.logsumexp(-2)) / 2 - positive).mean((1, 2))
+
+
+def info_nce_of_targets(scores_RDBB: Tensor) -> Tensor:
+    """InfoNCE in one direction (Oord et al. 2018, eq. 4): each context, a row, picks its target among the columns; ``[R]``."""
+    scores = scores_RDBB.float() if scores_RDBB.dtype == torch.bfloat16 else scores_RDBB
+    return (scores.logsumexp(-1) - scores.diagonal(dim1=-2, dim2=-1)).mean((1, 2))
