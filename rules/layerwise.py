@@ -226,9 +226,8 @@ class LayerwiseRule(LocalRule):
         if self.block.head is None:
             loss_R, g1, g2, update = self.pair_gradient(Pair(h1, h2, head, k, step))
         else:
-            u1 = head.get_parameter(HEADS[0])
-            u2 = head.get_parameter(HEADS[1]) if self.block.separate_heads else u1
-            z1, z2 = project(h1, u1).to(h1.dtype), project(h2, u2).to(h2.dtype)
+            u1, u2 = self._heads(head)
+            z1, z2 = self._behind_head(h1, h2, head)
             loss_R, g1, g2, update = self.pair_gradient(Pair(z1, z2, head, k, step))
             products = [torch.bmm(h.flatten(1, 2).transpose(1, 2), g.flatten(1, 2)) for h, g in ((h1, g1), (h2, g2))]
             if self.block.separate_heads:
@@ -240,6 +239,18 @@ class LayerwiseRule(LocalRule):
         back = self.pairs.hand_back(g1, g2, patch)
         signals = [g.reshape(out.shape).to(out.dtype) for g, out in zip(back, outs, strict=False) if g is not None]
         return signals, {f"{name}.{key}": grad for key, grad in update.items()}
+
+    def _heads(self, head: nn.Module) -> tuple[Tensor, Tensor]:
+        """The head's matrices for the two sides, which may be the same one."""
+        first = head.get_parameter(HEADS[0])
+        return first, head.get_parameter(HEADS[1]) if self.block.separate_heads else first
+
+    def _behind_head(self, h1_RBDC: Tensor, h2_RBDC: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
+        """The sides as the loss sees them."""
+        if self.block.head is None:
+            return h1_RBDC, h2_RBDC
+        u1, u2 = self._heads(head)
+        return project(h1_RBDC, u1).to(h1_RBDC.dtype), project(h2_RBDC, u2).to(h2_RBDC.dtype)
 
 
 HEADS = ("head_RCC", "second_head_RCC")

@@ -92,6 +92,7 @@ class LocalRule(pl.LightningModule, ABC):
     family: ClassVar[str]
     knowledge: ClassVar[str] = "none"
     uses_pairs: ClassVar[bool] = False
+    uses_label_slot: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -148,6 +149,8 @@ class LocalRule(pl.LightningModule, ABC):
         """Build the network for a datamodule's task and replicas; Lightning's ``setup`` calls it."""
         self.__dict__["data"] = data  # not a submodule
         seeds_R = torch.tensor(data.replica_seeds)
+        if self.network_config.label_slot and not self.uses_label_slot:
+            raise InvalidInput("model.network.label_slot", True, f"false for {type(self).__name__}, which shows no class")
         self.network = self.network_config.build(data.task, seeds_R)
         features = self.network.positions[-1] * self.network.layers[-1].out_channels
         self.readout = Readout(seeds_R, features, data.task.n)

@@ -47,3 +47,145 @@ def info_nce_of_targets(scores_RDBB: Tensor) -> Tensor:
     """InfoNCE in one direction (Oord et al. 2018, eq. 4): each context, a row, picks its target among the columns; ``[R]``."""
     scores = scores_RDBB.float() if scores_RDBB.dtype == torch.bfloat16 else scores_RDBB
     return (scores.logsumexp(-1) - scores.diagonal(dim1=-2, dim2=-1)).mean((1, 2))
+
+
+def other_strings(z_RBDC: Tensor, shift_R: Tensor) -> Tensor:
+    """Each string's negative: the string ``shift`` places further in the batch, ``[R, B, D, C]``.
+
+    Args:
+        z_RBDC: one side of the pairs.
+        shift_R: int64 in ``[1, B)``, so that no string is its own negative.
+    """
+    size = z_RBDC.shape[1]
+    place_RB = (torch.arange(size, device=z_RBDC.device) + shift_R[:, None]) % size
+    return z_RBDC.gather(1, place_RB[:, :, None, None].expand_as(z_RBDC))
+
+
+def scatter_strings(z_RBDC: Tensor, shift_R: Tensor) -> Tensor:
+    """The adjoint of :func:`other_strings`."""
+    return other_strings(z_RBDC, z_RBDC.shape[1] - shift_R)
+
+
+def pair_scores(context_RBDC: Tensor, z_RBDC: Tensor) -> Tensor:
+    """``c^T z`` of each string and pair, ``[R, B, D]``."""
+    return (context_RBDC * z_RBDC).sum(-1)
+
+
+def hinge(score_RBD: Tensor, sign: float) -> Tensor:
+    """``max(0, 1 - y u)`` for ``y = sign`` (Illing et al. 2021, eq. 3), elementwise."""
+    return torch.relu(1 - sign * score_RBD)
+
+
+def phyll(positive_RBD: Tensor, negative_RBD: Tensor) -> Tensor:
+    """``softplus(s_neg - s_pos)``, a mean over strings and pairs, ``[R]`` (Momeni et al. 2023)."""
+    return functional.softplus(negative_RBD - positive_RBD).mean((1, 2))
+
+
+def centred(z_RBDC: Tensor) -> Tensor:
+    """Rows of one replica without their mean, ``[R, B * D, C]``: all strings and all pairs of a string are samples."""
+    rows = z_RBDC.flatten(1, 2)
+    return rows - rows.mean(1, keepdim=True)
+
+
+def covariance(rows_RNC: Tensor) -> Tensor:
+    """``sum x x^T / (N - 1)`` of centred rows, ``[R, C, C]``."""
+    return torch.bmm(rows_RNC.transpose(1, 2), rows_RNC) / (rows_RNC.shape[1] - 1)
+
+
+def off_diagonal(matrix_RCC: Tensor) -> Tensor:
+    """Square matrices with a zero diagonal."""
+    return matrix_RCC - torch.diag_embed(matrix_RCC.diagonal(dim1=1, dim2=2))
+
+
+def invariance(z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
+    """Mean square of the difference of the two sides, ``[R]``."""
+    return (z1_RBDC - z2_RBDC).square().mean((1, 2, 3))
+
+
+def lpl(z1_RBDC: Tensor, z2_RBDC: Tensor, hebbian: float, decorrelation: float, eps: float = 1e-4) -> Tensor:
+    """Latent predictive learning (Halvagal, Zenke 2023, with the erratum's decorrelation), ``[R]``.
+
+    ``MSE(z1, z2) - hebbian mean_i log(var_i + eps) / 1 + decorrelation sum_{i!=k} C_ik^2 / (C^2 - C)``, the last two as the
+    mean over the two sides. Means are constants of the gradient.
+    """
+    loss_R = invariance(z1_RBDC, z2_RBDC)
+    for z in z1_RBDC, z2_RBDC:
+        rows = z.flatten(1, 2)
+        rows = rows - rows.mean(1, keepdim=True).detach()
+        cov, channels = covariance(rows), z.shape[-1]
+        spread = (cov.diagonal(dim1=1, dim2=2) + eps).log().mean(1)
+        correlation = off_diagonal(cov).square().sum((1, 2)) / max(1, channels**2 - channels)
+        loss_R = loss_R - hebbian / 2 * spread + decorrelation / 2 * correlation
+    return loss_R
+
+
+def vicreg(
+    z1_RBDC: Tensor, z2_RBDC: Tensor, similarity: float, variance: float, covariance_weight: float, eps: float = 1e-4
+) -> Tensor:
+    """Variance-invariance-covariance regularisation (Bardes, Ponce, LeCun 2022, eq. 6), ``[R]``.
+
+    ``similarity MSE + variance sum_sides mean_i max(0, 1 - sqrt(var_i + eps)) + covariance sum_sides sum_{i!=j} C_ij^2 / C``.
+    As in the authors' code the variance term is the mean over the two sides.
+    """
+    loss_R = similarity * invariance(z1_RBDC, z2_RBDC)
+    for z in z1_RBDC, z2_RBDC:
+        cov = covariance(centred(z))
+        spread = torch.relu(1 - (cov.diagonal(dim1=1, dim2=2) + eps).sqrt()).mean(1)
+        loss_R = loss_R + variance / 2 * spread + covariance_weight * off_diagonal(cov).square().sum((1, 2)) / z.shape[-1]
+    return loss_R
+
+
+def barlow_twins(z1_RBDC: Tensor, z2_RBDC: Tensor, redundancy: float, eps: float = 1e-5) -> Tensor:
+    """Barlow Twins (Zbontar et al. 2021, eq. 1): ``sum_i (1 - C_ii)^2 + redundancy sum_{i!=j} C_ij^2``, ``[R]``.
+
+    ``C`` is the correlation of the first side's channels with the second's, over strings and pairs.
+    """
+    x, y = (rows / (rows.square().mean(1, keepdim=True) + eps).sqrt() for rows in (centred(z1_RBDC), centred(z2_RBDC)))
+    cross = torch.bmm(x.transpose(1, 2), y) / x.shape[1]
+    on = (1 - cross.diagonal(dim1=1, dim2=2)).square().sum(1)
+    return on + redundancy * off_diagonal(cross).square().sum((1, 2))
+
+
+def negative_cosine(prediction_RBDC: Tensor, target_RBDC: Tensor) -> Tensor:
+    """``-cos(q, z)``, a mean over strings and pairs, ``[R]`` (Chen, He 2021, eq. 1)."""
+    return -functional.cosine_similarity(prediction_RBDC, target_RBDC, dim=-1, eps=1e-6).mean((1, 2))
+
+
+def slowness(z1_RBDC: Tensor, z2_RBDC: Tensor, ridge: float) -> Tensor:
+    """``tr(C^-1 Delta) / channels``, ``[R]``: slow feature analysis (Wiskott, Sejnowski 2002) with its constraints inside.
+
+    ``Delta = E[(z1 - z2)(z1 - z2)^T] / 2`` and ``C`` the covariance of both sides together plus ``ridge`` times its mean
+    variance. The value does not change if the channels are mixed by an invertible matrix (at ridge 0): unit variance and
+    decorrelation hold by definition.
+    """
+    difference = (z1_RBDC - z2_RBDC).flatten(1, 2)
+    delta = torch.bmm(difference.transpose(1, 2), difference) / (2 * difference.shape[1])
+    cov = covariance(centred(torch.cat([z1_RBDC, z2_RBDC], 1)))
+    channels = cov.shape[-1]
+    floor = ridge * cov.diagonal(dim1=1, dim2=2).mean(1) + 1e-12
+    cov = cov + floor[:, None, None] * torch.eye(channels, dtype=cov.dtype, device=cov.device)
+    return torch.linalg.solve(cov, delta).diagonal(dim1=1, dim2=2).sum(1) / channels
+
+
+def cross_entropy(logits_RBN: Tensor, y_RB: Tensor) -> Tensor:
+    """Mean over strings, ``[R]``."""
+    return (logits_RBN.logsumexp(-1) - logits_RBN.gather(-1, y_RB.long()[..., None])[..., 0]).mean(1)
+
+
+def similarity_matrix(rows_RBF: Tensor) -> Tensor:
+    """Cosines of all pairs of centred rows, ``[R, B, B]`` (Nokland, Eidnes 2019): each row's own mean is taken out."""
+    rows = functional.normalize(rows_RBF - rows_RBF.mean(-1, keepdim=True), dim=-1, eps=1e-6)
+    return torch.bmm(rows, rows.transpose(1, 2))
+
+
+def supervised_contrastive(scores_RBB: Tensor, y_RB: Tensor) -> Tensor:
+    """``L_out`` of Khosla et al. 2020, eq. 2, ``[R]``: all other strings of a string's class are its positives.
+
+    ``-mean_p log(exp(u_bp) / sum_{a != b} exp(u_ba))``, a mean over the strings that have a positive.
+    """
+    eye = torch.eye(scores_RBB.shape[1], dtype=torch.bool, device=scores_RBB.device)
+    log_p = scores_RBB - scores_RBB.masked_fill(eye, -torch.inf).logsumexp(-1, keepdim=True)
+    positive = ((y_RB[:, :, None] == y_RB[:, None]) & ~eye).to(scores_RBB.dtype)
+    count = positive.sum(-1)
+    per_string = -(positive * log_p).sum(-1) / count.clamp_min(1)
+    return per_string.sum(1) / (count > 0).sum(1).clamp_min(1)

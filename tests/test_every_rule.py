@@ -27,8 +27,8 @@ def double():
 
 @torch.no_grad()
 def with_other_labels(rule: LocalRule, step: Step) -> Step:
-    """The same strings, shown with other classes."""
-    return rule.compute(step.batch._replace(y_RB=(step.batch.y_RB + 1) % rule.data.task.n))
+    """The same strings, shown with one another's classes."""
+    return rule.compute(step.batch._replace(y_RB=step.batch.y_RB.roll(1, 1)))
 
 
 @torch.no_grad()

@@ -1,0 +1,32 @@
+"""Physical local learning: a smooth comparison of the score of a pair with that of another string.
+
+Shape suffixes: R replica, B batch, D pair of a string, C channel.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from rhm.hashing import below, fold
+from rules.layerwise import LayerwiseRule, Pair
+from rules.losses import other_strings, pair_scores, phyll, project
+
+
+class PhyLL(LayerwiseRule):
+    """PhyLL (Momeni et al. 2023): ``softplus(s_neg - s_pos)`` at every layer.
+
+    The authors compare cosines of a positive and a negative pass with a fixed vector; here ``s = z1^T W z2`` scores a pair
+    and, with another string's second side, its negative, never the string itself. Learned: the weights and ``W``, which
+    belongs to the layer.
+    """
+
+    source = "Momeni et al. 2023, arXiv 2304.11042"
+
+    def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+        self.add_matrix(head, "predictor_RCC", k, (channels, channels), scale=1 / channels)
+
+    def pair_loss(self, pair: Pair) -> Tensor:
+        assert pair.step.batch.key_RB is not None
+        shift_R = 1 + below(fold(pair.step.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
+        context = project(pair.z1_RBDC, pair.head.get_parameter("predictor_RCC"))
+        return phyll(pair_scores(context, pair.z2_RBDC), pair_scores(context, other_strings(pair.z2_RBDC, shift_R)))

@@ -1,0 +1,62 @@
+"""Competitive Hebbian learning without labels, pairs or errors.
+
+Shape suffixes: R replica; G groups of positions, N rows, F inputs, E units.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from networks import LayerUpdate
+from networks.layered import multiply
+from rhm import InvalidInput
+from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+
+
+class SoftHebb(LocalRule):
+    """SoftHebb (Moraitis et al. 2022, eq. 4; Journe et al. 2023): ``dW_ik = eta s_k y_k (x_i - u_k W_ik)``.
+
+    ``u = W^T x``, ``y = softmax(u / t)`` over the units of a position, ``s_k = -1`` for all units but the most active one if
+    losers unlearn (Journe et al. 2023), else 1. The weights tend to unit length. What is handed on is the network's own
+    activation of ``a = u + b``; the bias does not learn. Journe et al. also scale the rate by a unit's distance from unit
+    length, which we leave to the optimizer.
+
+    A bottleneck's projection stays random.
+
+    Args:
+        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
+        temperature: ``t``.
+        losers_unlearn: whether all units but the winner learn with the opposite sign.
+
+    Raises:
+        InvalidInput: a temperature not above 0.
+    """
+
+    family = "self-supervised"
+    source = "Moraitis et al. 2022, arXiv 2107.05747; Journe et al. 2023, arXiv 2209.11883"
+    locality = Locality()
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+        temperature: float = 1.0,
+        losers_unlearn: bool = False,
+    ):
+        super().__init__(network, optimizer, clip)
+        if temperature <= 0:
+            raise InvalidInput("model.temperature", temperature, "a number above 0")
+        self.temperature, self.losers_unlearn = temperature, losers_unlearn
+
+    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        updates: list[LayerUpdate] = []
+        for layer, state in zip(self.network.layers, step.states, strict=True):
+            u = (state.pre_RGNE - layer.bias_RG1E).to(layer.bias_RG1E.dtype)
+            y = torch.softmax(u / self.temperature, -1)
+            if self.losers_unlearn:
+                y = torch.where(u == u.amax(-1, keepdim=True), y, -y)
+            y = y / y.shape[2]
+            attraction = multiply(state.input_RGNF.transpose(-1, -2), y.to(state.input_RGNF.dtype))
+            updates.append({"weight_RGFE": (y * u).sum(2, keepdim=True) * layer.weight_RGFE - attraction})
+        return updates
