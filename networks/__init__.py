@@ -11,6 +11,7 @@ from networks.layered import (
     NetworkConfig,
 )
 from networks.readout import Readout, ReadoutState
+from networks.vector import VectorNetwork
 
 __all__ = [
     "DenseNetwork",
@@ -23,4 +24,5 @@ __all__ = [
     "NetworkConfig",
     "Readout",
     "ReadoutState",
+    "VectorNetwork",
 ]

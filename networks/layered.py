@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.readout import Readout
 from rhm import InvalidInput, Task, whitened_one_hot
 from rhm.hashing import fold, normal, seed_keys
 
@@ -90,7 +91,7 @@ class Layer(nn.Module):
         OWN: names of the layer's own parameters; a rule may register others that its loss needs.
     """
 
-    OWN = ("weight_RGFE", "bias_RG1E", "projection_RGEC")
+    OWN: ClassVar[tuple[str, ...]] = ("weight_RGFE", "bias_RG1E", "projection_RGEC")
 
     def __init__(
         self,
@@ -279,6 +280,10 @@ class LayeredNetwork(nn.Module):
     def forward(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> list[LayerState]:
         """One state a layer, for tokens ``[R, B, s**L]`` and, in the label slot, classes ``[R, B]``."""
         return self.forward_from(0, self.encode(x_RBD, label_RB))
+
+    def readout(self, seeds: Tensor, features: int) -> Readout:
+        """A readout of the classes from the top layer's features, one replica for each seed."""
+        return Readout(seeds, features, self.task.n)
 
     def forward_from(self, first: int, h_RBDC: Tensor) -> list[LayerState]:
         """States of ``layers[first:]`` for an input of ``layers[first]``."""

@@ -6,13 +6,15 @@ Shape suffixes: R replica, B batch, F features, N classes.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from networks.layered import LayerUpdate
 from rhm.hashing import fold, normal, seed_keys
+
+if TYPE_CHECKING:
+    from networks.layered import LayerUpdate
 
 
 class ReadoutState(NamedTuple):
@@ -54,11 +56,19 @@ class Readout(nn.Module):
     def forward(self, out_RBDC: Tensor, y_RB: Tensor) -> ReadoutState:
         """Logits, error and loss for the top layer's output and the classes."""
         features = out_RBDC.flatten(2)
-        logits = torch.baddbmm(self.bias_R1N, features, self.weight_RFN)
+        logits = self.logits(features)
         log_p = torch.log_softmax(logits.to(self.bias_R1N.dtype), -1)
         y_RB1 = y_RB.long()[..., None]
         error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0))
         return ReadoutState(features, logits, error, -log_p.gather(-1, y_RB1)[..., 0])
+
+    def logits(self, features_RBF: Tensor) -> Tensor:
+        """``o``, ``[R, B, N]``."""
+        return torch.baddbmm(self.bias_R1N, features_RBF, self.weight_RFN)
+
+    def tangent(self, tangent_RBF: Tensor) -> Tensor:
+        """Forward-mode derivative: how the logits change, ``[R, B, N]``, along a change of the features."""
+        return torch.bmm(tangent_RBF, self.weight_RFN)
 
     def backward(self, state: ReadoutState) -> LayerUpdate:
         """The readout's updates for the mean loss over the batch."""

@@ -64,5 +64,5 @@ class ForwardDirectFeedback(DirectFeedback):
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
             noises.append(self.noise(step.batch, f"tangent {k}", tuple(state.out_RBDC.shape[2:])))
             tangent = noises[0] if k == 1 else layer.tangent(state, tangent) + noises[-1]
-        change_RBN = torch.bmm(tangent.flatten(2), self.readout.weight_RFN)
+        change_RBN = self.readout.tangent(tangent.flatten(2))
         return [torch.bmm(change_RBN.transpose(1, 2), noise.flatten(2)) / noise.shape[1] for noise in noises]

@@ -153,7 +153,7 @@ class LocalRule(pl.LightningModule, ABC):
             raise InvalidInput("model.network.label_slot", True, f"false for {type(self).__name__}, which shows no class")
         self.network = self.network_config.build(data.task, seeds_R)
         features = self.network.positions[-1] * self.network.layers[-1].out_channels
-        self.readout = Readout(seeds_R, features, data.task.n)
+        self.readout = self.network.readout(seeds_R, features)
         self.accuracy = ReplicaAccuracy(data.replicas)
         if self.uses_pairs and data.pairs is None:
             raise InvalidInput(

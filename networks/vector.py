@@ -1,0 +1,198 @@
+"""Vector units: each unit holds one number a class, and passes all or none of them on.
+
+Shape suffixes: R replica, B batch, D position, C channel; G groups (always 1 here), N rows of a matrix product, F input units,
+E units, K components of a unit, one for each class.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from networks.layered import HierarchicalNetwork, Layer, LayeredNetwork, LayerState, LayerUpdate, multiply
+from networks.readout import Readout, ReadoutState
+from rhm import Task
+from rhm.hashing import fold, normal, seed_keys, uniform
+
+
+class VectorLayer(Layer):
+    """A layer of vector units (Clark, Abbott, Chung 2021): ``a_i = sum_j w_ij h_j + b_i``, ``h_i = 1[t_i . a_i >= 0] a_i``.
+
+    ``h_i`` and ``b_i`` have ``K`` components, a weight is one number for all of them. The gates' directions ``t_i`` are fixed
+    signs; units come in pairs with opposite directions, of which one is on. A state's pre-activations, units and outputs have
+    ``E * K`` channels, the components of a unit side by side.
+
+    Args:
+        keys_R: int64 keys of the initial weights.
+        patch: neighbouring positions that are merged into one.
+        channels: units of the input, each with ``K`` components.
+        units: number of units.
+        components: ``K``.
+        signed: whether weights may be negative; if not, they start positive and are kept so by the rule.
+    """
+
+    OWN = ("weight_RGFE", "bias_RG1E")
+
+    def __init__(self, keys_R: Tensor, patch: int, channels: int, units: int, components: int, signed: bool):
+        super().__init__(keys_R, 1, patch, channels, units, None, "linear")
+        self.components, self.signed = components, signed
+        dtype, fan_in = torch.get_default_dtype(), patch * channels
+        if not signed:
+            # exponential weights, on average small enough that the sum of half the inputs keeps their scale
+            weight = -torch.log(uniform(fold(keys_R, "weight"), (1, fan_in, units))) * (2 / fan_in)
+            self.weight_RGFE = nn.Parameter(weight.to(dtype))
+        else:
+            self.weight_RGFE.data *= math.sqrt(2)  # half of the units are off
+        self.bias_RG1E = nn.Parameter(torch.zeros(len(keys_R), 1, 1, units * components, dtype=dtype))
+        sign = normal(fold(keys_R, "gate"), (-(-units // 2), components)).sign()
+        self.register_buffer("gate_REK", torch.stack([sign, -sign], 2).flatten(1, 2)[:, :units].to(dtype))
+
+    @property
+    def out_channels(self) -> int:
+        return self.weight_RGFE.shape[-1] * self.components
+
+    def fold(self, h_RBDC: Tensor) -> Tensor:
+        """Merge neighbours: ``[R, 1, N, patch * C]``, the units of a patch side by side, each with its components."""
+        return h_RBDC.unflatten(2, (-1, self.patch)).flatten(3).flatten(1, 2)[:, None]
+
+    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None) -> LayerState:
+        batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
+        x = self.fold(h_RBDC)
+        pre = self._linear(x) + self.bias_RG1E
+        if noise_RGNE is not None:
+            pre = pre + noise_RGNE
+        units = pre * self._gates(pre)
+        return LayerState(x, pre, units, None, self._by_position(units, batch, positions))
+
+    def mask(self, state: LayerState) -> Tensor:
+        return self._gates(state.pre_RGNE)
+
+    def backward_output(
+        self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
+    ) -> tuple[LayerUpdate, Tensor]:
+        return {}, self.by_group(grad_RBDC)
+
+    def backward(
+        self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
+    ) -> tuple[LayerUpdate, Tensor]:
+        delta = self.by_group(grad_RBDC) * self.mask(state)
+        return self.hebbian(state, delta), delta
+
+    def hebbian(self, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
+        """``dw_ij = sum delta_i . h_j``: the product of vectors is a number."""
+        x, delta = self._components(state.input_RGNF), self._components(delta_RGNE)
+        return {
+            "weight_RGFE": multiply(x.transpose(-1, -2), delta),
+            "bias_RG1E": delta_RGNE.sum(-2, keepdim=True),
+        }
+
+    def hand_down(self, delta_RGNE: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
+        weight = self.weight_RGFE if weight_RGFE is None else weight_RGFE
+        below = multiply(self._components(delta_RGNE), weight.transpose(-1, -2))
+        return self.unfold(self._channels(below), batch)
+
+    def tangent(self, state: LayerState, tangent_RBDC: Tensor) -> Tensor:
+        return self.by_position(self._linear(self.fold(tangent_RBDC)) * self.mask(state), state)
+
+    def _linear(self, x_RGNF: Tensor) -> Tensor:
+        return self._channels(multiply(self._components(x_RGNF), self.weight_RGFE))
+
+    def _gates(self, pre_RGNE: Tensor) -> Tensor:
+        a = pre_RGNE.unflatten(-1, (-1, self.components))
+        on = (a * self.get_buffer("gate_REK")[:, None, None]).sum(-1, keepdim=True) >= 0
+        return on.to(pre_RGNE.dtype).expand_as(a).flatten(-2)
+
+    def _components(self, x_RGNC: Tensor) -> Tensor:
+        """``[R, G, N * K, F]`` of channels ``F * K``: every component is a row."""
+        return x_RGNC.unflatten(-1, (-1, self.components)).transpose(-1, -2).flatten(2, 3)
+
+    def _channels(self, x_RGNF: Tensor) -> Tensor:
+        """The inverse of :meth:`_components`."""
+        return x_RGNF.unflatten(2, (-1, self.components)).transpose(-1, -2).flatten(-2)
+
+
+class VectorReadout(Readout):
+    """One vector unit without a gate: ``o = sum_i w_i h_i + b``, one weight for all components of a unit.
+
+    Args:
+        seeds: of the initial weights.
+        features: units times components.
+        classes: components.
+        signed: whether weights may be negative.
+    """
+
+    def __init__(self, seeds: Tensor, features: int, classes: int, signed: bool):
+        super().__init__(seeds, features, classes)
+        units, dtype = features // classes, torch.get_default_dtype()
+        keys_R = fold(seed_keys(seeds), "readout")
+        if signed:
+            weight = normal(keys_R, (units, 1)) / math.sqrt(units)
+        else:
+            weight = -torch.log(uniform(keys_R, (units, 1))) * (2 / units)
+        self.weight_RFN = nn.Parameter(weight.to(dtype))
+
+    def logits(self, features_RBF: Tensor) -> Tensor:
+        vectors = features_RBF.unflatten(-1, (-1, self.bias_R1N.shape[-1]))
+        return torch.einsum("rbfk,rf->rbk", vectors, self.weight_RFN[..., 0]) + self.bias_R1N
+
+    def backward(self, state: ReadoutState) -> LayerUpdate:
+        error = self._mean_error(state)
+        vectors = state.features_RBF.unflatten(-1, (-1, error.shape[-1]))
+        return {
+            "weight_RFN": torch.einsum("rbfk,rbk->rf", vectors, error)[..., None],
+            "bias_R1N": error.sum(1, keepdim=True),
+        }
+
+    def hand_down(self, state: ReadoutState, shape: torch.Size, weight_RFN: Tensor | None = None) -> Tensor:
+        weight = self.weight_RFN if weight_RFN is None else weight_RFN
+        return torch.einsum("rbk,rf->rbfk", self._mean_error(state), weight[..., 0]).reshape(shape)
+
+    def tangent(self, tangent_RBF: Tensor) -> Tensor:
+        vectors = tangent_RBF.unflatten(-1, (-1, self.bias_R1N.shape[-1]))
+        return torch.einsum("rbfk,rf->rbk", vectors, self.weight_RFN[..., 0])
+
+
+class VectorLayeredNetwork(LayeredNetwork):
+    """Vector layers; a token's channel ``j`` is ``K`` input units, of which unit ``(k, j)`` has ``x_j`` in component ``k``
+    and 0 elsewhere.
+    """
+
+    signed: bool
+
+    def encode(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> Tensor:
+        x_RBDC = super().encode(x_RBD, label_RB)
+        eye = torch.eye(self.task.n, dtype=x_RBDC.dtype, device=x_RBDC.device)
+        return (x_RBDC[..., None, None] * eye).flatten(3)  # channel, unit of the channel, component
+
+    def readout(self, seeds: Tensor, features: int) -> Readout:
+        return VectorReadout(seeds, features, self.task.n, self.signed)
+
+
+class VectorNetwork(HierarchicalNetwork):
+    """Hierarchical network of vector units (Clark, Abbott, Chung 2021), with weights shared between positions.
+
+    Weights above the first layer, and the readout's, start positive and are kept so by a rule that needs it, unless they are
+    ``signed``.
+
+    Args:
+        width: units of a layer, each with one component a class.
+        depth, patch: see :class:`networks.HierarchicalNetwork`.
+        signed: whether weights above the first layer may be negative.
+    """
+
+    def __init__(self, width: int = 64, depth: int | None = None, patch: int | None = None, signed: bool = False):
+        super().__init__(width, depth, patch=patch)
+        self.signed = signed
+
+    def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
+        layers: list[Layer] = []
+        channels = task.v * task.n
+        for k, (_, patch) in enumerate(self.shapes(task, self.depth or task.L), 1):
+            keys_R = seed_keys(seeds_R, "layer", k)
+            layers.append(VectorLayer(keys_R, patch, channels, self.width, task.n, self.signed or k == 1))
+            channels = self.width
+        network = VectorLayeredNetwork(task, layers)
+        network.signed = self.signed
+        return network
