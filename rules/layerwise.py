@@ -33,10 +33,6 @@ class Block:
             ``local`` from the same loss on the units themselves; ``random`` not at all. With the last two no gradient passes a
             second matrix anywhere: layers above those that have pairs stay random, under a linear readout.
         end_to_end: only the top layer that has pairs has a loss, and it is propagated back through all layers below.
-
-    Raises:
-        InvalidInput: a head under 1, separate heads without a head, an unknown expansion, ``end_to_end`` with an expansion
-            that takes no gradient.
     """
 
     head: int | None = None
@@ -44,7 +40,13 @@ class Block:
     expansion: str = "backprop"
     end_to_end: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises:
+            InvalidInput: a head under 1, separate heads without a head, an unknown expansion, ``end_to_end`` with an expansion
+                that takes no gradient.
+        """
         if self.head is not None and self.head < 1:
             raise InvalidInput("model.block.head", self.head, "an integer of at least 1, or null")
         if self.separate_heads and self.head is None:
@@ -110,6 +112,7 @@ class LayerwiseRule(LocalRule):
         block: Block = Block(),  # noqa: B008  (frozen)
     ):
         super().__init__(network, optimizer, clip)
+        block.check()  # not when it is made: settings may change one of its values after the other
         self.block = block
         if block.end_to_end:
             self.locality = Locality(pair=True, other_layers=True)  # type: ignore[misc]
