@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | validate | test | check | rules | describe | curves | compare | demo``."""
+"""The command line: ``rhm fit | validate | test | check | rules | describe | curves | search | compare | demo``."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ COMMANDS = {
     "rules": "list every learning rule: family, supervision, what it sees, source",
     "describe": "print what a task is: --v --n --m --s --L",
     "curves": "draw test accuracy against training-set size from the results of runs",
+    "search": "try settings of a rule from a grid and write the best",
     "compare": "tune and train every rule on some tasks and tabulate them",
     "demo": "three rules on one task in a few minutes",
 }
@@ -285,7 +286,7 @@ def main(args: list[str] | None = None) -> None:
             print("\n`rhm fit --help` lists the settings, `rhm fit --model.help=RULE` those of a rule.")
         elif command not in COMMANDS:
             raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))
-        elif command in ("rules", "describe", "curves", "compare", "demo"):
+        elif command in ("rules", "describe", "curves", "search", "compare", "demo"):
             function = getattr(importlib.import_module(f"experiments.{command}"), command)
             parser = Parser(prog=f"rhm {command}")
             parser.add_function_arguments(function)

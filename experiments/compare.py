@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from rich.progress import Progress
 
+from experiments.search import fit, in_processes
 from experiments.tables import spread, wide_console
 from rhm import InvalidInput
 
@@ -30,6 +26,7 @@ def compare(
     rules: list[str] | None = None,
     rates: list[float] = [3e-4, 1e-3, 3e-3, 1e-2],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
     seed: int = 100,
+    args: list[str] = [],  # noqa: B006
     jobs: int = 2,
     out: str | None = None,
 ) -> None:
@@ -44,6 +41,7 @@ def compare(
         rules: names of settings files in ``configs/rules``; all by default.
         rates: learning rates that are tried for each rule.
         seed: of the search.
+        args: further settings of every run, such as ``[--model.network.width=64]``.
         jobs: runs at a time, each on its share of the cores.
         out: Markdown file between whose marks the table is written.
     """
@@ -62,18 +60,8 @@ def compare(
     sizes = {Path(task).stem: _sizes(task, seed) for task in tasks}
     console, folder = wide_console(), Path(run_dir)
     work = [(task, str(configs / f"{name}.yaml"), str(folder / Path(task).stem / name)) for task in tasks for name in names]
-    failed: dict[str, str] = {}
-    context = multiprocessing.get_context("spawn")
-    with Progress(console=console) as bar, ProcessPoolExecutor(jobs, context, _one_share, (jobs,)) as pool:
-        line = bar.add_task("rules", total=len(work))
-        runs = {pool.submit(_search_and_train, *item, sizes[Path(item[0]).stem][-2], rates, seed): item[2] for item in work}
-        for done in as_completed(runs):
-            error = done.exception()
-            if isinstance(error, BrokenProcessPool):
-                raise error
-            if error is not None:
-                failed[runs[done]] = " ".join(str(error).split())[:200]
-            bar.advance(line)
+    calls = {item[2]: (*item, sizes[Path(item[0]).stem][-2], rates, seed, args) for item in work}
+    _, failed = in_processes(_search_and_train, calls, jobs, "rules")
     results = {task: _collect(folder / task, names) for task in sizes}
     table = "\n\n".join(_markdown(task, sizes[task], rows) for task, rows in results.items())
     console.print(table, soft_wrap=True)
@@ -100,47 +88,28 @@ def _sizes(task: str, seed: int) -> list[int]:
     return sorted(sizes)
 
 
-def _one_share(jobs: int) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
-
-
-def _search_and_train(task: str, rule: str, folder: str, size: int, rates: list[float], seed: int) -> None:
+def _search_and_train(task: str, rule: str, folder: str, size: int, rates: list[float], seed: int, more: list[str]) -> None:
     """Runs ``search-RATE`` and, with the best rate, ``final``; and the time of a step against backprop's."""
     found = {}
     for rate in rates:
-        search = [f"--data.seeds=[{seed}]", f"--data.train_size={size}", f"--model.optimizer.lr={rate}"]
-        found[rate] = _mean_accuracy(_fit(task, rule, f"{folder}/search-{rate:g}", *search))
+        args = [f"--data.seeds=[{seed}]", f"--data.train_size={size}", f"--model.optimizer.lr={rate}", *more]
+        found[rate] = _mean_accuracy(fit([f"-c={task}", f"-c={rule}", *args], f"{folder}/search-{rate:g}"))
     best = max(found, key=lambda rate: found[rate])
-    _fit(task, rule, f"{folder}/final", f"--model.optimizer.lr={best}")
+    fit([f"-c={task}", f"-c={rule}", f"--model.optimizer.lr={best}", *more], f"{folder}/final")
     chosen = Path(folder) / "chosen.json"
     if not chosen.exists():
-        ratio = step_time_ratio(task, rule)
+        ratio = step_time_ratio(task, rule, more)
         chosen.write_text(json.dumps({"rate": best, "search": found, "step_time_ratio": ratio}) + "\n")
-
-
-def _fit(task: str, rule: str, folder: str, *args: str) -> dict[str, Any]:
-    """Results of a run, which is made or gone on with if it is not finished."""
-    from experiments.cli import main
-
-    path = Path(folder) / "results.json"
-    if not path.exists() or json.loads(path.read_text())["status"] != "finished":
-        quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
-        try:
-            main(["fit", f"-c={task}", f"-c={rule}", *args, *quiet, f"--run_dir={folder}"])
-        except SystemExit as error:
-            raise RuntimeError(f"`rhm fit -c {task} -c {rule} {' '.join(args)}` was refused") from error
-    results: dict[str, Any] = json.loads(path.read_text())
-    return results
 
 
 def _mean_accuracy(results: dict[str, Any]) -> float:
     return statistics.fmean(replica["test_accuracy"] for replica in results["replicas"])
 
 
-def step_time_ratio(task: str, rule: str, rounds: int = 9) -> float:
+def step_time_ratio(task: str, rule: str, more: list[str], rounds: int = 9) -> float:
     """How long a rule's step takes relative to backprop's, with all replicas of a task; the median of pairs of steps."""
     reference = str(Path(rule).parent / f"{REFERENCE}.yaml")
-    steps = [_stepper(task, settings) for settings in (rule, reference)]
+    steps = [_stepper(task, settings, more) for settings in (rule, reference)]
     ratios = []
     for i in range(rounds + 2):
         times = []
@@ -152,11 +121,11 @@ def step_time_ratio(task: str, rule: str, rounds: int = 9) -> float:
     return statistics.median(ratios[2:])
 
 
-def _stepper(task: str, rule: str) -> Callable[[int], None]:
+def _stepper(task: str, rule: str, more: list[str]) -> Callable[[int], None]:
     """A function that computes the updates of a step and applies them, without a trainer."""
     from experiments.cli import instantiate
 
-    built = instantiate([f"--config={task}", f"--config={rule}"])
+    built = instantiate([f"--config={task}", f"--config={rule}", *more])
     built.prepare(built.data)
     optimizer = built.configure_optimizers()
 
