@@ -130,13 +130,25 @@ class Layer(nn.Module):
         x_RBDF = x_RGNF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNF.transpose(1, 2)
         return x_RBDF.unflatten(3, (self.patch, -1)).flatten(2, 3)
 
-    def forward(self, h_RBDC: Tensor) -> LayerState:
-        """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`."""
+    def forward(
+        self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise_RGNC: Tensor | None = None
+    ) -> LayerState:
+        """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`.
+
+        Args:
+            h_RBDC: what the layer below hands on.
+            noise_RGNE: is added to the pre-activation.
+            projection_noise_RGNC: is added to the projection, before it is normalised.
+        """
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
         pre = multiply_add(self.bias_RG1E, x, self.weight_RGFE)
+        if noise_RGNE is not None:
+            pre = pre + noise_RGNE
         units = self.activation.phi(pre)
         z, scale = units if self.projection_RGEC is None else multiply(units, self.projection_RGEC), None
+        if projection_noise_RGNC is not None:
+            z = z + projection_noise_RGNC
         if self.normalise:
             scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
             z = z * scale
@@ -175,17 +187,22 @@ class Layer(nn.Module):
         self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
     ) -> tuple[LayerUpdate, Tensor]:
         """The first half of :meth:`backward`: the projection's update, and the signal at the units, before the mask."""
-        grad = self.by_group(grad_RBDC)
-        if self.normalise:
-            out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
-            assert scale is not None
-            # z = c u / |u|  =>  dz/du = (c / |u|) (1 - z z^T / c^2), with c^2 = C
-            grad = scale * (grad - out * (out * grad).mean(-1, keepdim=True))
+        grad = self.before_normalisation(state, grad_RBDC)
         if self.projection_RGEC is None:
             return {}, grad
         update = {"projection_RGEC": multiply(state.units_RGNE.transpose(-1, -2), grad)}
         projection = self.projection_RGEC if projection_RGEC is None else projection_RGEC
         return update, multiply(grad, projection.transpose(-1, -2))
+
+    def before_normalisation(self, state: LayerState, grad_RBDC: Tensor) -> Tensor:
+        """A signal at what the layer handed on, taken back through the normalisation if there is one: ``[R, G, N, C]``."""
+        grad = self.by_group(grad_RBDC)
+        if not self.normalise:
+            return grad
+        out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
+        assert scale is not None
+        # z = c u / |u|  =>  dz/du = (c / |u|) (1 - z z^T / c^2), with c^2 = C
+        return scale * (grad - out * (out * grad).mean(-1, keepdim=True))
 
     def hebbian(self, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
         """Presynaptic activity times a postsynaptic factor, summed over strings and the positions that share weights."""
@@ -262,7 +279,8 @@ class LayeredNetwork(nn.Module):
         return len(self.layers)
 
     def encode(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> Tensor:
-        """Tokens as the network's input ``h_RBDC``, ``C = v``; with a label slot ``C = v + n``, the last zero if no label is shown."""
+        """Tokens as the network's input ``h_RBDC``, ``C = v``; with a label slot ``C = v + n``, the last zero if no label is
+        shown."""
         dtype = self.layers[0].weight_RGFE.dtype
         x_RBDC = whitened_one_hot(x_RBD, self.task.v, dtype)
         if not self.label_slot:

@@ -59,11 +59,15 @@ class DirectFeedback(LocalRule):
             feedback = random_feedback(keys_R, self.data.task.n, positions, layer.out_channels, self.feedback_scale)
             self.register_buffer(f"feedback_{k}", feedback)
 
+    def feedback(self, k: int) -> Tensor:
+        """``B_k`` of layer ``k`` from 1, transposed: ``[R, N, D * C]``."""
+        return self.get_buffer(f"feedback_{k}")
+
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         teaching = self.teaching_signal(step) / step.batch.y_RB.shape[1]  # losses are means over strings
         updates = []
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
-            signal = broadcast_error(teaching, self.get_buffer(f"feedback_{k}"), state.out_RBDC.shape)
+            signal = broadcast_error(teaching, self.feedback(k), state.out_RBDC.shape)
             updates.append(self.backward_layer(layer, state, signal.to(state.out_RBDC.dtype))[0])
         return updates
 
@@ -84,7 +88,8 @@ class DirectFeedbackAlignment(DirectFeedback):
 class SignDirectFeedbackAlignment(DirectFeedback):
     """Direct feedback of the error's signs (sDFA): ``delta_l = D_l B_l sign(e)``.
 
-    Fixed: ``B_l``, random, see :class:`DirectFeedback`. The size of ``e`` is dropped: the update does not shrink as the error does.
+    Fixed: ``B_l``, random, see :class:`DirectFeedback`. The size of ``e`` is dropped: the update does not shrink as the error
+    does.
     """
 
     source = "Nokland 2016, arXiv 1609.01596 with the error's sign"

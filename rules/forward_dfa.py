@@ -1,0 +1,66 @@
+"""Forward direct feedback alignment: direct feedback that learns the mean Jacobian of the output by forward-mode derivatives.
+
+Shape suffixes: R replica, B batch, D position, C channel, N classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from networks import LayerUpdate
+from rhm import InvalidInput
+from rules.dfa import DirectFeedback
+from rules.feedback import error_correlation
+from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
+
+
+class ForwardDirectFeedback(DirectFeedback):
+    """Forward direct feedback alignment (FDFA, Bacho, Chu 2024): ``delta_l = D_l B_l e``, ``B_l`` a running mean of ``v_l
+    t_o^T``.
+
+    One tangent pass a step: noise ``v_l`` is added to the tangent of what each layer hands on, and ``t_o = sum_l J_l v_l`` is
+    the change of the logits along all of it, so that ``E[t_o v_l^T] = E[J_l]`` with ``J_l = d o / d h_l``.
+    ``B_l`` is the *mean* Jacobian over strings: the transported weights without the string's own masks.
+
+    Random: ``B_l`` at the start (the authors start from 0). Learned: ``B_l <- B_l + rate (estimate - B_l)``, the paper's
+    moving average; the authors' code gives the same difference to Adam. ``delta_l`` has ``B_l`` from before the step.
+
+    Args:
+        network, optimizer, clip, feedback_scale, form: see :class:`rules.dfa.DirectFeedback`.
+        rate: step of ``B_l`` towards a batch's estimate.
+
+    Raises:
+        InvalidInput: ``rate`` not in (0, 1]; ``feedback_scale`` not above 0; an unknown form.
+    """
+
+    source = "Bacho, Chu 2024, arXiv 2212.07282"
+    locality = Locality(label=True, output_error=True)
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+        feedback_scale: float = 1.0,
+        form: str = "explicit",
+        rate: float = 0.02,
+    ):
+        super().__init__(network, optimizer, clip, feedback_scale, form)
+        if not 0 < rate <= 1:
+            raise InvalidInput("model.rate", rate, "a number in (0, 1]")
+        self.rate = rate
+
+    def teaching_signal(self, step: Step) -> Tensor:
+        return step.readout.error_RBN
+
+    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        tangent, noises = None, []
+        for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
+            noises.append(self.noise(step.batch, f"tangent {k}", tuple(state.out_RBDC.shape[2:])))
+            tangent = noises[-1] if tangent is None else layer.tangent(state, tangent) + noises[-1]
+        assert tangent is not None
+        tangent_o = torch.bmm(tangent.flatten(2), self.readout.weight_RFN).to(noises[0].dtype)
+        for k, noise in enumerate(noises, 1):
+            self.estimates[f"feedback_{k}"] = error_correlation(tangent_o, noise)
+        return super().layer_updates(step)

@@ -1,0 +1,116 @@
+"""Low-rank feedback alignment: few numbers for each string go down, and which ones is learned.
+
+Shape suffixes: R replica, G groups of positions, N rows, F inputs, E units, Q rank.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from networks import LayerUpdate
+from rhm import InvalidInput
+from rhm.hashing import normal
+from rules.feedback_alignment import LayeredFeedback, random_like
+from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_network
+
+
+class LowRankFeedback(LayeredFeedback):
+    """Low-rank feedback alignment (Hanut, Kadmon 2025): ``delta_l = D_l Q_l P_l delta_{l+1}``, ``P_l`` of ``rank`` rows.
+
+    ``P_l`` learns the leading directions of the errors at its input by Oja's rule, ``P <- P + rate (P C - P C P^T P) / tr C``
+    with ``C = E[delta delta^T]``; ``Q_l`` learns as in Kolen-Pollack from the error that is left, ``dQ = -lr h (P delta)^T``,
+    and decays with the weights by ``1 - decay`` after each step, so that ``Q`` comes to ``W^T P^T`` if ``P`` stands still.
+
+    Random: ``Q`` and ``P`` at the start. Learned: both. The division by ``tr C`` is ours: it makes ``rate`` independent of the
+    error's size. Sources disagree: version 1 has Oja's rule, version 4 also rules that are local to a synapse, which we have
+    not read; Oja's term ``P C P^T P`` needs the other rows of ``P``. Sizes of decay and rate in the paper are not known to us.
+
+    Args:
+        network, optimizer, clip, form: see :class:`rules.feedback_alignment.LayeredFeedback`.
+        rank: numbers that go down, from 1 to the number of classes; null is the number of classes.
+        decay: of ``W`` and ``Q``, each step.
+        rate: step of ``P``.
+
+    Raises:
+        InvalidInput: ``rank`` under 1 or above the number of classes; ``decay`` not in [0, 1); ``rate`` not in (0, 1]; an
+        unknown form.
+    """
+
+    source = "Hanut, Kadmon 2025, arXiv 2502.20580"
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+        form: str = "explicit",
+        rank: int | None = None,
+        decay: float = 1e-3,
+        rate: float = 0.02,
+    ):
+        super().__init__(network, optimizer, clip, form)
+        if rank is not None and rank < 1:
+            raise InvalidInput("model.rank", rank, "an integer of at least 1, or null")
+        if not 0 <= decay < 1:
+            raise InvalidInput("model.decay", decay, "a number in [0, 1)")
+        if not 0 < rate <= 1:
+            raise InvalidInput("model.rate", rate, "a number in (0, 1]")
+        self.rank, self.decay, self.rate = rank, decay, rate
+
+    def build(self) -> None:
+        classes = self.data.task.n
+        rank = classes if self.rank is None else self.rank
+        if rank > classes:
+            raise InvalidInput("model.rank", rank, f"at most the number of classes, data.n={classes}")
+        for k, name, matrix in self.carriers():
+            units = matrix.shape[-1]
+            p = normal(self.keys_R(k, name, "P"), (*matrix.shape[1:-2], rank, units)).to(matrix.dtype) / units**0.5
+            self.register_buffer(f"P_{k}_{name}", p)
+            q = random_like(matrix.detach() @ p.transpose(-1, -2), self.keys_R(k, name, "Q"))
+            self.parts[k - 1].register_parameter(f"Q_{name}", nn.Parameter(q))
+
+    def feedback(self, k: int, name: str) -> Tensor:
+        return self.parts[k - 1].get_parameter(f"Q_{name}") @ self.get_buffer(f"P_{k}_{name}")
+
+    def learn_p(self, k: int, name: str, delta_RGNE: Tensor) -> None:
+        """Oja's rule for the errors of a batch, as the value that ``P`` moves towards."""
+        p = self.get_buffer(f"P_{k}_{name}")
+        delta = delta_RGNE.to(p.dtype)
+        power = delta.square().sum((-1, -2), keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)  # tr C times the rows
+        low_rank = delta @ p.transpose(-1, -2)
+        hebb = low_rank.transpose(-1, -2) @ delta
+        decay = low_rank.transpose(-1, -2) @ low_rank @ p
+        self.estimates[f"P_{k}_{name}"] = p + (hebb - decay) / power
+
+    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        top = len(self.network)
+        self.learn_p(top + 1, "weight_RFN", step.readout.error_RBN)
+        signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
+        updates: list[LayerUpdate] = []
+        for k in range(top, 0, -1):
+            layer, state, projection = self.network.layers[k - 1], step.states[k - 1], None
+            if layer.projection_RGEC is not None:
+                self.learn_p(k, "projection_RGEC", layer.before_normalisation(state, signal))
+                projection = self.feedback(k, "projection_RGEC")
+            update, delta = self.backward_layer(layer, state, signal, projection)
+            updates.insert(0, self.with_q(k, update))
+            if k > 1:
+                self.learn_p(k, "weight_RGFE", delta)
+                signal = layer.hand_down(delta, signal.shape[1], self.feedback(k, "weight_RGFE"))
+        return updates
+
+    def updates(self, step: Step) -> list[LayerUpdate]:
+        *layers, readout = super().updates(step)
+        return [*layers, self.with_q(len(self.parts), readout)]
+
+    def with_q(self, k: int, update: LayerUpdate) -> LayerUpdate:
+        """A part's updates, and those of its ``Q``: ``h (P delta)^T`` is ``(h delta^T) P^T``."""
+        q = {f"Q_{name}": name for name in update if hasattr(self.parts[k - 1], f"Q_{name}")}
+        return update | {key: update[name] @ self.get_buffer(f"P_{k}_{name}").transpose(-1, -2) for key, name in q.items()}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        for k, name, matrix in self.carriers():
+            matrix.mul_(1 - self.decay)
+            self.parts[k - 1].get_parameter(f"Q_{name}").mul_(1 - self.decay)
