@@ -131,9 +131,15 @@ class Layer(nn.Module):
         x_RBDF = x_RGNF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNF.transpose(1, 2)
         return x_RBDF.unflatten(3, (self.patch, -1)).flatten(2, 3)
 
-    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None) -> LayerState:
-        """The layer's state for input ``h_RBDC``, with noise on its pre-activations; its gradient is left to
-        :meth:`backward`.
+    def forward(
+        self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise_RGNC: Tensor | None = None
+    ) -> LayerState:
+        """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`.
+
+        Args:
+            h_RBDC: what the layer below hands on.
+            noise_RGNE: is added to the pre-activation.
+            projection_noise_RGNC: is added to the projection, before it is normalised.
         """
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
@@ -142,6 +148,8 @@ class Layer(nn.Module):
             pre = pre + noise_RGNE
         units = self.activation.phi(pre)
         z, scale = units if self.projection_RGEC is None else multiply(units, self.projection_RGEC), None
+        if projection_noise_RGNC is not None:
+            z = z + projection_noise_RGNC
         if self.normalise:
             scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
             z = z * scale
@@ -180,17 +188,21 @@ class Layer(nn.Module):
         self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
     ) -> tuple[LayerUpdate, Tensor]:
         """The first half of :meth:`backward`: the projection's update, and the signal at the units, before the mask."""
-        grad = self.by_group(grad_RBDC)
-        if self.normalise:
-            out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
-            assert scale is not None
-            # z = c u / |u|  =>  dz/du = (c / |u|) (1 - z z^T / c^2), with c^2 = C
-            grad = scale * (grad - out * (out * grad).mean(-1, keepdim=True))
+        grad = self.before_normalisation(state, self.by_group(grad_RBDC))
         if self.projection_RGEC is None:
             return {}, grad
         update = {"projection_RGEC": multiply(state.units_RGNE.transpose(-1, -2), grad)}
         projection = self.projection_RGEC if projection_RGEC is None else projection_RGEC
         return update, multiply(grad, projection.transpose(-1, -2))
+
+    def before_normalisation(self, state: LayerState, grad_RGNC: Tensor) -> Tensor:
+        """A signal at what the layer handed on, or a change of it, taken through the normalisation if there is one."""
+        if not self.normalise:
+            return grad_RGNC
+        out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
+        assert scale is not None
+        # z = c u / |u|  =>  dz/du = (c / |u|) (1 - z z^T / c^2), symmetric, with c^2 = C
+        return scale * (grad_RGNC - out * (out * grad_RGNC).mean(-1, keepdim=True))
 
     def hebbian(self, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
         """Presynaptic activity times a postsynaptic factor, summed over strings and the positions that share weights."""
@@ -215,11 +227,7 @@ class Layer(nn.Module):
         change = self.activation.masked(multiply(self.fold(tangent_RBDC), self.weight_RGFE), state.pre_RGNE)
         if self.projection_RGEC is not None:
             change = multiply(change, self.projection_RGEC)
-        if self.normalise:
-            out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
-            assert scale is not None
-            change = scale * (change - out * (out * change).mean(-1, keepdim=True))
-        return self.by_position(change, state)
+        return self.by_position(self.before_normalisation(state, change), state)
 
     def split(self, state: LayerState, size: int) -> tuple[LayerState, LayerState]:
         """The states of the first ``size`` strings of a batch and of the rest, as views."""

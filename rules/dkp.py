@@ -1,6 +1,6 @@
-"""Direct feedback that learns like the weights of a direct path from each layer to the output.
+"""Direct Kolen-Pollack: direct feedback whose matrices learn from the errors that they carry and the activity that they reach.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes.
+Shape suffixes: R replica, B batch, D position, C channel, N classes, F = D * C.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ from torch import Tensor, nn
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rules.dfa import DirectFeedback
+from rules.feedback import error_correlation, random_feedback
 from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
 
 
 class DirectKolenPollack(DirectFeedback):
-    """Direct Kolen-Pollack (Webster, Choi, Ahn 2021): direct feedback alignment with ``dB_l = -eta e h_l^T - d B_l``.
+    """Direct Kolen-Pollack (DKP, Webster et al. 2021): ``delta_l = D_l B_l e`` with learned ``B_l``.
 
-    ``delta_l = D_l B_l e``. ``B_l`` gets the update of weights that would lead from the layer straight to the output: Kolen
-    and Pollack's rule, for a path that is not there. No proof says that it aligns; the weights decay with the same ``d``.
+    ``dB_l = -lr h_l e^T``, without the mask, and all weights and ``B_l`` decay by ``1 - decay`` after each step. In the layer
+    below the readout it is what the readout's weights learn: there ``B - W^T`` shrinks by ``1 - decay``; in layers further
+    down it is a heuristic.
+    ``h_l`` is what the layer hands on.
 
-    Learned: ``B_l``, from a random start.
+    Random: ``B_l`` at the start. Learned: ``B_l``. Sources disagree: the authors' code has a decay of 1e-6 and Adam for ``B``
+    but SGD for ``W``, which breaks the equality; their text has another term for AlexNet, which their code leaves out. Here
+    one optimizer serves both.
 
     Args:
-        network, optimizer, clip, feedback_scale, form: see :class:`rules.dfa.DirectFeedback`.
-        decay: ``d``, a step's.
+        network, optimizer, clip, form: see :class:`rules.dfa.DirectFeedback`.
+        feedback_scale: standard deviation of ``B_l`` at the start, times ``sqrt(n)``.
+        decay: of ``W`` and ``B``, each step.
 
     Raises:
-        InvalidInput: ``decay`` outside [0, 1).
+        InvalidInput: ``decay`` not in [0, 1); ``feedback_scale`` not above 0; an unknown form.
     """
 
-    source = "Webster, Choi, Ahn 2021"
+    source = "Webster, Choi, Ahn 2021, Learning the Connections in Direct Feedback Alignment"
     locality = Locality(label=True, output_error=True)
 
     def __init__(
@@ -49,7 +55,8 @@ class DirectKolenPollack(DirectFeedback):
 
     def build(self) -> None:
         for k, layer in enumerate(self.network.layers, 1):
-            layer.register_parameter("feedback_RNF", nn.Parameter(self.initial_feedback(k)))
+            sizes = self.data.task.n, self.network.positions[k - 1], layer.out_channels, self.feedback_scale
+            layer.register_parameter("feedback_RNF", nn.Parameter(random_feedback(self.keys_R("feedback", k), *sizes)))
 
     def feedback(self, k: int) -> Tensor:
         return self.network.layers[k - 1].get_parameter("feedback_RNF")
@@ -58,13 +65,14 @@ class DirectKolenPollack(DirectFeedback):
         return step.readout.error_RBN
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        updates, error = super().layer_updates(step), step.readout.error_RBN
+        updates = super().layer_updates(step)
         for update, state in zip(updates, step.states, strict=True):
-            update["feedback_RNF"] = torch.bmm(error.transpose(1, 2), state.out_RBDC.flatten(2)) / error.shape[1]
+            update["feedback_RNF"] = error_correlation(step.readout.error_RBN, state.out_RBDC)
         return updates
 
     @torch.no_grad()
     def after_step(self) -> None:
-        for layer in self.network.layers:
-            layer.weight_RGFE.mul_(1 - self.decay)
-            layer.get_parameter("feedback_RNF").mul_(1 - self.decay)
+        for part in self.parts:
+            for name, parameter in part.named_parameters():
+                if not name.startswith("bias"):
+                    parameter.mul_(1 - self.decay)

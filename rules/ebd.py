@@ -1,4 +1,4 @@
-"""Error broadcast: a layer changes until its activity no longer tells the output error.
+"""Error broadcast and decorrelation: activity that is still correlated with the error has something to learn from it.
 
 Shape suffixes: R replica, B batch, D position, C channel, N classes.
 """
@@ -11,27 +11,32 @@ from torch import Tensor
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rules.dfa import DirectFeedback
+from rules.feedback import error_correlation
 from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
 
 
 class ErrorBroadcastDecorrelation(DirectFeedback):
-    """Error broadcast and decorrelation (Erdogan et al. 2025): each layer minimises ``||R_l||^2 / 2``, ``R_l = E[e h_l^T]``.
+    """Error broadcast and decorrelation (EBD, Erdogan et al. 2025): descend ``1/2 |R_l|^2``, ``R_l`` a running mean of ``h_l
+    e^T``.
 
-    The best estimator's error is uncorrelated with any function of its input. ``R_l += rate (mean_b e h_l^T - R_l)`` with the
-    batch included, and ``delta_l = D_l R_l^T e``: direct feedback whose matrix is the correlation itself. Of the gradient,
-    the half through the error is dropped, as in the paper, where ``g`` is the identity as here; the entropy and power terms
-    are left out, and the factor ``1 - lambda`` is left to the learning rate. The paper's criterion is the squared error, ours
-    the cross-entropy's error.
+    ``R_l <- (1 - rate) R_l + rate E[h_l e^T]``, and then ``delta_l = D_l R_l e``: of the gradient of ``1/2 |R_l|^2`` the half
+    that goes through the layer's activity, with ``g(h) = h``, up to the factor ``rate``, which is left to the learning rate.
+    The half that goes through the error is dropped, as in the paper: it would need a backward path. ``h_l`` is what the layer
+    hands on.
 
-    Learned: ``R_l``, from a small random start.
+    Random: ``R_l`` at the start, small. Learned: ``R_l``. It is a mean over strings, so that strings of a batch meet in an
+    update.
+    Not like the paper: the error is that of the cross-entropy, the paper's of squares; its power and entropy terms, its
+    penalty on weights and its momentum are left out; its rate is 1e-6 or 1e-5, so that its ``R_l`` stays near its random start
+    for long.
 
     Args:
         network, optimizer, clip, form: see :class:`rules.dfa.DirectFeedback`.
-        feedback_scale: of the start of ``R_l``.
-        correlation_rate: ``1 - lambda``.
+        feedback_scale: standard deviation of ``R_l`` at the start, times ``sqrt(n)``.
+        rate: ``1 - lambda`` of the paper.
 
     Raises:
-        InvalidInput: ``correlation_rate`` outside (0, 1].
+        InvalidInput: ``rate`` not in (0, 1]; ``feedback_scale`` not above 0; an unknown form.
     """
 
     source = "Erdogan, Pehlevan, Erdogan 2025, arXiv 2504.11558"
@@ -44,23 +49,21 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
         clip: float | None = None,
         feedback_scale: float = 0.01,
         form: str = "explicit",
-        correlation_rate: float = 0.01,
+        rate: float = 0.01,
     ):
         super().__init__(network, optimizer, clip, feedback_scale, form)
-        if not 0 < correlation_rate <= 1:
-            raise InvalidInput("model.correlation_rate", correlation_rate, "a number in (0, 1]")
-        self.rate = correlation_rate
+        if not 0 < rate <= 1:
+            raise InvalidInput("model.rate", rate, "a number in (0, 1]")
+        self.rate = rate
 
     def teaching_signal(self, step: Step) -> Tensor:
         return step.readout.error_RBN
 
     def feedback(self, k: int) -> Tensor:
-        correlation, estimate = self.get_buffer(f"feedback_{k}"), self.estimates[f"feedback_{k}"]
-        return correlation.lerp(estimate.to(correlation.dtype), self.rate)
+        correlation, name = super().feedback(k), f"feedback_{k}"
+        return correlation.lerp(self.estimates[name].to(correlation.dtype), self.rate)
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        error = step.readout.error_RBN
         for k, state in enumerate(step.states, 1):
-            correlation = torch.bmm(error.transpose(1, 2), state.out_RBDC.flatten(2).to(error.dtype)) / error.shape[1]
-            self.estimates[f"feedback_{k}"] = correlation
+            self.estimates[f"feedback_{k}"] = error_correlation(step.readout.error_RBN, state.out_RBDC)
         return super().layer_updates(step)

@@ -22,3 +22,8 @@ def random_feedback(keys_R: Tensor, classes: int, positions: int, channels: int,
 def broadcast_error(error_RBN: Tensor, feedback_RNF: Tensor, shape: torch.Size) -> Tensor:
     """``B e`` for every string, as a layer's output ``[R, B, D, C]`` (Nokland 2016, eq. 7, before the own mask)."""
     return torch.bmm(error_RBN, feedback_RNF).view(shape)
+
+
+def error_correlation(error_RBN: Tensor, out_RBDC: Tensor) -> Tensor:
+    """``E[e h^T]``, a mean over strings of the products of errors and a layer's output: ``[R, N, D * C]``."""
+    return torch.bmm(error_RBN.transpose(1, 2) / error_RBN.shape[1], out_RBDC.flatten(2).to(error_RBN.dtype))

@@ -46,7 +46,7 @@ class LayeredFeedback(LocalRule):
         self.backward_layer = backward_of(form)
 
     @abstractmethod
-    def feedback(self, step: Step, k: int, name: str) -> Tensor:
+    def feedback(self, k: int, name: str) -> Tensor:
         """The matrix that carries the error down in place of parameter ``name`` of part ``k``: a layer from 1, or the readout.
 
         It has the parameter's shape; its transpose is applied.
@@ -64,19 +64,15 @@ class LayeredFeedback(LocalRule):
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         top = len(self.network)
-        signal = self.readout.hand_down(
-            step.readout, step.states[-1].out_RBDC.shape, self.feedback(step, top + 1, "weight_RFN")
-        )
+        signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
         updates: list[LayerUpdate] = []
-        self.deltas: list[Tensor] = []
         for k in range(top, 0, -1):
             layer, state = self.network.layers[k - 1], step.states[k - 1]
-            projection = None if layer.projection_RGEC is None else self.feedback(step, k, "projection_RGEC")
+            projection = None if layer.projection_RGEC is None else self.feedback(k, "projection_RGEC")
             update, delta = self.backward_layer(layer, state, signal, projection)
             updates.insert(0, update)
-            self.deltas.insert(0, delta)
             if k > 1:
-                signal = layer.hand_down(delta, signal.shape[1], self.feedback(step, k, "weight_RGFE"))
+                signal = layer.hand_down(delta, signal.shape[1], self.feedback(k, "weight_RGFE"))
         return updates
 
 
@@ -112,16 +108,11 @@ class FeedbackAlignment(LayeredFeedback):
         for k, name, matrix in self.carriers():
             self.register_buffer(f"feedback_{k}_{name}", random_like(matrix, self.keys_R(k, name)) * self.feedback_scale)
 
-    def feedback(self, step: Step, k: int, name: str) -> Tensor:
+    def feedback(self, k: int, name: str) -> Tensor:
         return self.get_buffer(f"feedback_{k}_{name}")
 
 
 def random_like(matrix: Tensor, keys_R: Tensor) -> Tensor:
     """A random normal matrix of a parameter's shape and, in each replica, mean square."""
-    return normal(keys_R, tuple(matrix.shape[1:])).to(matrix.dtype) * root_mean_square(matrix)
-
-
-def root_mean_square(matrix: Tensor) -> Tensor:
-    """Of each replica's entries, ``[R, 1, ...]``."""
-    dims = tuple(range(1, matrix.dim()))
-    return matrix.detach().square().mean(dims, keepdim=True).sqrt()
+    rms_R = matrix.detach().flatten(1).square().mean(1).sqrt()
+    return normal(keys_R, tuple(matrix.shape[1:])).to(matrix.dtype) * rms_R.view(-1, *[1] * (matrix.dim() - 1))

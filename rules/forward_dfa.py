@@ -1,4 +1,4 @@
-"""Direct feedback that averages the network's Jacobians, measured by forward-mode derivatives.
+"""Forward direct feedback alignment: direct feedback that learns the mean Jacobian of the output by forward-mode derivatives.
 
 Shape suffixes: R replica, B batch, D position, C channel, N classes.
 """
@@ -11,26 +11,27 @@ from torch import Tensor
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rules.dfa import DirectFeedback
+from rules.feedback import error_correlation
 from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
 
 
 class ForwardDirectFeedback(DirectFeedback):
-    """Forward direct feedback alignment (Bacho, Chu 2024): ``delta_l = D_l B_l e`` with ``B_l`` the running mean of
-    ``(d o / d h_l)^T``.
+    """Forward direct feedback alignment (FDFA, Bacho, Chu 2024): ``delta_l = D_l B_l e``, ``B_l`` a running mean of ``v_l
+    t_o^T``.
 
-    One pass of tangents perturbs every layer's output by normal noise ``v_l`` at once; ``t``, the change of the output ``o``,
-    gives ``E[t v_l^T] = E[d o / d h_l]``, and ``B_l += rate (t v_l^T - B_l)``. The mean over strings of the Jacobian is the
-    best feedback that knows nothing of the string: what it still lacks are the masks of the layers above.
+    One tangent pass a step: noise ``v_l`` is added to the tangent of what each layer hands on, and ``t_o = sum_l J_l v_l`` is
+    the change of the logits along all of it, so that ``E[t_o v_l^T] = E[J_l]`` with ``J_l = d o / d h_l``.
+    ``B_l`` is the *mean* Jacobian over strings: the transported weights without the string's own masks.
 
-    Learned: ``B_l``, from a random start. The authors' code lets Adam follow the same difference; we average, as the paper
-        writes.
+    Random: ``B_l`` at the start (the authors start from 0). Learned: ``B_l <- B_l + rate (estimate - B_l)``, the paper's
+    moving average; the authors' code gives the same difference to Adam. ``delta_l`` has ``B_l`` from before the step.
 
     Args:
         network, optimizer, clip, feedback_scale, form: see :class:`rules.dfa.DirectFeedback`.
-        feedback_rate: how far ``B_l`` goes towards a step's estimate.
+        rate: step of ``B_l`` towards a batch's estimate.
 
     Raises:
-        InvalidInput: ``feedback_rate`` outside (0, 1].
+        InvalidInput: ``rate`` not in (0, 1]; ``feedback_scale`` not above 0; an unknown form.
     """
 
     source = "Bacho, Chu 2024, arXiv 2212.07282"
@@ -43,26 +44,23 @@ class ForwardDirectFeedback(DirectFeedback):
         clip: float | None = None,
         feedback_scale: float = 1.0,
         form: str = "explicit",
-        feedback_rate: float = 0.01,
+        rate: float = 0.02,
     ):
         super().__init__(network, optimizer, clip, feedback_scale, form)
-        if not 0 < feedback_rate <= 1:
-            raise InvalidInput("model.feedback_rate", feedback_rate, "a number in (0, 1]")
-        self.rate = feedback_rate
+        if not 0 < rate <= 1:
+            raise InvalidInput("model.rate", rate, "a number in (0, 1]")
+        self.rate = rate
 
     def teaching_signal(self, step: Step) -> Tensor:
         return step.readout.error_RBN
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        self.estimates = {f"feedback_{k}": jacobian for k, jacobian in enumerate(self._jacobians(step), 1)}
-        return super().layer_updates(step)
-
-    def _jacobians(self, step: Step) -> list[Tensor]:
-        """A batch's estimate of ``E[d o / d h_l]`` for every layer, ``[R, N, D * C]``."""
-        noises: list[Tensor] = []
-        tangent = torch.zeros(())
+        tangent, noises = None, []
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
             noises.append(self.noise(step.batch, f"tangent {k}", tuple(state.out_RBDC.shape[2:])))
-            tangent = noises[0] if k == 1 else layer.tangent(state, tangent) + noises[-1]
-        change_RBN = self.readout.tangent(tangent.flatten(2))
-        return [torch.bmm(change_RBN.transpose(1, 2), noise.flatten(2)) / noise.shape[1] for noise in noises]
+            tangent = noises[-1] if tangent is None else layer.tangent(state, tangent) + noises[-1]
+        assert tangent is not None
+        tangent_o = self.readout.tangent(tangent.flatten(2)).to(noises[0].dtype)
+        for k, noise in enumerate(noises, 1):
+            self.estimates[f"feedback_{k}"] = error_correlation(tangent_o, noise)
+        return super().layer_updates(step)

@@ -1,6 +1,6 @@
-"""Feedback that learns to be the transposed weights because both get the same updates and forget how they began.
+"""Kolen-Pollack learning: the feedback matrices learn with the weights and come to equal them.
 
-Shape suffixes: R replica; matrices have the shape of the parameter that they stand for.
+Shape suffixes: the feedback matrices have those of the parameters that they stand for.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_net
 
 
 class KolenPollack(LayeredFeedback):
-    """Kolen and Pollack 1994, as in Akrout et al. 2019, eq. 16 and 17: feedback alignment with ``dB = dW`` and a common decay.
+    """Kolen-Pollack learning (Kolen, Pollack 1994; Akrout et al. 2019, section 4): ``delta_l = D_l B_{l+1} delta_{l+1}``.
 
-    ``W <- (1 - d) W + dW``, ``B <- (1 - d) B + dW``: their difference shrinks by ``1 - d`` a step, whatever ``dW`` is. Both are
-    parameters of one optimizer, so that equal gradients make equal steps also in Adam.
+    ``W <- (1 - decay) (W + dW)`` and ``B <- (1 - decay) (B + dW^T)``: the same change for both, as both see the same
+    presynaptic and postsynaptic factors, so that ``B - W^T`` shrinks by ``1 - decay`` at each step. Adam keeps this: equal
+    gradients give equal changes.
 
-    Learned: ``B``, from a random start. The authors' code runs with ``d = 0``, with which ``B`` never becomes ``W``.
+    Random: ``B`` at the start. Learned: ``B``. Weights that carry no error down (those of the first layer) do not decay.
+    The authors' public code runs with no decay at all, and then ``B - W^T`` stays as it was; the size of decay in the paper is
+    not known to us.
 
     Args:
         network, optimizer, clip, form: see :class:`rules.feedback_alignment.LayeredFeedback`.
-        decay: ``d``.
+        decay: of ``W`` and ``B``, each step.
 
     Raises:
-        InvalidInput: ``decay`` outside [0, 1); an unknown form.
+        InvalidInput: ``decay`` not in [0, 1); an unknown form.
     """
 
     source = "Kolen, Pollack 1994; Akrout et al. 2019, arXiv 1904.05391"
@@ -47,24 +50,27 @@ class KolenPollack(LayeredFeedback):
 
     def build(self) -> None:
         for k, name, matrix in self.carriers():
-            self.parts[k - 1].register_parameter(f"feedback_{name}", nn.Parameter(random_like(matrix, self.keys_R(k, name))))
+            feedback = nn.Parameter(random_like(matrix, self.keys_R(k, name)))
+            self.parts[k - 1].register_parameter(f"feedback_{name}", feedback)
 
-    def feedback(self, step: Step, k: int, name: str) -> Tensor:
+    def feedback(self, k: int, name: str) -> Tensor:
         return self.parts[k - 1].get_parameter(f"feedback_{name}")
-
-    def updates(self, step: Step) -> list[LayerUpdate]:
-        updates = super().updates(step)
-        updates[-1]["feedback_weight_RFN"] = updates[-1]["weight_RFN"]
-        return updates
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         updates = super().layer_updates(step)
-        for k, name, _ in self.carriers()[:-1]:
-            updates[k - 1][f"feedback_{name}"] = updates[k - 1][name]
-        return updates
+        return [with_feedback(layer, update) for layer, update in zip(self.network.layers, updates, strict=True)]
+
+    def updates(self, step: Step) -> list[LayerUpdate]:
+        *layers, readout = super().updates(step)
+        return [*layers, with_feedback(self.readout, readout)]
 
     @torch.no_grad()
     def after_step(self) -> None:
         for k, name, matrix in self.carriers():
             matrix.mul_(1 - self.decay)
-            self.parts[k - 1].get_parameter(f"feedback_{name}").mul_(1 - self.decay)
+            self.feedback(k, name).mul_(1 - self.decay)
+
+
+def with_feedback(part: nn.Module, update: LayerUpdate) -> LayerUpdate:
+    """A part's updates, and the same ones for the feedback matrices of its weights."""
+    return update | {f"feedback_{name}": grad.clone() for name, grad in update.items() if hasattr(part, f"feedback_{name}")}

@@ -1,11 +1,9 @@
-"""Feedback alignment through a few channels, which learn what to carry.
+"""Low-rank feedback alignment: few numbers for each string go down, and which ones is learned.
 
-Shape suffixes: R replica, G groups of positions that share weights, F inputs, E units, N classes, K channels (the rank).
+Shape suffixes: R replica, G groups of positions, N rows, F inputs, E units, Q rank.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -13,28 +11,30 @@ from torch import Tensor, nn
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
-from rules.feedback_alignment import LayeredFeedback, root_mean_square
+from rules.feedback_alignment import LayeredFeedback, random_like
 from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_network
 
 
 class LowRankFeedback(LayeredFeedback):
-    """Low-dimensional error feedback (Hanut, Kadmon 2025): feedback alignment with ``B = Q P`` of rank ``r``.
+    """Low-rank feedback alignment (Hanut, Kadmon 2025): ``delta_l = D_l Q_l P_l delta_{l+1}``, ``P_l`` of ``rank`` rows.
 
-    ``P``, ``r`` rows, learns the main directions of the layer's own ``delta`` by Oja's rule,
-    ``dP = eta (P delta delta^T - P delta delta^T P^T P)``, here of ``delta`` at unit length; ``Q`` gets the update of the
-    weights as seen through ``P``, ``dQ = -eta h (P delta)^T - d Q``, so that ``Q`` tends to ``W^T P^T`` (Kolen and Pollack).
+    ``P_l`` learns the leading directions of the errors at its input by Oja's rule, ``P <- P + rate (P C - P C P^T P) / tr C``
+    with ``C = E[delta delta^T]``; ``Q_l`` learns as in Kolen-Pollack from the error that is left, ``dQ = -lr h (P delta)^T``,
+    and decays with the weights by ``1 - decay`` after each step, so that ``Q`` comes to ``W^T P^T`` if ``P`` stands still.
 
-    Learned: ``P`` and ``Q``, from random starts. Not known: the decay of ``P`` (versions of the paper differ); we have none.
+    Random: ``Q`` and ``P`` at the start. Learned: both. The division by ``tr C`` is ours: it makes ``rate`` independent of the
+    error's size. Sources disagree: version 1 has Oja's rule, version 4 also rules that are local to a synapse, which we have
+    not read; Oja's term ``P C P^T P`` needs the other rows of ``P``. Sizes of decay and rate in the paper are not known to us.
 
     Args:
         network, optimizer, clip, form: see :class:`rules.feedback_alignment.LayeredFeedback`.
-        rank: ``r``.
-        decay: ``d``, a step's, of ``Q`` and ``W``.
+        rank: numbers that go down, from 1 to the number of classes; null is the number of classes.
+        decay: of ``W`` and ``Q``, each step.
+        rate: step of ``P``.
 
     Raises:
-        InvalidInput: a rank under 1 or above the number of classes; ``decay`` outside [0, 1); a network with a bottleneck,
-            whose
-            feedback has a low rank already.
+        InvalidInput: ``rank`` under 1 or above the number of classes; ``decay`` not in [0, 1); ``rate`` not in (0, 1]; an
+        unknown form.
     """
 
     source = "Hanut, Kadmon 2025, arXiv 2502.20580"
@@ -45,51 +45,72 @@ class LowRankFeedback(LayeredFeedback):
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
         form: str = "explicit",
-        rank: int = 4,
+        rank: int | None = None,
         decay: float = 1e-3,
+        rate: float = 0.02,
     ):
         super().__init__(network, optimizer, clip, form)
+        if rank is not None and rank < 1:
+            raise InvalidInput("model.rank", rank, "an integer of at least 1, or null")
         if not 0 <= decay < 1:
             raise InvalidInput("model.decay", decay, "a number in [0, 1)")
-        self.rank, self.decay = rank, decay
+        if not 0 < rate <= 1:
+            raise InvalidInput("model.rate", rate, "a number in (0, 1]")
+        self.rank, self.decay, self.rate = rank, decay, rate
 
     def build(self) -> None:
-        if not 1 <= self.rank <= self.data.task.n:
-            raise InvalidInput("model.rank", self.rank, f"an integer from 1 to the number of classes, {self.data.task.n}")
-        if self.network_config.bottleneck is not None:
-            raise InvalidInput("model.network.bottleneck", self.network_config.bottleneck, "null for LowRankFeedback")
+        classes = self.data.task.n
+        rank = classes if self.rank is None else self.rank
+        if rank > classes:
+            raise InvalidInput("model.rank", rank, f"at most the number of classes, data.n={classes}")
         for k, name, matrix in self.carriers():
-            groups, (inputs, units) = tuple(matrix.shape[1:-2]), matrix.shape[-2:]
-            dtype, part = matrix.dtype, self.parts[k - 1]
-            p = normal(self.keys_R(k, name, "P"), (*groups, self.rank, units)).to(dtype) / math.sqrt(units)
-            q = normal(self.keys_R(k, name, "Q"), (*groups, inputs, self.rank)).to(dtype)
-            part.register_parameter("channels_P", nn.Parameter(p))
-            part.register_parameter("channels_Q", nn.Parameter(q * root_mean_square(matrix) * math.sqrt(units / self.rank)))
+            units = matrix.shape[-1]
+            p = normal(self.keys_R(k, name, "P"), (*matrix.shape[1:-2], rank, units)).to(matrix.dtype) / units**0.5
+            self.register_buffer(f"P_{k}_{name}", p)
+            q = random_like(matrix.detach() @ p.transpose(-1, -2), self.keys_R(k, name, "Q"))
+            self.parts[k - 1].register_parameter(f"Q_{name}", nn.Parameter(q))
 
-    def feedback(self, step: Step, k: int, name: str) -> Tensor:
-        part = self.parts[k - 1]
-        return part.get_parameter("channels_Q") @ part.get_parameter("channels_P")
+    def feedback(self, k: int, name: str) -> Tensor:
+        return self.parts[k - 1].get_parameter(f"Q_{name}") @ self.get_buffer(f"P_{k}_{name}")
 
-    def updates(self, step: Step) -> list[LayerUpdate]:
-        updates = super().updates(step)
-        updates[-1] |= self._channels(len(self.parts), step.readout.error_RBN, updates[-1]["weight_RFN"])
-        return updates
+    def learn_p(self, k: int, name: str, delta_RGNE: Tensor) -> None:
+        """Oja's rule for the errors of a batch, as the value that ``P`` moves towards."""
+        p = self.get_buffer(f"P_{k}_{name}")
+        delta = delta_RGNE.to(p.dtype)
+        power = delta.square().sum((-1, -2), keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)  # tr C times the rows
+        low_rank = delta @ p.transpose(-1, -2)
+        hebb = low_rank.transpose(-1, -2) @ delta
+        decay = low_rank.transpose(-1, -2) @ low_rank @ p
+        self.estimates[f"P_{k}_{name}"] = p + (hebb - decay) / power
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        updates = super().layer_updates(step)
-        for k in range(2, len(updates) + 1):
-            updates[k - 1] |= self._channels(k, self.deltas[k - 1], updates[k - 1]["weight_RGFE"])
+        top = len(self.network)
+        self.learn_p(top + 1, "weight_RFN", step.readout.error_RBN)
+        signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
+        updates: list[LayerUpdate] = []
+        for k in range(top, 0, -1):
+            layer, state, projection = self.network.layers[k - 1], step.states[k - 1], None
+            if layer.projection_RGEC is not None:
+                self.learn_p(k, "projection_RGEC", layer.before_normalisation(state, layer.by_group(signal)))
+                projection = self.feedback(k, "projection_RGEC")
+            update, delta = self.backward_layer(layer, state, signal, projection)
+            updates.insert(0, self.with_q(k, update))
+            if k > 1:
+                self.learn_p(k, "weight_RGFE", delta)
+                signal = layer.hand_down(delta, signal.shape[1], self.feedback(k, "weight_RGFE"))
         return updates
 
-    def _channels(self, k: int, delta: Tensor, weight_grad: Tensor) -> LayerUpdate:
-        p = self.parts[k - 1].get_parameter("channels_P")
-        direction = delta / delta.norm(dim=-1, keepdim=True).clamp_min(1e-30)
-        carried = direction @ p.mT  # rows by r
-        oja = (carried.mT @ direction - carried.mT @ carried @ p) / delta.shape[-2]
-        return {"channels_P": -oja, "channels_Q": weight_grad @ p.mT}
+    def updates(self, step: Step) -> list[LayerUpdate]:
+        *layers, readout = super().updates(step)
+        return [*layers, self.with_q(len(self.parts), readout)]
+
+    def with_q(self, k: int, update: LayerUpdate) -> LayerUpdate:
+        """A part's updates, and those of its ``Q``: ``h (P delta)^T`` is ``(h delta^T) P^T``."""
+        q = {f"Q_{name}": name for name in update if hasattr(self.parts[k - 1], f"Q_{name}")}
+        return update | {key: update[name] @ self.get_buffer(f"P_{k}_{name}").transpose(-1, -2) for key, name in q.items()}
 
     @torch.no_grad()
     def after_step(self) -> None:
-        for k, _, matrix in self.carriers():
+        for k, name, matrix in self.carriers():
             matrix.mul_(1 - self.decay)
-            self.parts[k - 1].get_parameter("channels_Q").mul_(1 - self.decay)
+            self.parts[k - 1].get_parameter(f"Q_{name}").mul_(1 - self.decay)

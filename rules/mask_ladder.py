@@ -1,11 +1,9 @@
-"""One rule that takes backpropagation apart: which masks are in the way down, and which matrices.
+"""The mask ladder: from backpropagation to direct feedback in steps, each of which changes one thing.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, N rows, E units.
+Shape suffixes: R replica, B batch, D position, C channel, N classes, E units.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,52 +11,57 @@ from torch import Tensor
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rules.feedback import broadcast_error, random_feedback
-from rules.feedback_alignment import random_like
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.feedback_alignment import LayeredFeedback, random_like
+from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
 
 MASKS = ("exact", "batch_mean", "other_string", "constant", "none")
 FEEDBACK = ("transposed", "random", "direct")
+DIRECT_MASKS = ("constant", "none")
 
 
-class MaskLadder(LocalRule):
-    """Error feedback with the masks ``D_k`` of the layers above a layer replaced, and the weights that carry it down.
+class MaskLadder(LayeredFeedback):
+    """``delta_l = D_l B_{l+1} M_{l+1} B_{l+2} ... M_L B_{L+1} e``: what do the masks on the way down do, and what the weights?
 
-    ``delta_l = D_l F_{l+1} M_{l+1} F_{l+2} ... F_out e``, from backpropagation to direct feedback alignment in eight rungs:
+    ``D_l`` is the layer's own mask, always the string's own. ``M_k``, the masks of the layers above, are chosen by ``masks``,
+    and the matrices ``B`` by ``feedback``; ``direct`` goes from the output to each layer through one random matrix, ``delta_l
+    = D_l B_l e``.
 
-    ==== ============ ========== ==============================================================
-    rung masks        feedback
-    ==== ============ ========== ==============================================================
-    1    exact        transposed backpropagation
-    2    batch_mean   transposed each ``D_k`` is its mean over the batch
-    3    other_string transposed each ``D_k`` is another string's
-    4    constant     transposed direct linear feedback with the true weights
-    5    constant     random     direct feedback through a fixed product of random matrices
-    6    exact        random     feedback alignment
-    7    constant     direct     direct feedback alignment
-    8    none         direct     the same without the layer's own mask
-    ==== ============ ========== ==============================================================
+    ==== ================ ============== =====================================================
+    rung ``masks``        ``feedback``   is
+    ==== ================ ============== =====================================================
+    1    ``exact``        ``transposed`` backpropagation
+    2    ``batch_mean``   ``transposed`` each ``D_k`` replaced by its mean over the batch
+    3    ``other_string`` ``transposed`` each ``D_k`` replaced by another string's
+    4    ``constant``     ``transposed`` linear feedback with the true weights
+    5    ``constant``     ``random``     linear feedback through a product of random matrices
+    6    ``exact``        ``random``     feedback alignment
+    7    ``constant``     ``direct``     direct feedback alignment
+    8    ``none``         ``direct``     direct feedback without the layer's own mask
+    ==== ================ ============== =====================================================
 
-    Rungs 1 to 4, and 6 and 5, differ in masks alone; 1 and 6, and 4 and 5, in weights alone. The constant is 1/2 with relu,
-    the share of units that are on at the start, and 1 otherwise. The layer's own mask is kept in all rungs but the last.
+    Rungs 1 to 4 and 6 to 5 isolate the masks; 1 to 6 and 4 to 5 the weights. ``batch_mean`` and ``random`` or ``other_string``
+    and ``random`` are allowed too. The other string is the same for all layers, the batch's next one, at the same position.
+    The constant is 1/2 for ReLU, 1 for linear units, and otherwise the layer's mean ``phi'`` over strings, positions and
+    units; with direct feedback it would be one factor for each layer, and is left out.
 
-    Fixed: ``random`` and ``direct`` matrices. Batch means and other strings' masks are activity of other strings of the batch.
+    Fixed: random matrices, drawn as those of FA and DFA. The source paper names the masks but gives no such ladder in its
+    abstract.
 
     Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
-        masks: ``exact``, ``batch_mean``, ``other_string``, ``constant`` or ``none``.
-        feedback: ``transposed`` (the true weights), ``random`` (one matrix in place of each weight) or ``direct`` (one a
-            layer).
+        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`; neither bottleneck nor normalised units, which are
+            input-specific masks of their own.
+        masks: of the layers above: ``exact``, ``batch_mean``, ``other_string``, ``constant``, or ``none``, which also drops
+        the layer's own.
+        feedback: ``transposed``, ``random`` or ``direct``.
+        feedback_scale: of random matrices.
 
     Raises:
-        InvalidInput: unknown names; ``direct`` with masks that it has not, ``none`` without ``direct``; a network that
-            normalises what
-            layers hand on, which is an input-specific mask of its own.
+        InvalidInput: an unknown name; ``direct`` with masks that it does not meet; ``none`` without ``direct``; a network that
+        normalises;
+            ``feedback_scale`` not above 0.
     """
 
-    family = "feedback"
-    source = "Delrocq et al. 2026, arXiv 2605.18557 (the question); this suite (the ladder)"
-    knowledge = "labels"
-    locality = Locality(label=True, output_error=True, other_layers=True)
+    source = "this project, after Delrocq et al. 2026, arXiv 2605.18557"
 
     def __init__(
         self,
@@ -67,62 +70,87 @@ class MaskLadder(LocalRule):
         clip: float | None = None,
         masks: str = "constant",
         feedback: str = "transposed",
+        feedback_scale: float = 1.0,
     ):
         super().__init__(network, optimizer, clip)
         if masks not in MASKS:
             raise InvalidInput("model.masks", masks, f"one of {', '.join(MASKS)}")
         if feedback not in FEEDBACK:
             raise InvalidInput("model.feedback", feedback, f"one of {', '.join(FEEDBACK)}")
-        if feedback == "direct" and masks not in ("constant", "none"):
-            raise InvalidInput("model.masks", masks, "constant or none with model.feedback=direct, which passes no other layer")
+        if feedback == "direct" and masks not in DIRECT_MASKS:
+            raise InvalidInput("model.masks", masks, "constant or none with model.feedback=direct: it passes no layer above")
         if masks == "none" and feedback != "direct":
             raise InvalidInput("model.masks", masks, "none only with model.feedback=direct")
-        self.masks, self.path = masks, feedback
-        others = masks in ("batch_mean", "other_string")
-        self.locality = replace(self.locality, pair=others, other_layers=feedback != "direct")  # type: ignore[misc]
+        if feedback_scale <= 0:
+            raise InvalidInput("model.feedback_scale", feedback_scale, "a number above 0")
+        if network.bottleneck is not None or network.normalise:
+            key = "model.network.normalise" if network.bottleneck is None else "model.network.bottleneck"
+            got = network.normalise if network.bottleneck is None else network.bottleneck
+            raise InvalidInput(key, got, "none with MaskLadder: a normalisation is an input-specific mask of its own")
+        self.masks, self.route, self.feedback_scale = masks, feedback, feedback_scale
+        if feedback == "direct":
+            self.locality = Locality(label=True, output_error=True)  # type: ignore[misc]
+        else:
+            averaged = masks == "constant" and network.activation == "tanh"
+            self.locality = Locality(  # type: ignore[misc]
+                pair=masks in ("batch_mean", "other_string") or averaged,
+                label=True,
+                output_error=True,
+                other_layers=feedback == "transposed" or masks != "constant" or averaged,
+            )
 
     def build(self) -> None:
-        if any(layer.normalise for layer in self.network.layers):
-            key = "normalise" if self.network_config.bottleneck is None else "bottleneck"
-            got = self.network_config.bottleneck or True
-            raise InvalidInput(f"model.network.{key}", got, "null or false for MaskLadder: normalisation is a mask of its own")
-        for k, part in enumerate(self.parts[1:], 2):
-            if self.path == "random":
-                weight = part.get_parameter("weight_RGFE" if k <= len(self.network) else "weight_RFN")
-                self.register_buffer(f"feedback_{k}", random_like(weight, self.keys_R(k)))
-        if self.path == "direct":
+        if self.route == "random":
+            for k, name, matrix in self.carriers():
+                feedback = random_like(matrix, self.keys_R(k, name)) * self.feedback_scale
+                self.register_buffer(f"feedback_{k}_{name}", feedback)
+        elif self.route == "direct":
             for k, layer in enumerate(self.network.layers, 1):
-                sizes = self.data.task.n, self.network.positions[k - 1], layer.out_channels
-                self.register_buffer(f"feedback_{k}", random_feedback(self.keys_R(k), *sizes))
+                sizes = self.data.task.n, self.network.positions[k - 1], layer.out_channels, self.feedback_scale
+                self.register_buffer(f"feedback_{k}", random_feedback(self.keys_R("feedback", k), *sizes))
+
+    def feedback(self, k: int, name: str) -> Tensor:
+        if self.route == "transposed":
+            return self.parts[k - 1].get_parameter(name)
+        return self.get_buffer(f"feedback_{k}_{name}")
+
+    def passing(self, layer: Layer, state: LayerState, signal_RBDE: Tensor) -> Tensor:
+        """A signal at a layer's units behind the mask ``M`` that it meets on its way down: ``[R, G, N, E]``."""
+        if self.masks == "exact":
+            return layer.activation.masked(layer.by_group(signal_RBDE), state.pre_RGNE)
+        if self.masks == "constant" and self.network_config.activation == "relu":
+            return layer.by_group(signal_RBDE) / 2
+        mask_RBDE = layer.by_position(layer.mask(state), state)
+        if self.masks == "batch_mean":
+            mask_RBDE = mask_RBDE.mean(1, keepdim=True)
+        elif self.masks == "other_string":
+            mask_RBDE = mask_RBDE.roll(-1, dims=1)
+        else:
+            mask_RBDE = mask_RBDE.mean((1, 2, 3), keepdim=True)
+        return layer.by_group(signal_RBDE * mask_RBDE)
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        if self.route == "direct":
+            return self.direct_updates(step)
         top = len(self.network)
+        signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
         updates: list[LayerUpdate] = []
-        error = step.readout.error_RBN / step.readout.error_RBN.shape[1]
-        out = step.states[-1].out_RBDC
-        if self.path != "direct":
-            signal = self.readout.hand_down(step.readout, out.shape, self._carrier(top + 1))
         for k in range(top, 0, -1):
             layer, state = self.network.layers[k - 1], step.states[k - 1]
-            if self.path == "direct":
-                signal = broadcast_error(error, self.get_buffer(f"feedback_{k}"), state.out_RBDC.shape).to(out.dtype)
-            own = layer.by_group(signal)
-            updates.insert(0, layer.hebbian(state, own if self.masks == "none" else own * layer.mask(state)))
-            if k > 1 and self.path != "direct":
-                signal = layer.hand_down(own * self._mask_above(layer, state), signal.shape[1], self._carrier(k))
+            updates.insert(0, layer.backward(state, signal)[0])
+            if k > 1:
+                passed = self.passing(layer, state, signal)
+                signal = layer.hand_down(passed, signal.shape[1], self.feedback(k, "weight_RGFE"))
         return updates
 
-    def _carrier(self, k: int) -> Tensor | None:
-        """What carries the signal in place of a part's weights; None for the weights themselves."""
-        return None if self.path == "transposed" else self.get_buffer(f"feedback_{k}")
-
-    def _mask_above(self, layer: Layer, state: LayerState) -> Tensor | float:
-        """The mask of a layer as the layers below it get it, ``[R, G, N, E]``."""
-        if self.masks == "constant":
-            return 0.5 if self.network_config.activation == "relu" else 1.0
-        mask = layer.mask(state)
-        if self.masks == "exact":
-            return mask
-        mask_RBDE = layer.by_position(mask, state)
-        other = mask_RBDE.mean(1, keepdim=True).expand_as(mask_RBDE) if self.masks == "batch_mean" else mask_RBDE.roll(1, 1)
-        return layer.by_group(other)
+    def direct_updates(self, step: Step) -> list[LayerUpdate]:
+        """``B_l e`` at each layer, with its own mask or without."""
+        error = step.readout.error_RBN / step.batch.y_RB.shape[1]
+        updates = []
+        for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
+            signal = broadcast_error(error, self.get_buffer(f"feedback_{k}"), state.out_RBDC.shape).to(state.out_RBDC.dtype)
+            if self.masks == "none":
+                updates.append(layer.hebbian(state, layer.by_group(signal)))
+            else:
+                updates.append(layer.backward(state, signal)[0])
+        return updates

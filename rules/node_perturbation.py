@@ -1,36 +1,44 @@
-"""Learning from a scalar: noise that made the loss smaller is made permanent.
+"""Node perturbation: all units are jittered, and what made the loss grow is unlearned.
 
-Shape suffixes: R replica, B batch, D position, E units.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, N rows, E units.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from datamodules import Batch
 from networks import LayerUpdate
+from networks.layered import multiply
 from rhm import InvalidInput
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 
 
 class NodePerturbation(LocalRule):
-    """Node perturbation (Williams 1992; Fiete, Seung 2006): ``dW_l = -eta (loss' - loss) / sigma^2 xi_l h_{l-1}^T``.
+    """Node perturbation (Williams 1992; Werfel et al. 2005): ``dW_l = -lr (loss' - loss) / sigma^2 * nu_l h_{l-1}^T``, a mean
+    over strings.
 
-    ``loss'`` is a string's loss when every pre-activation of every layer has noise ``xi ~ N(0, sigma^2)`` at once. On average
-    over the noise this is the gradient, up to order ``sigma^2``; its variance grows with the number of units.
+    ``loss'`` is a string's loss in a second pass with noise ``nu ~ N(0, sigma^2)`` at all pre-activations at once, drawn for
+    each string, position and unit. As ``sigma`` goes to 0 the mean over noise is the gradient of the loss, with a variance
+    that grows with the number of units. All that reaches a layer from outside is one scalar a string. No mask: noise at
+    ``a_l`` has passed it.
 
-    A layer sees its own noise and one number a string, the change of the loss, which the output broadcasts.
+    With a bottleneck the projection is jittered too, with noise of its own before it is normalised, and learns alike from the
+    units of the clean pass. The readout learns by its own exact gradient. Presynaptic activity is the clean pass's; other
+    authors take the noisy pass's, which differs by order ``sigma``. Both passes run in full precision, as the losses differ
+    little.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
         sigma: standard deviation of the noise.
 
     Raises:
-        InvalidInput: ``sigma`` not above 0; a network with a bottleneck, whose projection has no unit to perturb.
+        InvalidInput: ``sigma`` not above 0.
     """
 
+    source = "Williams 1992; Werfel, Xie, Seung 2005"
     family = "feedback"
-    source = "Williams 1992; Fiete, Seung 2006"
     knowledge = "labels"
     locality = Locality(label=True, output_error=True)
 
@@ -46,26 +54,37 @@ class NodePerturbation(LocalRule):
             raise InvalidInput("model.sigma", sigma, "a number above 0")
         self.sigma = sigma
 
-    def build(self) -> None:
-        if self.network_config.bottleneck is not None:
-            raise InvalidInput("model.network.bottleneck", self.network_config.bottleneck, "null for NodePerturbation")
+    def perturbation(self, batch: Batch, k: int) -> tuple[Tensor, Tensor | None]:
+        """Unit noise at the pre-activations of layer ``k`` from 1, ``[R, B, D, E]``, and at its projection, ``[R, B, D,
+        C]``."""
+        layer, positions = self.network.layers[k - 1], self.network.positions[k - 1]
+        units = self.noise(batch, f"units {k}", (positions, layer.weight_RGFE.shape[-1]))
+        if layer.projection_RGEC is None:
+            return units, None
+        return units, self.noise(batch, f"projection {k}", (positions, layer.out_channels))
 
     def compute(self, batch: Batch) -> Step:
-        step, noisy = super().compute(batch), []
-        h_RBDC = self.network.encode(batch.x_RBD)
-        for k, layer in enumerate(self.network.layers, 1):
-            units = layer.weight_RGFE.shape[-1]
-            noise = self.sigma * self.noise(batch, k, (self.network.positions[k - 1], units))
-            noisy.append(layer(h_RBDC, layer.by_group(noise)))
-            h_RBDC = noisy[-1].out_RBDC
-        return step._replace(view_states=noisy, view_readout=self.readout(h_RBDC, batch.y_RB))
+        """The clean and the noisy pass: the second one gives ``view_states`` and ``view_readout``."""
+        with torch.autocast(batch.x_RBD.device.type, enabled=False):
+            h = self.network.encode(batch.x_RBD)
+            states = self.network.forward_from(0, h)
+            noisy = []
+            for k, layer in enumerate(self.network.layers, 1):
+                noise = [None if nu is None else self.sigma * layer.by_group(nu) for nu in self.perturbation(batch, k)]
+                noisy.append(layer(h, *noise))
+                h = noisy[-1].out_RBDC
+            readouts = [self.readout(out, batch.y_RB) for out in (states[-1].out_RBDC, h)]
+        return Step(batch, states, noisy, *readouts)
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         assert step.view_readout is not None
-        change_RB = step.view_readout.loss_RB - step.readout.loss_RB
+        change_RB11 = (step.view_readout.loss_RB - step.readout.loss_RB)[..., None, None]
+        factor = change_RB11 / (self.sigma * change_RB11.shape[1])
         updates = []
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
-            noise = self.sigma * self.noise(step.batch, k, (self.network.positions[k - 1], layer.weight_RGFE.shape[-1]))
-            delta_RBDE = change_RB[:, :, None, None] / (self.sigma**2 * change_RB.shape[1]) * noise
-            updates.append(layer.hebbian(state, layer.by_group(delta_RBDE.to(state.pre_RGNE.dtype))))
+            units, projection = self.perturbation(step.batch, k)
+            update = layer.hebbian(state, layer.by_group(factor * units))
+            if projection is not None:
+                update["projection_RGEC"] = multiply(state.units_RGNE.transpose(-1, -2), layer.by_group(factor * projection))
+            updates.append(update)
         return updates

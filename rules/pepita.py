@@ -1,83 +1,112 @@
-"""Two forward passes: the second shows the input with the first one's error added, and a layer learns from the difference.
+"""PEPITA: a second forward pass whose input is modulated by the error; layers learn from how they change.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes; N rows and E units of a layer's matrix product.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, E units, F = D * C.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from datamodules import Batch
 from networks import Layer, LayerState, LayerUpdate
+from networks.layered import multiply
 from rhm import InvalidInput
-from rules.feedback import broadcast_error, random_feedback
+from rhm.hashing import normal
+from rules.feedback import broadcast_error
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.plasticity import backward_of
 
 
 class Pepita(LocalRule):
-    """PEPITA (Dellaferrera, Kreiman 2022): ``dW_l = -eta (h_l - h_l^err) (h_{l-1}^err)^T``, ``h_0^err = x + F e``.
+    """PEPITA (Dellaferrera, Kreiman 2022): ``dW_l = -lr (h_l - h'_l) h'_{l-1}^T`` with ``h'`` from a second pass with input
+    ``x + F e``.
 
-    No mask and no backward pass. Fixed: ``F``, random. The readout learns from the first pass (the authors' code uses the first
-    pass in one place and the second in another). A sign of ``F e`` is a convention, since ``F`` is symmetric around zero.
+    No mask and no backward pass: the error comes in at the input. ``h_l`` are the layer's units, also where it normalises
+    them; a bottleneck's projection learns alike, ``-lr (z_l - z'_l) h'_l^T`` with what the layer hands on. Biases, which the
+    authors do not have, learn as weights of an input of 1. The readout learns from the first pass by its own error; the
+    authors' dense code takes the second pass's, their convolutional code the first's.
+
+    Fixed: ``F``, random. Sources disagree about the sign: the paper has ``x + F e``, the follow-up of Srinivasan et al.
+    (2024), as we remember it, ``x - F e``, and the authors' convolutional code the opposite update. With either sign the
+    readout comes to agree with ``F``.
+    Both passes run in full precision, as their difference is small.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
-        feedback_scale: the standard deviation of ``F`` times ``sqrt(n)``.
-        form: ``explicit`` products, or ``autograd`` of ``<a_l(h^err), h - h^err>``; both give the same update.
+        feedback_scale: standard deviation of ``F`` times ``sqrt(inputs / 2)``; the authors have .05.
+        form: ``explicit`` products of local factors, or ``autograd`` of ``<a'_l, h_l - h'_l>``; both give the same update.
 
     Raises:
-        InvalidInput: ``feedback_scale`` not above 0; an unknown form; a network with a bottleneck, since the rule has one
-            matrix a layer.
+        InvalidInput: ``feedback_scale`` not above 0; an unknown form.
     """
 
-    family = "feedback"
     source = "Dellaferrera, Kreiman 2022, arXiv 2201.11665"
+    family = "feedback"
     knowledge = "labels"
     locality = Locality(label=True, output_error=True)
+    feedback_RNF: Tensor
 
     def __init__(
         self,
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        feedback_scale: float = 0.5,
+        feedback_scale: float = 0.05,
         form: str = "explicit",
     ):
         super().__init__(network, optimizer, clip)
         if feedback_scale <= 0:
             raise InvalidInput("model.feedback_scale", feedback_scale, "a number above 0")
-        if form not in ("explicit", "autograd"):
-            raise InvalidInput("model.form", form, "explicit or autograd")
+        backward_of(form)
         self.feedback_scale, self.form = feedback_scale, form
 
     def build(self) -> None:
-        if self.network_config.bottleneck is not None:
-            raise InvalidInput("model.network.bottleneck", self.network_config.bottleneck, "null for Pepita")
-        first, n = self.network.layers[0], self.data.task.n
-        channels = first.weight_RGFE.shape[2] // first.patch
-        positions = first.patch * self.network.positions[0]
-        self.register_buffer("feedback", random_feedback(self.keys_R("F"), n, positions, channels, self.feedback_scale))
+        first = self.network.layers[0]
+        inputs = self.data.task.length * (first.weight_RGFE.shape[2] // first.patch)
+        scale = self.feedback_scale * math.sqrt(2 / inputs)
+        feedback = normal(self.keys_R("feedback"), (self.data.task.n, inputs)) * scale
+        self.register_buffer("feedback_RNF", feedback.to(torch.get_default_dtype()))
 
     def compute(self, batch: Batch) -> Step:
-        x_RBDC = self.network.encode(batch.x_RBD)
-        states = self.network.forward_from(0, x_RBDC)
-        readout = self.readout(states[-1].out_RBDC, batch.y_RB)
-        modulated = x_RBDC + broadcast_error(readout.error_RBN, self.get_buffer("feedback"), x_RBDC.shape)
-        return Step(batch, states, self.network.forward_from(0, modulated.to(x_RBDC.dtype)), readout)
+        """Both passes: the second one is the step's ``view_states``."""
+        with torch.autocast(batch.x_RBD.device.type, enabled=False):
+            x_RBDC = self.network.encode(batch.x_RBD)
+            states = self.network.forward_from(0, x_RBDC)
+            readout = self.readout(states[-1].out_RBDC, batch.y_RB)
+            modulation = broadcast_error(readout.error_RBN, self.feedback_RNF, x_RBDC.shape)
+            return Step(batch, states, self.network.forward_from(0, x_RBDC + modulation), readout)
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         assert step.view_states is not None
-        update = {"explicit": Layer.hebbian, "autograd": autograd_hebbian}[self.form]
-        triples = zip(self.network.layers, step.states, step.view_states, strict=True)
-        strings = step.batch.y_RB.shape[1]
-        return [update(layer, err, (clean.units_RGNE - err.units_RGNE) / strings) for layer, clean, err in triples]
+        update = explicit_update if self.form == "explicit" else autograd_update
+        return [update(*layer) for layer in zip(self.network.layers, step.states, step.view_states, strict=True)]
 
 
-def autograd_hebbian(layer: Layer, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
-    """What :meth:`networks.Layer.hebbian` returns, by autograd of ``<a, delta>`` with the layer run again."""
-    parameters = {"weight_RGFE": layer.weight_RGFE, "bias_RG1E": layer.bias_RG1E}
+def changes(layer: Layer, first: LayerState, second: LayerState) -> tuple[Tensor, Tensor]:
+    """``h - h'`` of the units ``[R, G, N, E]`` and of what the layer hands on ``[R, G, N, C]``, over the number of strings."""
+    strings = first.out_RBDC.shape[1]
+    return (first.units_RGNE - second.units_RGNE) / strings, layer.by_group(first.out_RBDC - second.out_RBDC) / strings
+
+
+def explicit_update(layer: Layer, first: LayerState, second: LayerState) -> LayerUpdate:
+    """``(h - h') h'^T`` of presynaptic activity and postsynaptic change."""
+    units, out = changes(layer, first, second)
+    update = layer.hebbian(second, units)
+    if layer.projection_RGEC is not None:
+        update["projection_RGEC"] = multiply(second.units_RGNE.transpose(-1, -2), out)
+    return update
+
+
+def autograd_update(layer: Layer, first: LayerState, second: LayerState) -> LayerUpdate:
+    """The same as gradient of ``<a', h - h'> + <U h', z - z'>``, the differences and the presynaptic activity held fixed."""
+    units, out = changes(layer, first, second)
+    own = {name: p for name, p in layer.named_parameters() if name in Layer.OWN}
     with torch.enable_grad():
-        pre = layer(layer.unfold(state.input_RGNF, state.out_RBDC.shape[1])).pre_RGNE
-        grads = torch.autograd.grad((pre * delta_RGNE).sum(), list(parameters.values()))
-    return dict(zip(parameters, grads, strict=True))
+        again = layer(layer.unfold(second.input_RGNF, second.out_RBDC.shape[1]).detach())
+        total = (again.pre_RGNE * units).sum()
+        if layer.projection_RGEC is not None:
+            total = total + (multiply(again.units_RGNE.detach(), layer.projection_RGEC) * out).sum()
+        return dict(zip(own, torch.autograd.grad(total, list(own.values())), strict=True))

@@ -1,6 +1,6 @@
-"""Feedback that is measured: noise goes through the weights, and what comes out is correlated with what went in.
+"""Weight mirror: the feedback matrices learn the weights from the layers' answers to noise.
 
-Shape suffixes: R replica, B batch, G groups of positions that share weights, F inputs, E units, N classes.
+Shape suffixes: R replica, B batch, S samples of a string; G groups of positions, N rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -8,29 +8,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks import Layer, LayerUpdate
-from networks.layered import multiply
+from networks import Layer
+from networks.layered import LayerUpdate, multiply
 from rhm import InvalidInput
 from rules.feedback_alignment import LayeredFeedback, random_like
 from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_network
 
 
 class WeightMirror(LayeredFeedback):
-    """Weight mirror (Akrout et al. 2019, eq. 7): feedback alignment with ``B += rate (E[xi y^T] / E[phi'] - B)``.
+    """Weight mirror (Akrout et al. 2019, section 3): ``delta_l = D_l B_{l+1} delta_{l+1}``, ``B`` a running mean of ``x y^T``.
 
-    ``y = phi(W^T xi + b)`` for normal noise ``xi`` at the layer's input, one draw for each string of the batch and each layer
-    by itself. By Stein's lemma ``E[xi y^T] = E[phi'(a)] W`` for each unit, so that dividing by the unit's own mean slope
-    makes ``B`` tend to ``W``. The authors instead bound the growth of ``B``; in their code that bound has no effect.
-    Projections and readout are linear.
+    ``x`` is noise of unit variance at a layer's input, drawn for each layer by itself, and ``y = phi(W x + b)`` the layer's
+    answer (linear for projection and readout). Noise comes in pairs ``x, -x``, so that ``y`` is centred exactly.
+    By Stein's lemma ``E[x y_i] = w_i E[phi'(a_i)]``: ``B`` becomes ``W^T`` itself in a linear network, and with ReLU each
+    unit's weights times the share of noise that it answers to, a half if its bias is 0.
 
-    Learned: ``B``, from a random start.
+    Random: ``B`` at the start. Learned: ``B``, ``B <- B + rate (E[x y^T] - B)``; the running mean stands for the paper's decay.
+    The authors alternate with a mirror phase over all data, use uniform noise of standard deviation .03 and sigmoids, do not
+    centre, and their public code's growth control has no effect; here every step does both and none is needed.
 
     Args:
         network, optimizer, clip, form: see :class:`rules.feedback_alignment.LayeredFeedback`.
-        mirror_rate: how far ``B`` goes towards a step's estimate.
+        samples: pairs of noise vectors for each string of a batch.
+        rate: step of ``B`` towards a batch's estimate.
 
     Raises:
-        InvalidInput: ``mirror_rate`` outside (0, 1]; an unknown form.
+        InvalidInput: ``samples`` under 1; ``rate`` not in (0, 1]; an unknown form.
     """
 
     source = "Akrout et al. 2019, arXiv 1904.05391"
@@ -41,35 +44,36 @@ class WeightMirror(LayeredFeedback):
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
         form: str = "explicit",
-        mirror_rate: float = 0.02,
+        samples: int = 1,
+        rate: float = 0.02,
     ):
         super().__init__(network, optimizer, clip, form)
-        if not 0 < mirror_rate <= 1:
-            raise InvalidInput("model.mirror_rate", mirror_rate, "a number in (0, 1]")
-        self.rate = mirror_rate
+        if samples < 1:
+            raise InvalidInput("model.samples", samples, "an integer of at least 1")
+        if not 0 < rate <= 1:
+            raise InvalidInput("model.rate", rate, "a number in (0, 1]")
+        self.samples, self.rate = samples, rate
 
     def build(self) -> None:
         for k, name, matrix in self.carriers():
             self.register_buffer(f"feedback_{k}_{name}", random_like(matrix, self.keys_R(k, name)))
 
-    def feedback(self, step: Step, k: int, name: str) -> Tensor:
+    def feedback(self, k: int, name: str) -> Tensor:
         return self.get_buffer(f"feedback_{k}_{name}")
+
+    def mirror(self, step: Step, k: int, name: str, matrix: Tensor) -> Tensor:
+        """``E[x y^T]`` over a batch's noise, in the parameter's shape."""
+        part, matrix_RGFE = self.parts[k - 1], matrix if matrix.dim() == 4 else matrix[:, None]
+        shape = (self.samples, *matrix_RGFE.shape[1:3])
+        x_RBSGF = self.noise(step.batch, f"mirror {k} {name}", shape)
+        x_RGNF = x_RBSGF.permute(0, 3, 1, 2, 4).flatten(2, 3)
+        y = multiply(x_RGNF, matrix_RGFE)
+        if isinstance(part, Layer) and name == "weight_RGFE":
+            phi, bias = part.activation.phi, part.bias_RG1E
+            y = (phi(bias + y) - phi(bias - y)) / 2
+        return multiply(x_RGNF.transpose(-1, -2) / x_RGNF.shape[2], y.to(x_RGNF.dtype)).view_as(matrix)
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         for k, name, matrix in self.carriers():
-            self.estimates[f"feedback_{k}_{name}"] = self._mirror(step, k, name, matrix)
+            self.estimates[f"feedback_{k}_{name}"] = self.mirror(step, k, name, matrix)
         return super().layer_updates(step)
-
-    def _mirror(self, step: Step, k: int, name: str, matrix: Tensor) -> Tensor:
-        """What a batch of noise tells of a matrix, in its shape."""
-        weight_RGFE = matrix if matrix.dim() == 4 else matrix[:, None]
-        noise = self.noise(step.batch, f"mirror {k} {name}", tuple(weight_RGFE.shape[1:3])).transpose(1, 2)
-        answer = multiply(noise, weight_RGFE)
-        slope = torch.ones_like(answer[:, :, :1])
-        if name == "weight_RGFE":
-            layer = self.network.layers[k - 1]
-            assert isinstance(layer, Layer)
-            a = answer + layer.bias_RG1E
-            answer, slope = layer.activation.phi(a), layer.activation.mask(a).mean(2, keepdim=True).clamp_min(0.01)
-        answer = answer - answer.mean(2, keepdim=True)
-        return (multiply(noise.transpose(2, 3), answer) / (noise.shape[2] * slope)).view(matrix.shape)
