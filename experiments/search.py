@@ -138,7 +138,9 @@ def fit(args: list[str], folder: str) -> dict[str, Any]:
 
     path = Path(folder) / "results.json"
     if not path.exists() or json.loads(path.read_text())["status"] != "finished":
+        probe = {"class_path": "callbacks.LayerwiseLinearProbe", "init_args": {"logistic": False}}  # which would take longest
         quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+        quiet.append(f"--trainer.callbacks={json.dumps([probe])}")
         try:
             main(["fit", *args, *quiet, f"--run_dir={folder}"])
         except SystemExit as error:
