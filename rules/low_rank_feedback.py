@@ -37,6 +37,7 @@ class LowRankFeedback(LayeredFeedback):
             feedback has a low rank already.
     """
 
+    takes_vectors = False
     source = "Hanut, Kadmon 2025, arXiv 2502.20580"
 
     def __init__(

@@ -30,6 +30,7 @@ class NodePerturbation(LocalRule):
     """
 
     family = "feedback"
+    takes_vectors = False
     source = "Williams 1992; Fiete, Seung 2006"
     knowledge = "labels"
     locality = Locality(label=True, output_error=True)

@@ -32,6 +32,7 @@ class Pepita(LocalRule):
     """
 
     family = "feedback"
+    takes_vectors = False
     source = "Dellaferrera, Kreiman 2022, arXiv 2201.11665"
     knowledge = "labels"
     locality = Locality(label=True, output_error=True)

@@ -33,6 +33,7 @@ class WeightMirror(LayeredFeedback):
         InvalidInput: ``mirror_rate`` outside (0, 1]; an unknown form.
     """
 
+    takes_vectors = False
     source = "Akrout et al. 2019, arXiv 1904.05391"
 
     def __init__(
