@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from networks.layered import HierarchicalNetwork, Layer, LayeredNetwork, LayerState, LayerUpdate, multiply
+from networks.layered import Activation, HierarchicalNetwork, Layer, LayeredNetwork, LayerState, LayerUpdate, multiply
 from networks.readout import Readout, ReadoutState
 from rhm import Task
 from rhm.hashing import fold, normal, seed_keys, uniform
@@ -21,8 +21,11 @@ class VectorLayer(Layer):
     """A layer of vector units (Clark, Abbott, Chung 2021): ``a_i = sum_j w_ij h_j + b_i``, ``h_i = 1[t_i . a_i >= 0] a_i``.
 
     ``h_i`` and ``b_i`` have ``K`` components, a weight is one number for all of them. The gates' directions ``t_i`` are fixed
-    signs; units come in pairs with opposite directions, of which one is on. A state's pre-activations, units and outputs have
-    ``E * K`` channels, the components of a unit side by side.
+    signs, opposite for the two units of a pair. A state's pre-activations, units and outputs have ``E * K`` channels, the
+    components of a unit side by side. The gate is the layer's activation: who asks it for a mask is given the gates.
+
+    The authors start with pairs of units that have opposite pre-activations, so that positive weights act as signed ones, and
+    with a first layer larger by ``sqrt(K)``; here all weights are drawn independently.
 
     Args:
         keys_R: int64 keys of the initial weights.
@@ -38,6 +41,7 @@ class VectorLayer(Layer):
     def __init__(self, keys_R: Tensor, patch: int, channels: int, units: int, components: int, signed: bool):
         super().__init__(keys_R, 1, patch, channels, units, None, "linear")
         self.components, self.signed = components, signed
+        self.activation = Activation(self._gated, self._gates, self._masked, math.sqrt(2))
         dtype, fan_in = torch.get_default_dtype(), patch * channels
         if not signed:
             # exponential weights, on average small enough that the sum of half the inputs keeps their scale
@@ -65,22 +69,8 @@ class VectorLayer(Layer):
         pre = self._linear(x) + self.bias_RG1E
         if noise_RGNE is not None:
             pre = pre + noise_RGNE
-        units = pre * self._gates(pre)
+        units = self._gated(pre)
         return LayerState(x, pre, units, None, self._by_position(units, batch, positions))
-
-    def mask(self, state: LayerState) -> Tensor:
-        return self._gates(state.pre_RGNE)
-
-    def backward_output(
-        self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
-    ) -> tuple[LayerUpdate, Tensor]:
-        return {}, self.by_group(grad_RBDC)
-
-    def backward(
-        self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
-    ) -> tuple[LayerUpdate, Tensor]:
-        delta = self.by_group(grad_RBDC) * self.mask(state)
-        return self.hebbian(state, delta), delta
 
     def hebbian(self, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
         """``dw_ij = sum delta_i . h_j``: the product of vectors is a number."""
@@ -96,10 +86,16 @@ class VectorLayer(Layer):
         return self.unfold(self._channels(below), batch)
 
     def tangent(self, state: LayerState, tangent_RBDC: Tensor) -> Tensor:
-        return self.by_position(self._linear(self.fold(tangent_RBDC)) * self.mask(state), state)
+        return self.by_position(self._masked(self._linear(self.fold(tangent_RBDC)), state.pre_RGNE), state)
 
     def _linear(self, x_RGNF: Tensor) -> Tensor:
         return self._channels(multiply(self._components(x_RGNF), self.weight_RGFE))
+
+    def _gated(self, pre_RGNE: Tensor) -> Tensor:
+        return pre_RGNE * self._gates(pre_RGNE)
+
+    def _masked(self, signal_RGNE: Tensor, pre_RGNE: Tensor) -> Tensor:
+        return signal_RGNE * self._gates(pre_RGNE)
 
     def _gates(self, pre_RGNE: Tensor) -> Tensor:
         a = pre_RGNE.unflatten(-1, (-1, self.components))

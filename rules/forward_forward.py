@@ -35,7 +35,8 @@ class ForwardForward(LocalRule):
     """Forward-Forward (Hinton 2022): units are to be active for a string with its class, and silent for one with another class.
 
     ``softplus(-(G+ - t)) + softplus(G- - t)``, ``G = mean h^2`` of a position's units, so that ``t = 1`` is Hinton's
-    threshold, the number of units, for the sum of squares. ``dW = -dLoss/dG 2 h phi'(a) x^T / E``. The class is shown in the
+    threshold, the number of units, for the sum of squares; his slope is steeper by that number. ``dW = -dLoss/dG 2 h phi'(a)
+    x^T / E``. The class is shown in the
     input's label slot, at every position; the negative class is drawn anew for every string. Layers hand on normalised units,
     so that the goodness of one layer is not that of the layer below. The readout and the probes see the string without a class.
 
@@ -46,7 +47,8 @@ class ForwardForward(LocalRule):
         threshold: ``t``.
 
     Raises:
-        InvalidInput: ``threshold`` not above 0; a network without a label slot, without normalisation or with a bottleneck.
+        InvalidInput: ``threshold`` not above 0; a network without a label slot, without normalisation or with a bottleneck; a
+            task of one class, which has no wrong one.
     """
 
     family = "supervised layerwise"
@@ -72,6 +74,8 @@ class ForwardForward(LocalRule):
             raise InvalidInput("model.network.label_slot", False, "true for ForwardForward, which shows the class in the input")
         if self.network_config.bottleneck is not None:
             raise InvalidInput("model.network.bottleneck", self.network_config.bottleneck, "null for ForwardForward")
+        if self.data.task.n < 2:
+            raise InvalidInput("data.n", self.data.task.n, "at least 2 for ForwardForward, which shows a wrong class")
         if not self.network_config.normalise:
             raise InvalidInput("model.network.normalise", False, "true for ForwardForward: goodness must not be handed on")
 
@@ -113,17 +117,22 @@ class ForwardForward(LocalRule):
 class SelfContrastiveForwardForward(LayerwiseRule):
     """Self-contrastive Forward-Forward (Chen et al. 2025): goodness of a pair above, of two strings below a threshold.
 
-    A layer sees two inputs through the same weights, ``a = W x1 + W x2 + b``. Positive: the two sides of a pair; negative: a
-    side and another string's. ``softplus(t_pos - G+) + softplus(G- - t_neg)``, ``G = mean phi(a)^2``. The authors' positive
-    is a string with itself, which with pairs of equal sides this is.
+    A layer sees two inputs at once, ``a = W x1 + W x2 + b``. Positive: the two sides of a pair; negative: the first side and
+    another string's second. ``softplus(t_pos - G+) + softplus(G- - t_neg)`` with ``G`` the mean of ``phi(a)^2``, for siblings
+    over the units of a position, for two strings over those of all positions. The other string is drawn anew in every step and
+    may be of the same class.
+
+    Where this and the authors' code differ: their positive is a string with itself; they add the bias with each input; they
+    add a small penalty on ``G+``; and their thresholds are lower for positives than for negatives (0 and 1 up to 6 and 10).
+    Their layers hand on normalised units, as the network's ``normalise`` does; without it a layer has the goodness of the one
+    below. With ``HalfPairs`` the two inputs are one string seen through two sets of weights.
 
     Args:
         network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`; a head is not used, nor a bottleneck.
         positive_threshold, negative_threshold: ``t_pos`` and ``t_neg``.
 
     Raises:
-        InvalidInput: a block other than the default; a network with a bottleneck; pairs that are flattened over positions or
-            split channels.
+        InvalidInput: a block other than the default; a network with a bottleneck; a batch of one string, which has no other.
     """
 
     source = "Chen et al. 2025, arXiv 2409.11593"
@@ -144,6 +153,8 @@ class SelfContrastiveForwardForward(LayerwiseRule):
 
     def build(self) -> None:
         super().build()
+        if self.data.batch_size < 2:
+            raise InvalidInput("data.batch_size", self.data.batch_size, "at least 2 for a negative from another string")
         if self.network_config.bottleneck is not None:
             key = "model.network.bottleneck"
             raise InvalidInput(key, self.network_config.bottleneck, "null for SelfContrastiveForwardForward")

@@ -21,8 +21,9 @@ class GlobalErrorVectorBroadcast(LocalRule):
 
     The network has vector units with one component a class; a weight changes by the agreement of the presynaptic vector with
     the output error, if the postsynaptic gate ``m_i`` is open. No feedback weights: with non-negative weights above the first
-    layer the true gradient is this times a non-negative number for each unit, so that signs agree. After each step these
-    weights, and the readout's, are cut off at 0.
+    layer a string's true gradient is this times a non-negative number for each unit and position, the sum over open paths
+    to the output, so that signs agree string by string; sums over strings need not. After each step these weights, and the
+    readout's, are cut off at 0, as in the authors' last code (an earlier one takes absolute values).
 
     Args:
         network: a :class:`networks.vector.VectorNetwork` without signed weights.

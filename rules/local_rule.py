@@ -18,7 +18,16 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from datamodules import Batch, Pairs, RHMDataModule
-from networks import HierarchicalNetwork, LayeredNetwork, LayerState, LayerUpdate, NetworkConfig, Readout, ReadoutState
+from networks import (
+    HierarchicalNetwork,
+    LayeredNetwork,
+    LayerState,
+    LayerUpdate,
+    NetworkConfig,
+    Readout,
+    ReadoutState,
+    VectorNetwork,
+)
 from rhm import InvalidInput
 from rhm.hashing import fold, normal, seed_keys
 from rules.metrics import ReplicaAccuracy
@@ -93,6 +102,7 @@ class LocalRule(pl.LightningModule, ABC):
     knowledge: ClassVar[str] = "none"
     uses_pairs: ClassVar[bool] = False
     uses_label_slot: ClassVar[bool] = False
+    takes_vectors: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -151,6 +161,9 @@ class LocalRule(pl.LightningModule, ABC):
         seeds_R = torch.tensor(data.replica_seeds)
         if self.network_config.label_slot and not self.uses_label_slot:
             raise InvalidInput("model.network.label_slot", True, f"false for {type(self).__name__}, which shows no class")
+        if isinstance(self.network_config, VectorNetwork) and not self.takes_vectors:
+            allowed = f"a network of scalar units for {type(self).__name__}, such as HierarchicalNetwork"
+            raise InvalidInput("model.network", "VectorNetwork", allowed)
         self.network = self.network_config.build(data.task, seeds_R)
         features = self.network.positions[-1] * self.network.layers[-1].out_channels
         self.readout = self.network.readout(seeds_R, features)

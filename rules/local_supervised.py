@@ -70,15 +70,16 @@ class LocalCrossEntropy(LocalLabelLoss):
 class SimilarityMatching(LocalCrossEntropy):
     """Local error signals (Nokland, Eidnes 2019, eq. 1 to 3): ``(1 - b) CE(U_l h_l, y) + b MSE(sim(h_l), sim(y))``.
 
-    ``sim`` are the cosines between the strings of a batch, each with its own mean taken out. The authors pass ``h`` through a
-    further layer before ``sim``; here it is the layer's output itself.
+    ``sim`` are the cosines between the strings of a batch, each with its own mean taken out; ``MSE`` is the mean over all
+    ``B^2`` of them, as in the authors' code (the paper writes a sum). The authors pass ``h`` through a further layer before
+    ``sim``, and convolutions through each channel's deviation over space; here it is the layer's output itself.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
         similarity: ``b``.
 
     Raises:
-        InvalidInput: ``similarity`` outside [0, 1].
+        InvalidInput: ``similarity`` not in (0, 1].
     """
 
     source = "Nokland, Eidnes 2019, arXiv 1901.06656"
@@ -92,8 +93,8 @@ class SimilarityMatching(LocalCrossEntropy):
         similarity: float = 0.99,
     ):
         super().__init__(network, optimizer, clip)
-        if not 0 <= similarity <= 1:
-            raise InvalidInput("model.similarity", similarity, "a number in [0, 1]")
+        if not 0 < similarity <= 1:
+            raise InvalidInput("model.similarity", similarity, "a number in (0, 1]; LocalCrossEntropy is without")
         self.similarity = similarity
 
     def label_loss(self, z_RBE: Tensor, out_RBF: Tensor, y_RB: Tensor) -> Tensor:
@@ -104,9 +105,10 @@ class SimilarityMatching(LocalCrossEntropy):
 
 class SupervisedContrastive(LocalLabelLoss):
     """Supervised contrastive learning (Khosla et al. 2020, eq. 2) at every layer: all strings of a class are one another's
-    positives.
+    positives, all others its negatives. A string that is alone in its class has no term of its own.
 
-    ``u = cos(U_l h_l, U_l h_l') / t``. Learned: the weights and the head ``U_l``.
+    ``-mean_p log exp(u_bp) / sum_{a != b} exp(u_ba)`` with ``u = cos(U_l h_l, U_l h_l') / t``. Learned: the weights and the
+    head ``U_l``. The authors have one loss at the top of a deep network and ``t = .1``.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
@@ -137,4 +139,4 @@ class SupervisedContrastive(LocalLabelLoss):
 
     def label_loss(self, z_RBE: Tensor, out_RBF: Tensor, y_RB: Tensor) -> Tensor:
         z = functional.normalize(z_RBE, dim=-1, eps=1e-6)
-        return supervised_contrastive(torch.bmm(z, z.transpose(1, 2)) / self.temperature, y_RB)
+        return supervised_contrastive(torch.bmm(z, z.transpose(1, 2)).to(z.dtype) / self.temperature, y_RB)

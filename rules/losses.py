@@ -175,7 +175,7 @@ def cross_entropy(logits_RBN: Tensor, y_RB: Tensor) -> Tensor:
 def similarity_matrix(rows_RBF: Tensor) -> Tensor:
     """Cosines of all pairs of centred rows, ``[R, B, B]`` (Nokland, Eidnes 2019): each row's own mean is taken out."""
     rows = functional.normalize(rows_RBF - rows_RBF.mean(-1, keepdim=True), dim=-1, eps=1e-6)
-    return torch.bmm(rows, rows.transpose(1, 2))
+    return torch.bmm(rows, rows.transpose(1, 2)).to(rows.dtype)
 
 
 def supervised_contrastive(scores_RBB: Tensor, y_RB: Tensor) -> Tensor:

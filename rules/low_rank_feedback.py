@@ -37,6 +37,7 @@ class LowRankFeedback(LayeredFeedback):
         unknown form.
     """
 
+    takes_vectors = False
     source = "Hanut, Kadmon 2025, arXiv 2502.20580"
 
     def __init__(

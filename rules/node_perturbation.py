@@ -39,6 +39,7 @@ class NodePerturbation(LocalRule):
 
     source = "Williams 1992; Werfel, Xie, Seung 2005"
     family = "feedback"
+    takes_vectors = False
     knowledge = "labels"
     locality = Locality(label=True, output_error=True)
 

@@ -45,6 +45,7 @@ class Pepita(LocalRule):
 
     source = "Dellaferrera, Kreiman 2022, arXiv 2201.11665"
     family = "feedback"
+    takes_vectors = False
     knowledge = "labels"
     locality = Locality(label=True, output_error=True)
     feedback_RNF: Tensor

@@ -17,9 +17,10 @@ class SoftHebb(LocalRule):
     """SoftHebb (Moraitis et al. 2022, eq. 4; Journe et al. 2023): ``dW_ik = eta s_k y_k (x_i - u_k W_ik)``.
 
     ``u = W^T x``, ``y = softmax(u / t)`` over the units of a position, ``s_k = -1`` for all units but the most active one if
-    losers unlearn (Journe et al. 2023), else 1. The weights tend to unit length. What is handed on is the network's own
-    activation of ``a = u + b``; the bias does not learn. Journe et al. also scale the rate by a unit's distance from unit
-    length, which we leave to the optimizer.
+    losers unlearn (Journe et al. 2023), else 1. A mean over strings and the positions that share weights. Without unlearning
+    the weights tend to unit length. What is handed on is not ``y`` but the network's own activation of ``a = u + b``; the bias
+    does not learn. Journe et al. hand on ``relu(u - mean u)^p``, standardise each layer's input, divide the update by its
+    largest entry and scale the rate by a unit's distance from unit length; that is left to the network and the optimizer.
 
     A bottleneck's projection stays random.
 
@@ -29,10 +30,11 @@ class SoftHebb(LocalRule):
         losers_unlearn: whether all units but the winner learn with the opposite sign.
 
     Raises:
-        InvalidInput: a temperature not above 0.
+        InvalidInput: a temperature not above 0; a network of vector units.
     """
 
     family = "self-supervised"
+    takes_vectors = False
     source = "Moraitis et al. 2022, arXiv 2107.05747; Journe et al. 2023, arXiv 2209.11883"
     locality = Locality()
 
@@ -55,7 +57,8 @@ class SoftHebb(LocalRule):
             u = (state.pre_RGNE - layer.bias_RG1E).to(layer.bias_RG1E.dtype)
             y = torch.softmax(u / self.temperature, -1)
             if self.losers_unlearn:
-                y = torch.where(u == u.amax(-1, keepdim=True), y, -y)
+                winner = u.argmax(-1, keepdim=True)
+                y = (-y).scatter(-1, winner, y.gather(-1, winner))
             y = y / y.shape[2]
             attraction = multiply(state.input_RGNF.transpose(-1, -2), y.to(state.input_RGNF.dtype))
             updates.append({"weight_RGFE": (y * u).sum(2, keepdim=True) * layer.weight_RGFE - attraction})

@@ -36,6 +36,7 @@ class WeightMirror(LayeredFeedback):
         InvalidInput: ``samples`` under 1; ``rate`` not in (0, 1]; an unknown form.
     """
 
+    takes_vectors = False
     source = "Akrout et al. 2019, arXiv 1904.05391"
 
     def __init__(
