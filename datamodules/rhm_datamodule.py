@@ -58,6 +58,7 @@ class RHMDataModule(LightningDataModule):
         probe_size: fresh strings that linear probes are fitted on. In a task with too few strings to keep them apart they
             may be training strings.
         eval_batch_size: strings of a step and replica in validation and test.
+        labels: whether training strings have classes. Without, only rules that need none can learn, nor does the readout.
 
     Raises:
         InvalidInput: an impossible task, a size under 1, more strings than there are, pairs that the task does not have.
@@ -77,6 +78,7 @@ class RHMDataModule(LightningDataModule):
         test_size: int = 4096,
         probe_size: int = 2048,
         eval_batch_size: int = 512,
+        labels: bool = True,
     ):
         super().__init__()
         try:
@@ -107,7 +109,7 @@ class RHMDataModule(LightningDataModule):
                 "data.train_size", f"{largest} with test_size {test_size}", f"train_size + test_size at most P_max = {strings}"
             )
         self.train_sizes_R = None if None in self.replica_sizes else torch.tensor(self.replica_sizes)
-        self.pairs = pairs
+        self.pairs, self.labels = pairs, labels
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.test_range = (strings - test_size, strings)
         self.probe_range = (max(0, strings - test_size - probe_size), strings - test_size)

@@ -172,6 +172,9 @@ class LocalRule(pl.LightningModule, ABC):
             raise InvalidInput(
                 "data.pairs", None, f"one of SiblingPairs, ClassPairs, SynonymPairs, HalfPairs for {type(self).__name__}"
             )
+        if not data.labels and self.supervision == "labels":
+            learner = f"{type(self).__name__} with {type(data.pairs).__name__}" if self.uses_pairs else type(self).__name__
+            raise InvalidInput("data.labels", False, f"true for {learner}, which learns from labels")
         self.build()
         return self
 
@@ -233,8 +236,10 @@ class LocalRule(pl.LightningModule, ABC):
     def updates(self, step: Step) -> list[LayerUpdate]:
         """Gradients of all layers and, last, of the readout."""
         updates = self.layer_updates(step)
-        upper = self.upper_updates(step, down_to=len(updates))
         self.step_metrics["loss/readout"] = step.readout.loss_R
+        if not self.data.labels:
+            return [*updates, *({} for _ in self.parts[len(updates) :])]
+        upper = self.upper_updates(step, down_to=len(updates))
         return [*updates, *upper, self.readout.backward(step.readout)]
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -14,8 +15,10 @@ import pytest
 import torch
 import yaml
 
-from experiments.cli import main
+from experiments.cli import discover, main
 from experiments.explain import explain
+from experiments.rules import FAMILIES, settings_files
+from rules import LocalRule
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -228,7 +231,10 @@ def test_curves_draws_the_results_of_runs_and_refuses_what_does_not_fit(tmp_path
 def test_help_lists_the_commands(capsys):
     rhm("--help")
     out = capsys.readouterr().out
-    assert all(f"rhm {name}" in out for name in ("fit", "validate", "test", "check", "describe", "curves", "demo"))
+    assert all(
+        f"rhm {name}" in out
+        for name in ("fit", "validate", "test", "check", "rules", "describe", "curves", "search", "compare", "demo")
+    )
 
 
 # -------------------------------------------------------------------- what is refused
@@ -289,6 +295,129 @@ REFUSED = {
 }
 
 
+RULE_REFUSED = {
+    "pairs of labels without labels": (
+        ["--model=VICReg", "--data.pairs=ClassPairs", "--data.labels=false"],
+        ["data.labels", "False", "VICReg with ClassPairs"],
+    ),
+    "backprop without labels": (["--model=Backprop", "--data.labels=false"], ["data.labels", "False", "Backprop"]),
+    "Forward-Forward without a label slot": (["--model=ForwardForward"], ["model.network.label_slot", "False", "true"]),
+    "Forward-Forward without normalisation": (
+        ["--model=ForwardForward", "--model.network.label_slot=true"],
+        ["model.network.normalise", "False", "true"],
+    ),
+    "a label slot for another rule": (
+        ["--model=Backprop", "--model.network.label_slot=true"],
+        ["model.network.label_slot", "True", "Backprop"],
+    ),
+    "signed weights for GEVB": (
+        ["--model=GlobalErrorVectorBroadcast", "--model.network=VectorNetwork", "--model.network.signed=true"],
+        ["model.network.signed", "True", "false"],
+    ),
+    "a network without vectors for GEVB": (
+        ["--model=GlobalErrorVectorBroadcast", "--model.network=DenseNetwork"],
+        ["model.network", "DenseNetwork", "VectorNetwork"],
+    ),
+    "vectors for SoftHebb": (
+        ["--model=SoftHebb", "--model.network=VectorNetwork"],
+        ["model.network", "VectorNetwork", "SoftHebb"],
+    ),
+    "a rank above the classes": (["--model=LowRankFeedback", "--model.rank=9"], ["model.rank", "9", "8"]),
+    "a rank of 0": (["--model=LowRankFeedback", "--model.rank=0"], ["model.rank", "0", "1"]),
+    "a temperature of 0": (["--model=SupervisedContrastive", "--model.temperature=0"], ["model.temperature", "0", "above 0"]),
+    "a head of width 0": (["--model=SupervisedContrastive", "--model.head=0"], ["model.head", "0", "at least 1"]),
+    "a block's head of width 0": (
+        ["--model=VICReg", "--data.pairs=SiblingPairs", "--model.block.head=0"],
+        ["model.block.head", "0", "at least 1"],
+    ),
+    "two heads without a head": (
+        ["--model=VICReg", "--data.pairs=SiblingPairs", "--model.block.separate_heads=true"],
+        ["model.block.separate_heads", "True", "model.block.head"],
+    ),
+    "an unknown expansion": (
+        ["--model=VICReg", "--data.pairs=SiblingPairs", "--model.block.expansion=none"],
+        ["model.block.expansion", "none", "random"],
+    ),
+    "an unknown form": (["--model=CLAPP", "--data.pairs=SiblingPairs", "--model.form=hebbian"], ["model.form", "explicit"]),
+    "masks with direct feedback": (
+        ["--model=MaskLadder", "--model.masks=exact", "--model.feedback=direct"],
+        ["model.masks", "exact", "direct"],
+    ),
+    "a ladder with a bottleneck": (["--model=MaskLadder", "--model.network.bottleneck=8"], ["model.network.bottleneck", "8"]),
+    "a label in a cosine": (
+        ["--model=LayerwiseContrastive", "--data.pairs=SiblingPairs", "--model.score=cosine", "--model.label_context=true"],
+        ["model.label_context", "True", "bilinear"],
+    ),
+    "a momentum of 1": (["--model=BYOL", "--data.pairs=SiblingPairs", "--model.momentum=1"], ["model.momentum", "1"]),
+}
+
+
+@pytest.mark.parametrize("case", RULE_REFUSED)
+def test_a_rule_is_refused_what_it_cannot_have(case, capsys, tmp_path):
+    arguments, words = RULE_REFUSED[case]
+    line = refused(capsys, "fit", *arguments, f"--run_dir={tmp_path / 'a'}")
+    assert line.startswith("rhm: ") and all(word in line for word in words), line
+    assert not list(tmp_path.iterdir())
+
+
+def test_rules_lists_every_rule_with_what_its_class_says(capsys):
+    rhm("rules")
+    out = capsys.readouterr().out
+    for name in ("Backprop", "FrozenFeatures", "CLAPP", "VICReg", "SoftHebb", "MaskLadder", "ForwardForward"):
+        assert name in out
+    settings = {path.stem for path in RULES}
+    assert settings == {name for names in settings_files().values() for name in names}
+    for rule in (rule for rule in discover().values() if issubclass(rule, LocalRule) and not inspect.isabstract(rule)):
+        assert rule.family in FAMILIES and rule.source and rule.__name__ in settings_files(), rule
+        assert rule.__doc__ and rule.__doc__ != LocalRule.__doc__
+
+
+def test_search_tries_settings_of_a_grid_and_writes_the_best(tmp_path, capsys):
+    task, grid = tmp_path / "task.yaml", tmp_path / "grid.yaml"
+    small = {"v": 4, "n": 4, "m": 2, "L": 2, "train_size": 16, "test_size": 8, "probe_size": 8, "batch_size": 4, "seeds": [0]}
+    data = {"class_path": "RHMDataModule", "init_args": small}
+    task.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}))
+    grid.write_text(
+        yaml.safe_dump(
+            {
+                "model.optimizer.lr": [0.001, 0.01],
+                "model.block": [{"head": 2}, {"head": None, "separate_heads": False}, {"head": 0}],
+            }
+        )
+    )
+    command = ["search", f"--rule={ROOT / 'configs/rules/vicreg.yaml'}", f"--task={task}", f"--grid={grid}"]
+    command += [f"--run_dir={tmp_path / 'run'}", "--trials=6", "--jobs=1", "--seeds=[5]"]
+    rhm(*command)
+    rows = json.loads((tmp_path / "run/search.json").read_text())
+    assert len(rows) == 6 and len({json.dumps(row["settings"]) for row in rows}) == 6
+    assert [row["accuracy"] is None for row in rows] == [False] * 4 + [True] * 2
+    assert rows[0]["accuracy"] == max(row["accuracy"] for row in rows[:4])
+    best = yaml.safe_load((tmp_path / "run/best.yaml").read_text())
+    assert best["model"]["init_args"]["block"]["head"] == rows[0]["settings"]["model.block"]["head"]
+    rhm("check", f"-c={tmp_path / 'run/best.yaml'}", "--data.L=3", f"--run_dir={tmp_path / 'x'}")
+    assert "seeds" in refused(capsys, *command[:-1], "--seeds=[0]")
+
+
+def test_compare_tunes_trains_and_tabulates_and_goes_on_where_it_stopped(tmp_path):
+    task, out = tmp_path / "small.yaml", tmp_path / "rules.md"
+    small = {"v": 4, "n": 4, "m": 2, "L": 2, "train_size": [8, 16], "test_size": 8, "probe_size": 8, "batch_size": 4}
+    data = {"class_path": "RHMDataModule", "init_args": {**small, "seeds": [0, 1]}}
+    task.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}))
+    out.write_text("before\n<!-- table: begin -->\nold\n<!-- table: end -->\nafter\n")
+    command = ["compare", f"--tasks=[{task}]", "--rules=[backprop,frozen]", "--rates=[0.01,0.1]", "--jobs=1", f"--out={out}"]
+    command += ["--args=[--model.network.width=8]", f"--run_dir={tmp_path / 'run'}"]
+    rhm(*command)
+    text = out.read_text()
+    assert text.startswith("before") and text.endswith("after\n") and "old" not in text
+    rows = json.loads((tmp_path / "run/compare.json").read_text())["small"]
+    assert set(rows) == {"backprop", "frozen"} and rows["backprop"]["rate"] in (0.01, 0.1)
+    assert {size: len(values) for size, values in rows["frozen"]["accuracy"].items()} == {"8": 2, "16": 2}
+    assert "| frozen | none |" in text and "P = 16" in text
+    before = (tmp_path / "run/small/frozen/final/results.json").stat().st_mtime_ns
+    rhm(*command)
+    assert (tmp_path / "run/small/frozen/final/results.json").stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize("command", ["fit", "check"])
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(command, case, capsys, tmp_path):
@@ -346,6 +475,12 @@ def test_a_finished_run_is_never_overwritten_and_an_unfinished_one_not_with_othe
         (["curves", "--run_dirs=[configs]", "--out=a.png"], ["run_dirs", "configs", "results.json"]),
         (["curves", "--run_dirs=[configs]", "--out=a.txt"], ["out", "a.txt", ".png or .svg"]),
         (["curves"], ["run_dirs", "nothing"]),
+        (["compare", "--tasks=[configs/no.yaml]", "--run_dir=runs/x"], ["tasks", "configs/no.yaml"]),
+        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--rules=[nope]", "--run_dir=runs/x"], ["rules", "nope"]),
+        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--seed=0", "--run_dir=runs/x"], ["seed", "0"]),
+        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--rates=[0]", "--run_dir=runs/x"], ["rates", "0"]),
+        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--out=README.md", "--run_dir=runs/x"], ["out", "README.md"]),
+        (["search", "--rule=a", "--task=no.yaml", "--grid=b", "--run_dir=runs/x"], ["task", "no.yaml"]),
         (["test", "--run_dir"], ["run_dir", "nothing"]),
         (["test", "--run_dir="], ["run_dir", "nothing"]),
         (["fit", "--model=Backprop", "--run_dir=README.md"], ["run_dir", "README.md", "file"]),
