@@ -59,7 +59,7 @@ def search(
     calls = {name: (args, str(Path(run_dir) / name)) for name, args in runs.items()}
     results, failed = in_processes(fit, calls, jobs, Path(rule).stem)
     found = {name: [replica["test_accuracy"] for replica in result["replicas"]] for name, result in results.items()}
-    order = sorted(runs, key=lambda name: -statistics.fmean(found.get(name, [0.0])))
+    order = sorted(runs, key=lambda name: -statistics.fmean(found.get(name, [-1.0])))
     rows = [{"settings": settings[name], "accuracy": found.get(name), "failed": failed.get(name)} for name in order]
     (Path(run_dir) / "search.json").write_text(json.dumps(rows, indent=1) + "\n")
     table = Table(title=f"{Path(rule).stem}: {len(found)} of {len(settings)} settings on seeds {seeds}")
