@@ -395,6 +395,7 @@ def test_search_tries_settings_of_a_grid_and_writes_the_best(tmp_path, capsys):
     best = yaml.safe_load((tmp_path / "run/best.yaml").read_text())
     assert best["model"]["init_args"]["block"]["head"] == rows[0]["settings"]["model.block"]["head"]
     rhm("check", f"-c={tmp_path / 'run/best.yaml'}", "--data.L=3", f"--run_dir={tmp_path / 'x'}")
+    capsys.readouterr()
     assert "seeds" in refused(capsys, *command[:-1], "--seeds=[0]")
 
 
