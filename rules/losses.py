@@ -152,19 +152,21 @@ def negative_cosine(prediction_RBDC: Tensor, target_RBDC: Tensor) -> Tensor:
 
 
 def slowness(z1_RBDC: Tensor, z2_RBDC: Tensor, ridge: float) -> Tensor:
-    """``tr(C^-1 Delta) / channels``, ``[R]``: slow feature analysis (Wiskott, Sejnowski 2002) with its constraints inside.
+    """``1 - tr(C^-1 G) / channels``, ``[R]``: slow feature analysis (Wiskott, Sejnowski 2002) with its constraints inside.
 
-    ``Delta = E[(z1 - z2)(z1 - z2)^T] / 2`` and ``C`` the covariance of both sides together plus ``ridge`` times its mean
-    variance. The value does not change if the channels are mixed by an invertible matrix (at ridge 0): unit variance and
-    decorrelation hold by definition.
+    ``C`` is the covariance of both sides together plus ``ridge`` times its mean variance, ``G`` the covariance of a side with
+    its partner, made symmetric. At ridge 0 this is ``tr(C^-1 Delta) / channels`` with
+    ``Delta = E[(z1 - z2)(z1 - z2)^T] / 2``, and does not change if the channels are mixed by an invertible matrix: unit
+    variance and decorrelation hold by definition. With a ridge, a channel that has collapsed counts as fast here, where
+    ``Delta`` would call it slow.
     """
-    difference = (z1_RBDC - z2_RBDC).flatten(1, 2)
-    delta = torch.bmm(difference.transpose(1, 2), difference) / (2 * difference.shape[1])
-    cov = covariance(centred(torch.cat([z1_RBDC, z2_RBDC], 1)))
-    channels = cov.shape[-1]
+    both = centred(torch.cat([z1_RBDC, z2_RBDC], 1))
+    cov, channels = covariance(both), both.shape[-1]
+    x, y = both.chunk(2, 1)
+    partner = (torch.bmm(x.transpose(1, 2), y) + torch.bmm(y.transpose(1, 2), x)) / (2 * x.shape[1])
     floor = ridge * cov.diagonal(dim1=1, dim2=2).mean(1) + 1e-12
     cov = cov + floor[:, None, None] * torch.eye(channels, dtype=cov.dtype, device=cov.device)
-    return torch.linalg.solve(cov, delta).diagonal(dim1=1, dim2=2).sum(1) / channels
+    return 1 - torch.linalg.solve(cov, partner).diagonal(dim1=1, dim2=2).sum(1) / channels
 
 
 def cross_entropy(logits_RBN: Tensor, y_RB: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from rules.losses import slowness
 class SlowFeatureAnalysis(LayerwiseRule):
     """Slow feature analysis (Wiskott, Sejnowski 2002) at every layer: the partner is the next moment.
 
-    ``tr(C^-1 Delta) / channels``, see :func:`rules.losses.slowness`: slowness under unit variance and decorrelation, which
+    ``1 - tr(C^-1 G) / channels``, see :func:`rules.losses.slowness`: slowness under unit variance and decorrelation, which
     LPL keeps by penalties and this rule exactly, through the inverse of the layer's covariance. No negatives.
 
     Args:
