@@ -20,8 +20,7 @@ class DirectKolenPollack(DirectFeedback):
 
     ``dB_l = -lr h_l e^T``, without the mask, and all weights and ``B_l`` decay by ``1 - decay`` after each step. In the layer
     below the readout it is what the readout's weights learn: there ``B - W^T`` shrinks by ``1 - decay``; in layers further
-    down it is a heuristic.
-    ``h_l`` is what the layer hands on.
+    down it is a heuristic. ``h_l`` is what the layer hands on.
 
     Random: ``B_l`` at the start. Learned: ``B_l``. Sources disagree: the authors' code has a decay of 1e-6 and Adam for ``B``
     but SGD for ``W``, which breaks the equality; their text has another term for AlexNet, which their code leaves out. Here

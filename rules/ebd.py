@@ -16,8 +16,7 @@ from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, d
 
 
 class ErrorBroadcastDecorrelation(DirectFeedback):
-    """Error broadcast and decorrelation (EBD, Erdogan et al. 2025): descend ``1/2 |R_l|^2``, ``R_l`` a running mean of ``h_l
-    e^T``.
+    """Error broadcast and decorrelation (EBD, Erdogan et al. 2025): descend ``1/2 |R_l|^2``, ``R_l = E[h_l e^T]``.
 
     ``R_l <- (1 - rate) R_l + rate E[h_l e^T]``, and then ``delta_l = D_l R_l e``: of the gradient of ``1/2 |R_l|^2`` the half
     that goes through the layer's activity, with ``g(h) = h``, up to the factor ``rate``, which is left to the learning rate.
@@ -25,8 +24,7 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
     hands on.
 
     Random: ``R_l`` at the start, small. Learned: ``R_l``. It is a mean over strings, so that strings of a batch meet in an
-    update.
-    Not like the paper: the error is that of the cross-entropy, the paper's of squares; its power and entropy terms, its
+    update. Not like the paper: the error is that of the cross-entropy, the paper's of squares; its power and entropy terms, its
     penalty on weights and its momentum are left out; its rate is 1e-6 or 1e-5, so that its ``R_l`` stays near its random start
     for long.
 

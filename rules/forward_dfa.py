@@ -16,8 +16,7 @@ from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, d
 
 
 class ForwardDirectFeedback(DirectFeedback):
-    """Forward direct feedback alignment (FDFA, Bacho, Chu 2024): ``delta_l = D_l B_l e``, ``B_l`` a running mean of ``v_l
-    t_o^T``.
+    """Forward direct feedback alignment (FDFA, Bacho, Chu 2024): ``delta_l = D_l B_l e``, ``B_l = E[v_l t_o^T]``.
 
     One tangent pass a step: noise ``v_l`` is added to the tangent of what each layer hands on, and ``t_o = sum_l J_l v_l`` is
     the change of the logits along all of it, so that ``E[t_o v_l^T] = E[J_l]`` with ``J_l = d o / d h_l``.

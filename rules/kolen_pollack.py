@@ -15,7 +15,7 @@ from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_net
 
 
 class KolenPollack(LayeredFeedback):
-    """Kolen-Pollack learning (Kolen, Pollack 1994; Akrout et al. 2019, section 4): ``delta_l = D_l B_{l+1} delta_{l+1}``.
+    """Kolen-Pollack learning (Kolen, Pollack 1994; Akrout et al. 2019): ``delta_l = D_l B_{l+1} delta_{l+1}``.
 
     ``W <- (1 - decay) (W + dW)`` and ``B <- (1 - decay) (B + dW^T)``: the same change for both, as both see the same
     presynaptic and postsynaptic factors, so that ``B - W^T`` shrinks by ``1 - decay`` at each step. Adam keeps this: equal

@@ -33,8 +33,8 @@ class LowRankFeedback(LayeredFeedback):
         rate: step of ``P``.
 
     Raises:
-        InvalidInput: ``rank`` under 1 or above the number of classes; ``decay`` not in [0, 1); ``rate`` not in (0, 1]; an
-        unknown form.
+        InvalidInput: ``rank`` under 1 or above the number of classes; ``decay`` not in [0, 1); ``rate`` not in (0, 1];
+            an unknown form.
     """
 
     takes_vectors = False

@@ -23,8 +23,8 @@ class MaskLadder(LayeredFeedback):
     """``delta_l = D_l B_{l+1} M_{l+1} B_{l+2} ... M_L B_{L+1} e``: what do the masks on the way down do, and what the weights?
 
     ``D_l`` is the layer's own mask, always the string's own. ``M_k``, the masks of the layers above, are chosen by ``masks``,
-    and the matrices ``B`` by ``feedback``; ``direct`` goes from the output to each layer through one random matrix, ``delta_l
-    = D_l B_l e``.
+    and the matrices ``B`` by ``feedback``; ``direct`` goes from the output to each layer through one random matrix,
+    ``delta_l = D_l B_l e``.
 
     ==== ================ ============== =====================================================
     rung ``masks``        ``feedback``   is
@@ -51,14 +51,13 @@ class MaskLadder(LayeredFeedback):
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`; neither bottleneck nor normalised units, which are
             input-specific masks of their own.
         masks: of the layers above: ``exact``, ``batch_mean``, ``other_string``, ``constant``, or ``none``, which also drops
-        the layer's own.
+            the layer's own.
         feedback: ``transposed``, ``random`` or ``direct``.
         feedback_scale: of random matrices.
 
     Raises:
         InvalidInput: an unknown name; ``direct`` with masks that it does not meet; ``none`` without ``direct``; a network that
-        normalises;
-            ``feedback_scale`` not above 0.
+            normalises; ``feedback_scale`` not above 0.
     """
 
     source = "this project, after Delrocq et al. 2026, arXiv 2605.18557"

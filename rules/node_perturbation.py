@@ -16,13 +16,12 @@ from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallab
 
 
 class NodePerturbation(LocalRule):
-    """Node perturbation (Williams 1992; Werfel et al. 2005): ``dW_l = -lr (loss' - loss) / sigma^2 * nu_l h_{l-1}^T``, a mean
-    over strings.
+    """Node perturbation (Williams 1992; Werfel et al. 2005): ``dW_l = -lr (loss' - loss) / sigma^2 * nu_l h_{l-1}^T``.
 
-    ``loss'`` is a string's loss in a second pass with noise ``nu ~ N(0, sigma^2)`` at all pre-activations at once, drawn for
-    each string, position and unit. As ``sigma`` goes to 0 the mean over noise is the gradient of the loss, with a variance
-    that grows with the number of units. All that reaches a layer from outside is one scalar a string. No mask: noise at
-    ``a_l`` has passed it.
+    An update is a mean over strings. ``loss'`` is a string's loss in a second pass with noise ``nu ~ N(0, sigma^2)`` at all
+    pre-activations at once, drawn for each string, position and unit. As ``sigma`` goes to 0 the mean over noise is the
+    gradient of the loss, with a variance that grows with the number of units. All that reaches a layer from outside is one
+    scalar a string. No mask: noise at ``a_l`` has passed it.
 
     With a bottleneck the projection is jittered too, with noise of its own before it is normalised, and learns alike from the
     units of the clean pass. The readout learns by its own exact gradient. Presynaptic activity is the clean pass's; other

@@ -21,18 +21,17 @@ from rules.plasticity import backward_of
 
 
 class Pepita(LocalRule):
-    """PEPITA (Dellaferrera, Kreiman 2022): ``dW_l = -lr (h_l - h'_l) h'_{l-1}^T`` with ``h'`` from a second pass with input
-    ``x + F e``.
+    """PEPITA (Dellaferrera, Kreiman 2022): ``dW_l = -lr (h_l - h'_l) h'_{l-1}^T``.
 
-    No mask and no backward pass: the error comes in at the input. ``h_l`` are the layer's units, also where it normalises
-    them; a bottleneck's projection learns alike, ``-lr (z_l - z'_l) h'_l^T`` with what the layer hands on. Biases, which the
-    authors do not have, learn as weights of an input of 1. The readout learns from the first pass by its own error; the
-    authors' dense code takes the second pass's, their convolutional code the first's.
+    ``h'`` comes from a second pass with input ``x + F e``. No mask and no backward pass: the error comes in at the input.
+    ``h_l`` are the layer's units, also where it normalises them; a bottleneck's projection learns alike, ``-lr (z_l - z'_l)
+    h'_l^T`` with what the layer hands on. Biases, which the authors do not have, learn as weights of an input of 1. The
+    readout learns from the first pass by its own error; the authors' dense code takes the second pass's, their
+    convolutional code the first's.
 
     Fixed: ``F``, random. Sources disagree about the sign: the paper has ``x + F e``, the follow-up of Srinivasan et al.
-    (2024), as we remember it, ``x - F e``, and the authors' convolutional code the opposite update. With either sign the
-    readout comes to agree with ``F``.
-    Both passes run in full precision, as their difference is small.
+    (2024), as we remember it, ``x - F e``, and the authors' convolutional code the opposite update. By a linear argument
+    the readout comes to suit either sign. Both passes run in full precision, as their difference is small.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.

@@ -19,8 +19,8 @@ class SignFeedback(FeedbackAlignment):
 
     Fixed or random: the sizes ``M > 0``; a subclass says which. Transported: the signs of the weights, at every step.
     Their mean square is that of the weights at the start, times ``feedback_scale**2``; BioTorch takes Xavier's standard
-    deviation.
-    Liao et al. need batch normalisation or the gradient's sign to train deep networks with it; here Adam takes that part.
+    deviation. Liao et al. need batch normalisation or the gradient's sign to train deep networks with it;
+    here Adam takes that part.
 
     Args:
         network, optimizer, clip, form, feedback_scale: see :class:`rules.feedback_alignment.FeedbackAlignment`.

@@ -16,7 +16,7 @@ from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_net
 
 
 class WeightMirror(LayeredFeedback):
-    """Weight mirror (Akrout et al. 2019, section 3): ``delta_l = D_l B_{l+1} delta_{l+1}``, ``B`` a running mean of ``x y^T``.
+    """Weight mirror (Akrout et al. 2019): ``delta_l = D_l B_{l+1} delta_{l+1}``, ``B`` a running mean of ``x y^T``.
 
     ``x`` is noise of unit variance at a layer's input, drawn for each layer by itself, and ``y = phi(W x + b)`` the layer's
     answer (linear for projection and readout). Noise comes in pairs ``x, -x``, so that ``y`` is centred exactly.

@@ -127,7 +127,7 @@ def assert_same(ours, theirs, **tolerance) -> None:
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    return float(functional.cosine_similarity(a.flatten(), b.flatten(), dim=0))
+    return float(functional.cosine_similarity(a.detach().flatten(), b.detach().flatten(), dim=0))
 
 
 def set_buffer(rule, name: str, value: Tensor) -> None:
@@ -386,6 +386,15 @@ def test_kolen_pollack_feedback_comes_to_the_weights_at_the_rate_of_decay(networ
         torch.testing.assert_close(after, before * 0.97**12, rtol=1e-6, atol=1e-10)
     for before, (_, _, matrix) in zip(weights, rule.carriers(), strict=True):
         assert (matrix - before * 0.97**12).abs().max() > 1e-2  # it was not decay alone that moved the weights
+
+
+def test_clipping_scales_weights_and_their_feedback_once():
+    rule = make(KolenPollack, clip=1e-3, decay=0.0, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    before = [[p.detach().clone() for p in part.parameters()] for part in rule.parts]
+    train(rule, 1)
+    for part, old in zip(rule.parts, before, strict=True):
+        square_R = sum((p.detach() - q).square().flatten(1).sum(1) for p, q in zip(part.parameters(), old, strict=True))
+        torch.testing.assert_close(square_R.sqrt(), torch.full((3,), 1e-3), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(("activation", "scale"), [("linear", 1.0), ("relu", 0.5)])
