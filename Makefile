@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves test test-learning lint bench tensorboard clean
+.PHONY: install demo curves compare search test test-learning lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -22,6 +22,18 @@ curves: $(STAMP)
 	$(BIN)/rhm fit -c configs/tasks/learning_curve.yaml -c configs/rules/dfa.yaml --run_dir=runs/curves/dfa
 	$(BIN)/rhm fit -c configs/tasks/learning_curve.yaml -c configs/rules/class_contrastive.yaml --run_dir=runs/curves/class_contrastive
 	$(BIN)/rhm curves --run_dirs='[runs/curves/backprop,runs/curves/class_contrastive,runs/curves/dfa]' --out=runs/curves/learning_curves.png
+
+# Every rule with the same search on two tasks, about two hours on 2 cores; writes the tables of docs/rules.md.
+compare: $(STAMP)
+	$(BIN)/rhm compare --tasks='[configs/tasks/compare_L3.yaml,configs/tasks/compare_L4.yaml]' --args='[--model.network.width=64]' --run_dir=runs/compare --out=docs/rules.md
+
+# Settings of the rules without negatives, twenty each, and the best of each on five other seeds.
+NON_CONTRASTIVE := lpl vicreg barlow_twins sfa
+search: $(STAMP)
+	for rule in $(NON_CONTRASTIVE); do \
+	  $(BIN)/rhm search --rule=configs/rules/$$rule.yaml --task=configs/tasks/search_L4.yaml --grid=configs/searches/$$rule.yaml --trials=20 --run_dir=runs/search/$$rule && \
+	  $(BIN)/rhm fit -c configs/tasks/search_L4.yaml -c runs/search/$$rule/best.yaml --trainer.max_steps=1500 --run_dir=runs/search/$$rule/final || exit 1; \
+	done
 
 test: lint
 	$(BIN)/pytest -n 2 -m "not learning"

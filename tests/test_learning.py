@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.cli import main
 
@@ -39,3 +40,39 @@ def test_supervised_rules_solve_four_levels_from_16384_strings(tmp_path, rule, l
     task = f"-c={CONFIGS / 'tasks' / 'learning_curve.yaml'}"
     replicas = fit(tmp_path, task, f"-c={CONFIGS / 'rules' / rule}.yaml", "--data.train_size=16384")
     assert all(replica["test_accuracy"] >= least for replica in replicas)
+
+
+@pytest.mark.parametrize("expansion", ["random", "local"])
+@pytest.mark.parametrize(("depth", "enough"), [(4, 5), (6, 4)])
+def test_siblings_find_the_hierarchy_with_no_gradient_through_a_second_matrix(tmp_path, expansion, depth, enough):
+    block = [f"--model.block.expansion={expansion}", "--trainer.max_steps=1000", f"--data.L={depth}"]
+    replicas = fit(tmp_path, f"-c={CONFIGS / 'quickstart.yaml'}", *block)
+    assert sum(replica["test_accuracy"] >= 0.99 for replica in replicas) >= enough
+
+
+@pytest.mark.parametrize("rule", ["barlow_twins", "vicreg", "sfa", "lpl"])
+def test_rules_without_negatives_find_the_hierarchy(tmp_path, rule):
+    task = f"-c={CONFIGS / 'tasks' / 'search_L4.yaml'}"
+    replicas = fit(tmp_path, task, f"-c={CONFIGS / 'rules' / rule}.yaml", "--trainer.max_steps=1500")
+    assert all(replica["test_accuracy"] >= (0.95 if rule == "lpl" else 0.985) for replica in replicas)
+
+
+DO_NOT_LEARN = {"frozen", "softhebb", "drtp", "sign_dfa", "ebd", "simsiam", "byol"}  # as docs/rules.md shows
+LEARNERS = sorted({path.stem for path in (CONFIGS / "rules").glob("*.yaml")} - DO_NOT_LEARN)
+BASE: dict[str, list[float]] = {}
+
+
+def accuracies(tmp_path: Path, rule: str) -> list[float]:
+    small = ["--data.L=2", "--data.train_size=300", "--data.test_size=128", "--data.probe_size=64", "--data.seeds=[0,1,2,3,4]"]
+    steps = ["--model.network.width=64", "--trainer.max_steps=600", "--trainer.val_check_interval=600"]
+    return [r["test_accuracy"] for r in fit(tmp_path, f"-c={CONFIGS / 'rules' / rule}.yaml", *small, *steps)]
+
+
+@pytest.mark.parametrize("rule", LEARNERS)
+def test_a_rule_that_claims_to_learn_beats_frozen_features(tmp_path, rule):
+    """By two standard errors of the difference over five seeds. P_max is 512 here, so 300 strings train and 128 test."""
+    if not BASE:
+        BASE["frozen"] = accuracies(tmp_path / "base", "frozen")
+    ours, base = torch.tensor(accuracies(tmp_path / "rule", rule)), torch.tensor(BASE["frozen"])
+    error = (ours.var() / 5 + base.var() / 5).sqrt()
+    assert ours.mean() - base.mean() > 2 * error, (ours, base)
