@@ -16,9 +16,10 @@ from rhm.hashing import fold, normal
 
 
 class Code(nn.Module):
-    """``q = (u - mean u) U``, ``k = argmax_k cos(q, c_k)`` in each of ``S`` codebooks; one of them is handed on, as one-hot vectors.
+    """``q = (u - mean u) U``, ``k = argmax_k cos(q, c_k)`` in each of ``S`` codebooks; one is handed on, one-hot.
 
-    Weights are shared by all positions. No gradient passes a winner.
+    Weights are shared by all positions. No gradient passes a winner. The predictor is a parameter; what else a rule learns here
+    are running averages, buffers: prototypes ``c``, the mean of ``u``, and how often the symbols of two siblings win together.
 
     Args:
         keys_R: int64 keys of the initial weights.

@@ -187,7 +187,9 @@ class Layer(nn.Module):
     ) -> tuple[LayerUpdate, Tensor]:
         """The first half of :meth:`backward`: the projection's update, and the signal at the units, before the mask."""
         if self.code is not None:
-            raise InvalidInput("model.network.codebooks", self.code.codebooks, "null for a rule that sends a signal through codes")
+            raise InvalidInput(
+                "model.network.codebooks", self.code.codebooks, "null for a rule that sends a signal through codes"
+            )
         grad = self.by_group(grad_RBDC)
         if self.normalise:
             out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
@@ -331,7 +333,9 @@ class NetworkConfig(ABC):
             raise InvalidInput("model.network.activation", activation, f"one of {', '.join(ACTIVATIONS)}")
         self.width, self.depth, self.bottleneck, self.activation = width, depth, bottleneck, activation
         if codebooks is not None and bottleneck is None:
-            raise InvalidInput("model.network.codebooks", codebooks, "null without model.network.bottleneck, the number of symbols")
+            raise InvalidInput(
+                "model.network.codebooks", codebooks, "null without model.network.bottleneck, the number of symbols"
+            )
         self.normalise, self.label_slot, self.codebooks = normalise, label_slot, codebooks
 
     def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:

@@ -81,7 +81,9 @@ class CodePrediction(LocalRule):
             raise InvalidInput("data.pairs", type(self.pairs).__name__, "SiblingPairs for CodePrediction")
         if self.trained_layers == 0:
             network = type(self.network_config).__name__
-            raise InvalidInput("data.pairs", f"SiblingPairs with a {network} of {len(self.network)} layers", "layers with siblings")
+            raise InvalidInput(
+                "data.pairs", f"SiblingPairs with a {network} of {len(self.network)} layers", "layers with siblings"
+            )
 
     @property
     def trained_layers(self) -> int:
@@ -95,9 +97,7 @@ class CodePrediction(LocalRule):
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         self.estimates = {}
         layers = self.network.layers[: self.trained_layers]
-        return [
-            self.layer_update(k, layer, step.states[k - 1]) if self.learns(k) else {} for k, layer in enumerate(layers, 1)
-        ]
+        return [self.layer_update(k, layer, step.states[k - 1]) if self.learns(k) else {} for k, layer in enumerate(layers, 1)]
 
     def layer_update(self, k: int, layer: Layer, state: LayerState) -> LayerUpdate:
         """The predictor's gradient for layer ``k``; estimates of all that it tracks."""

@@ -148,7 +148,9 @@ def test_mutual_information():
 def test_a_layer_finds_the_symbols_of_its_tuples():
     """Four symbols with two synonyms each: in most grammars the winners of the first layer are the symbols, but for names."""
     task = ("--data.train_size=256", "--data.batch_size=64", "--model.network.codebooks=8", "--data.L=4")
-    rule = from_settings("code_prediction", *task, "--model.network.bottleneck=4", "--model.network.width=64", seeds=(0, 1, 2, 3))
+    rule = from_settings(
+        "code_prediction", *task, "--model.network.bottleneck=4", "--model.network.width=64", seeds=(0, 1, 2, 3)
+    )
     before = purity(rule)
     train(rule, steps=250)
     assert (purity(rule) > 0.99).sum() >= 3 and (before < 0.9).all(), (before, purity(rule))
@@ -173,8 +175,6 @@ def purity(rule) -> torch.Tensor:
         (("--model.conscience=-1",), "at least 0"),
         (("--model.temperature=0",), "above 0"),
         (("--model.network.codebooks=0",), "at least 1"),
-        (("--model.network.codebooks=null",), "at least 1 for CodePrediction"),
-        (("--model.network.bottleneck=null",), "number of symbols"),
     ],
 )
 def test_refusals(args, allowed):
@@ -182,7 +182,11 @@ def test_refusals(args, allowed):
         from_settings("code_prediction", *args)
 
 
-def test_codes_take_no_signal_and_need_shared_weights():
+def test_codes_need_symbols_and_shared_weights_and_take_no_signal():
+    with pytest.raises(InvalidInput, match="at least 1 for CodePrediction"):
+        CodePrediction(HierarchicalNetwork(bottleneck=3))
+    with pytest.raises(InvalidInput, match="number of symbols"):
+        HierarchicalNetwork(codebooks=3)
     rule = from_settings("code_prediction", *SMALL)
     state = compute(rule).states[0]
     with pytest.raises(InvalidInput, match="through codes"):
