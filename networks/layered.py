@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.code import Code
 from networks.readout import Readout
 from rhm import InvalidInput, Task, whitened_one_hot
 from rhm.hashing import fold, normal, seed_keys
@@ -86,6 +87,7 @@ class Layer(nn.Module):
         bottleneck: width of the projection that is handed on; None hands on the units.
         activation: a key of :data:`ACTIVATIONS`.
         normalise: hand on the units as ``sqrt(E) h / |h|``; a bottleneck is always normalised.
+        codebooks: hand on a discrete code of ``bottleneck`` symbols instead of a projection, see :class:`networks.code.Code`.
 
     Attributes:
         OWN: names of the layer's own parameters; a rule may register others that its loss needs.
@@ -103,22 +105,29 @@ class Layer(nn.Module):
         bottleneck: int | None,
         activation: str,
         normalise: bool = False,
+        codebooks: int | None = None,
     ):
         super().__init__()
-        self.groups, self.patch, self.normalise = groups, patch, normalise or bottleneck is not None
+        coded = codebooks is not None and bottleneck is not None
+        self.groups, self.patch, self.normalise = groups, patch, (normalise or bottleneck is not None) and not coded
         self.activation = ACTIVATIONS[activation]
         fan_in, dtype = patch * channels, torch.get_default_dtype()
         weight = normal(fold(keys_R, "weight"), (groups, fan_in, units)) * (self.activation.gain / math.sqrt(fan_in))
         self.weight_RGFE = nn.Parameter(weight.to(dtype))
         self.bias_RG1E = nn.Parameter(torch.zeros(len(keys_R), groups, 1, units, dtype=dtype))
         self.projection_RGEC: nn.Parameter | None = None
-        if bottleneck is not None:
+        self.code: Code | None = None
+        if codebooks is not None and bottleneck is not None:
+            self.code = Code(keys_R, units, bottleneck, codebooks)
+        elif bottleneck is not None:
             projection = normal(fold(keys_R, "projection"), (groups, units, bottleneck)) / math.sqrt(units)
             self.projection_RGEC = nn.Parameter(projection.to(dtype))
 
     @property
     def out_channels(self) -> int:
         """Channels of what the layer hands on."""
+        if self.code is not None:
+            return self.code.symbols
         return (self.weight_RGFE if self.projection_RGEC is None else self.projection_RGEC).shape[-1]
 
     def fold(self, h_RBDC: Tensor) -> Tensor:
@@ -153,6 +162,8 @@ class Layer(nn.Module):
         if self.normalise:
             scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
             z = z * scale
+        if self.code is not None:
+            z = self.code(units[:, 0])[:, None]
         return LayerState(x, pre, units, scale, self._by_position(z, batch, positions))
 
     def mask(self, state: LayerState) -> Tensor:
@@ -188,6 +199,10 @@ class Layer(nn.Module):
         self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
     ) -> tuple[LayerUpdate, Tensor]:
         """The first half of :meth:`backward`: the projection's update, and the signal at the units, before the mask."""
+        if self.code is not None:
+            raise InvalidInput(
+                "model.network.codebooks", self.code.codebooks, "null for a rule that sends a signal through codes"
+            )
         grad = self.before_normalisation(state, self.by_group(grad_RBDC))
         if self.projection_RGEC is None:
             return {}, grad
@@ -312,9 +327,10 @@ class NetworkConfig(ABC):
         activation: ``relu``, ``tanh`` or ``linear``.
         normalise: every layer hands on its units with a mean square of 1; a bottleneck does so anyway.
         label_slot: show a class in ``n`` channels of every input position; only Forward-Forward does.
+        codebooks: every layer but the last hands on a discrete code of ``bottleneck`` symbols, the best of so many codebooks.
 
     Raises:
-        InvalidInput: a size under 1 or an unknown activation.
+        InvalidInput: a size under 1, an unknown activation, codebooks without a bottleneck.
     """
 
     def __init__(
@@ -325,14 +341,19 @@ class NetworkConfig(ABC):
         activation: str = "relu",
         normalise: bool = False,
         label_slot: bool = False,
+        codebooks: int | None = None,
     ):
-        for key, value in ("width", width), ("depth", depth), ("bottleneck", bottleneck):
+        for key, value in ("width", width), ("depth", depth), ("bottleneck", bottleneck), ("codebooks", codebooks):
             if value is not None and value < 1:
                 raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
         if activation not in ACTIVATIONS:
             raise InvalidInput("model.network.activation", activation, f"one of {', '.join(ACTIVATIONS)}")
         self.width, self.depth, self.bottleneck, self.activation = width, depth, bottleneck, activation
-        self.normalise, self.label_slot = normalise, label_slot
+        if codebooks is not None and bottleneck is None:
+            raise InvalidInput(
+                "model.network.codebooks", codebooks, "null without model.network.bottleneck, the number of symbols"
+            )
+        self.normalise, self.label_slot, self.codebooks = normalise, label_slot, codebooks
 
     def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.
@@ -346,8 +367,10 @@ class NetworkConfig(ABC):
         for k, (groups, patch) in enumerate(self.shapes(task, depth), 1):
             keys_R = seed_keys(seeds_R, "layer", k)
             bottleneck = self.bottleneck if k < depth else None
+            if groups > 1 and self.codebooks is not None:
+                raise InvalidInput("model.network.codebooks", self.codebooks, "null where positions have weights of their own")
             sizes = (groups, patch, channels, self.width, bottleneck)
-            layers.append(Layer(keys_R, *sizes, self.activation, self.normalise))
+            layers.append(Layer(keys_R, *sizes, self.activation, self.normalise, self.codebooks))
             channels = layers[-1].out_channels
         return LayeredNetwork(task, layers, self.label_slot)
 
@@ -360,7 +383,7 @@ class HierarchicalNetwork(NetworkConfig):
     """Each layer merges ``patch`` neighbours; all positions share weights (the CNN of Cagnetta et al. 2024).
 
     Args:
-        width, depth, bottleneck, activation, normalise, label_slot: see :class:`NetworkConfig`.
+        width, depth, bottleneck, activation, normalise, label_slot, codebooks: see :class:`NetworkConfig`.
         patch: positions that a layer merges; the task's ``s`` by default.
     """
 
@@ -372,9 +395,10 @@ class HierarchicalNetwork(NetworkConfig):
         activation: str = "relu",
         normalise: bool = False,
         label_slot: bool = False,
+        codebooks: int | None = None,
         patch: int | None = None,
     ):
-        super().__init__(width, depth, bottleneck, activation, normalise, label_slot)
+        super().__init__(width, depth, bottleneck, activation, normalise, label_slot, codebooks)
         if patch is not None and patch < 1:
             raise InvalidInput("model.network.patch", patch, "an integer of at least 1")
         self.patch = patch

@@ -130,7 +130,15 @@ def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(name)
         assert not any(partners), partners
 
 
-LAYERWISE = [name for name, path in RULES.items() if "pairs:" in path.read_text()]
+SIBLINGS_ONLY = ["code_prediction"]
+LAYERWISE = [name for name, path in RULES.items() if "pairs:" in path.read_text() and name not in SIBLINGS_ONLY]
+
+
+@pytest.mark.parametrize("pairs", ["ClassPairs", "HalfPairs"])
+@pytest.mark.parametrize("name", SIBLINGS_ONLY)
+def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
+    with pytest.raises(InvalidInput, match="allowed: SiblingPairs"):
+        from_settings(name, f"--data.pairs={pairs}")
 
 
 @pytest.mark.parametrize("pairs", [ClassPairs(), SynonymPairs(2), HalfPairs()], ids=lambda p: type(p).__name__)

@@ -1,0 +1,81 @@
+"""A discrete code in place of a projection: units predict, prototypes compete for the prediction, the winner is handed on.
+
+Shape suffixes: R replica, N rows (strings times positions), E units, S codebooks, K symbols of a codebook, J = 2 K predictions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rhm import whitened_one_hot
+from rhm.hashing import fold, normal
+
+
+class Code(nn.Module):
+    """``q = (u - mean u) U``, ``k = argmax_k cos(q, c_k)`` in each of ``S`` codebooks; one is handed on, one-hot.
+
+    Weights are shared by all positions. No gradient passes a winner. The predictor is a parameter; what else a rule learns here
+    are running averages, buffers: prototypes ``c``, the mean of ``u``, and how often the symbols of two siblings win together.
+
+    Args:
+        keys_R: int64 keys of the initial weights.
+        units: number of units that it reads.
+        symbols: ``K``.
+        codebooks: ``S``.
+    """
+
+    mean_R1E: Tensor
+    prototypes_RSKJ: Tensor
+    joint_RSKK: Tensor
+
+    def __init__(self, keys_R: Tensor, units: int, symbols: int, codebooks: int):
+        super().__init__()
+        self.symbols, self.codebooks = symbols, codebooks
+        dtype = torch.get_default_dtype()
+        predictor = normal(fold(keys_R, "predictor"), (units, codebooks * 2 * symbols)) / math.sqrt(units)
+        self.predictor_REP = nn.Parameter(predictor.to(dtype))
+        prototypes = normal(fold(keys_R, "prototypes"), (codebooks, symbols, 2 * symbols)) / symbols
+        self.register_buffer("prototypes_RSKJ", prototypes.to(dtype))
+        self.register_buffer("mean_R1E", torch.zeros(len(keys_R), 1, units, dtype=dtype))
+        shape = (len(keys_R), codebooks, symbols, symbols)
+        self.register_buffer("joint_RSKK", torch.full(shape, 1 / symbols**2, dtype=dtype))
+
+    def predict(self, units_RNE: Tensor, predictor_REP: Tensor | None = None) -> Tensor:
+        """``q`` of each codebook, or of those that a part of the predictor stands for, ``[R, N, S, J]``."""
+        predictor = self.predictor_REP if predictor_REP is None else predictor_REP
+        q = torch.bmm(units_RNE - self.mean_R1E, predictor).to(self.mean_R1E.dtype)
+        return q.unflatten(-1, (-1, 2 * self.symbols))
+
+    def scores(self, q_RNSJ: Tensor, prototypes_RSKJ: Tensor | None = None) -> Tensor:
+        """Cosine of predictions with prototypes, ``[R, N, S, K]``."""
+        prototypes = self.prototypes_RSKJ if prototypes_RSKJ is None else prototypes_RSKJ
+        q, c = functional.normalize(q_RNSJ, dim=-1), functional.normalize(prototypes, dim=-1)
+        return torch.matmul(q.transpose(1, 2), c.transpose(-1, -2)).transpose(1, 2)
+
+    @property
+    def frequency_RSK(self) -> Tensor:
+        """How often each symbol of each codebook wins."""
+        return (self.joint_RSKK.sum(-1) + self.joint_RSKK.sum(-2)) / 2
+
+    @property
+    def chosen_R(self) -> Tensor:
+        """The codebook whose codes of siblings tell most of one another."""
+        return mutual_information(self.joint_RSKK).argmax(-1)
+
+    def forward(self, units_RNE: Tensor) -> Tensor:
+        """The chosen codebook's winners as whitened one-hot vectors, ``[R, N, K]``."""
+        replica_R, chosen_R = torch.arange(len(self.mean_R1E), device=units_RNE.device), self.chosen_R
+        predictor = self.predictor_REP.unflatten(-1, (self.codebooks, -1))[replica_R, :, chosen_R]
+        prototypes = self.prototypes_RSKJ[replica_R, chosen_R][:, None]
+        winner = self.scores(self.predict(units_RNE, predictor), prototypes).argmax(-1)[..., 0]
+        return whitened_one_hot(winner, self.symbols, units_RNE.dtype)
+
+
+def mutual_information(joint_KK: Tensor) -> Tensor:
+    """``sum p(a, b) log p(a, b) / p(a) p(b)`` of joint distributions ``[..., K, K]``, in nats."""
+    product = joint_KK.sum(-1, keepdim=True) * joint_KK.sum(-2, keepdim=True)
+    return (torch.xlogy(joint_KK, joint_KK) - torch.xlogy(joint_KK, product)).sum((-1, -2))

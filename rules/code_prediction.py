@@ -1,0 +1,137 @@
+"""Layers that predict their sibling's code, and code what they predict.
+
+Shape suffixes: R replica, B batch, D position or pair, N rows (strings times positions), E units, S codebooks, K symbols of a
+codebook, J = 2 K predictions, P = S J.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from datamodules import SiblingPairs
+from networks import Layer, LayerState, LayerUpdate
+from rhm import InvalidInput
+from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+
+
+class CodePrediction(LocalRule):
+    """Predict the sibling's discrete code; similar predictions get the same code.
+
+    In each of ``S`` codebooks of a layer, for the units ``u`` of a position and the code ``t`` of its sibling:
+
+        q       = (u - mean u) U                               what the position tells of a sibling to its right and to its left
+        k       = argmax_j cos(q, c_j) - a log(K p_j)          winner; ``p_j``: how often ``j`` won (DeSieno 1988)
+        t       = softmax_j((cos(q, c_j) - a log(K p_j)) / T)  the soft code, which the sibling has to predict
+        dU      = cov(u, t_sibling - q)                        delta rule, for the side on which the sibling lies
+        c_j    += rate (mean t_j q / |q| - c_j)                competitive Hebbian learning
+        joint  += rate (k_left k_right^T - joint)
+
+    What is handed on is the winner in the codebook with the largest mutual information of ``joint``. Synonyms tell the same of
+    their siblings, so they get the same code; ``S`` codebooks with different initial weights, because one alone often splits a
+    symbol and merges two others. With ``stagger`` a layer learns once the layer below it has settled.
+
+    Sees: its own units and codes, for both siblings, and the batch's means. Fixed and random: the expansion ``phi(W x + b)``.
+    Learned: ``U``, through the optimizer; ``c``, ``joint`` and ``mean u``, running averages. Layers above those that have
+    siblings stay random under the readout. With ``stagger`` a run needs as many steps for each layer that has siblings. Akin to
+    prototype prediction (Caron et al. 2020, 2021), without gradients through codes. Not known: an objective that all of this
+    descends.
+
+    Args:
+        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`; the network needs ``codebooks``.
+        rate: of the running averages.
+        stagger: steps that each layer learns, one after another from the first; null lets all layers learn always.
+        conscience: ``a``; 0 lets codes be as rare as they like.
+        temperature: ``T``.
+
+    Raises:
+        InvalidInput: a value out of its range; a network without codebooks; pairs that are not siblings.
+    """
+
+    family = "self-supervised"
+    source = "this project; conscience: DeSieno 1988; prototypes: Caron et al. 2020, arXiv 2006.09882"
+    uses_pairs = True
+    locality = Locality(pair=True)
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+        rate: float = 0.05,
+        stagger: int | None = 400,
+        conscience: float = 0.1,
+        temperature: float = 0.1,
+    ):
+        super().__init__(network, optimizer, clip)
+        if network.codebooks is None:
+            raise InvalidInput("model.network.codebooks", None, "an integer of at least 1 for CodePrediction")
+        if not 0 < rate <= 1:
+            raise InvalidInput("model.rate", rate, "a number above 0 and at most 1")
+        if stagger is not None and stagger < 1:
+            raise InvalidInput("model.stagger", stagger, "a number of steps, at least 1, or null")
+        if conscience < 0:
+            raise InvalidInput("model.conscience", conscience, "a number of at least 0")
+        if temperature <= 0:
+            raise InvalidInput("model.temperature", temperature, "a number above 0")
+        self.rate, self.stagger, self.conscience, self.temperature = rate, stagger, conscience, temperature
+
+    def build(self) -> None:
+        if not isinstance(self.pairs, SiblingPairs):
+            raise InvalidInput("data.pairs", type(self.pairs).__name__, "SiblingPairs for CodePrediction")
+        if self.trained_layers == 0:
+            network = type(self.network_config).__name__
+            raise InvalidInput(
+                "data.pairs", f"SiblingPairs with a {network} of {len(self.network)} layers", "layers with siblings"
+            )
+
+    @property
+    def trained_layers(self) -> int:
+        return self.pairs.layers([layer.patch for layer in self.network.layers])
+
+    def learns(self, k: int) -> bool:
+        """Whether it is the turn of layer ``k``, from 1."""
+        steps = 0 if self._trainer is None else self.trainer.global_step
+        return self.stagger is None or (k - 1) * self.stagger <= steps < k * self.stagger
+
+    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+        self.estimates = {}
+        layers = self.network.layers[: self.trained_layers]
+        return [self.layer_update(k, layer, step.states[k - 1]) if self.learns(k) else {} for k, layer in enumerate(layers, 1)]
+
+    def layer_update(self, k: int, layer: Layer, state: LayerState) -> LayerUpdate:
+        """The predictor's gradient for layer ``k``; estimates of all that it tracks."""
+        code, patch, batch = layer.code, self.network.layers[k].patch, state.out_RBDC.shape[1]
+        assert code is not None
+        u_RNE = state.units_RGNE[:, 0].to(code.mean_R1E.dtype)
+        q_RNSJ = code.predict(u_RNE)
+        scores = code.scores(q_RNSJ) - self.conscience * (code.symbols * code.frequency_RSK).clamp_min(1e-4).log()[:, None]
+        winner_RNSK = functional.one_hot(scores.argmax(-1), code.symbols).to(q_RNSJ.dtype)
+        t_RNSK = (scores / self.temperature).softmax(-1)
+
+        def sides(x_RNSK: Tensor) -> tuple[Tensor, Tensor]:
+            return self.pairs.positives(x_RNSK.flatten(2).unflatten(1, (batch, -1)), None, patch)
+
+        def rows(first: Tensor, second: Tensor) -> Tensor:
+            return self.pairs.hand_back(first, second, patch)[0].reshape(t_RNSK.shape)
+
+        to_right, to_left = (q_RNSJ - q_RNSJ.mean(1, keepdim=True)).chunk(2, -1)
+        left, right = sides(t_RNSK - t_RNSK.mean(1, keepdim=True))
+        error1, error2 = right - sides(to_right)[0], left - sides(to_left)[1]
+        none, pairs = torch.zeros_like(error1), error1.shape[1] * error1.shape[2]
+        error_RNSJ = torch.cat([rows(error1, none), rows(none, error2)], -1)
+
+        k_left, k_right = (w.flatten(1, 2).unflatten(-1, (code.codebooks, -1)) for w in sides(winner_RNSK))
+        estimates = {
+            "mean_R1E": u_RNE.mean(1, keepdim=True),
+            "prototypes_RSKJ": torch.einsum("rnsk,rnsj->rskj", t_RNSK, functional.normalize(q_RNSJ, dim=-1)) / t_RNSK.shape[1],
+            "joint_RSKK": torch.einsum("rnsa,rnsb->rsab", k_left, k_right) / pairs,
+        }
+        self.estimates |= {f"network.layers.{k - 1}.code.{name}": value for name, value in estimates.items()}
+        self.step_metrics[f"loss/layer{k}"] = (error1.square() + error2.square()).mean((1, 2, 3))
+        centred = u_RNE - estimates["mean_R1E"]
+        return {"code.predictor_REP": -torch.bmm(centred.transpose(1, 2), error_RNSJ.flatten(2)) / pairs}
+
+    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
+        return [{} for _ in self.network.layers[down_to:]]
