@@ -22,11 +22,13 @@ from rich.progress import track
 from rich.table import Table
 
 from callbacks import RunProgress, StepLog
-from datamodules import RHMDataModule
+from datamodules import RHMDataModule, SiblingPairs
 from networks import HierarchicalNetwork
 from rhm import RandomHierarchyModel
-from rules import LocalRule
+from rules import LocalRule, Step
 from rules.backprop import Backprop
+from rules.clapp import CLAPP
+from rules.lpl import LatentPredictiveLearning
 
 STRINGS = 100_000
 TASKS = [(8, 8, 8, 2, 3), (8, 8, 8, 2, 4), (16, 16, 8, 2, 3), (16, 16, 8, 2, 4), (16, 16, 8, 2, 5)]
@@ -229,6 +231,43 @@ def batches(table: Table) -> None:
         table.add_row("e", f"making batches / step, R = {r}", f"{making_share:.3f}", "under .05", "")
 
 
+def forms(table: Table) -> None:
+    """(f) Explicit plasticity against autograd of the same loss: time of the updates, and what autograd keeps."""
+    for kind in CLAPP, LatentPredictiveLearning:
+        rules = []
+        for form in "explicit", "autograd":
+            data = RHMDataModule(L=4, batch_size=128, pairs=SiblingPairs())
+            rules.append(kind(HierarchicalNetwork(256, bottleneck=8), form=form).prepare(data))
+        step = rules[0].compute(rules[0].data.train_batch(0))
+        seconds = turns(*(partial(many_updates, rule, step) for rule in rules), rounds=9)
+        kept = [saved_bytes(rule, step) for rule in rules]
+        note = f"kept for a graph: {kept[0]} and {kept[1] / 1e6:.2f} MB a step"
+        table.add_row(
+            "f", f"updates of {kind.__name__}, explicit / autograd", f"{seconds[0] / seconds[1]:.2f}", "under 1", note
+        )
+
+
+@torch.no_grad()
+def many_updates(rule: LocalRule, step: Step) -> None:
+    """The updates of a step, twenty times."""
+    for _ in range(20):
+        rule.layer_updates(step)
+
+
+@torch.no_grad()
+def saved_bytes(rule: LocalRule, step: Step) -> int:
+    """Bytes of the tensors that autograd saves while a rule makes its updates."""
+    saved = [0]
+
+    def pack(t: torch.Tensor) -> torch.Tensor:
+        saved[0] += t.numel() * t.element_size()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        rule.layer_updates(step)
+    return saved[0]
+
+
 def main() -> None:
     """Print all ratios."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -238,7 +277,7 @@ def main() -> None:
     )
     for column in "", "ratio", "value", "goal", "measured":
         table.add_column(column)
-    for part in (sampling, lightning, products, replicas, batches):
+    for part in (sampling, lightning, products, replicas, batches, forms):
         part(table)
     Console(width=150).print(table)
 
