@@ -26,7 +26,7 @@ import callbacks
 import datamodules
 import networks
 import rules
-from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
+from callbacks import Diagnostic, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
 from experiments.explain import explain
@@ -198,6 +198,9 @@ class RHMCommand(LightningCLI):
         if self.datamodule.batch_size % trainer.world_size:
             allowed = f"a multiple of the number of ranks, {trainer.world_size}"
             raise InvalidInput("data.batch_size", self.datamodule.batch_size, allowed)
+        for callback in kwargs["callbacks"]:
+            if isinstance(callback, Diagnostic):
+                callback.check(self.model)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

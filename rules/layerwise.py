@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
-from rules.losses import project
+from rules.losses import cosine_scores, project
 
 EXPANSIONS = ("backprop", "random", "local")
 
@@ -98,11 +98,16 @@ class LayerwiseRule(LocalRule):
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
         block: see :class:`Block`.
+
+    Attributes:
+        hinged: whether a pair learns only while its score is under 1, and a negative while its score is above -1.
     """
 
     family = "self-supervised"
     uses_pairs = True
     locality = Locality(pair=True)
+    end_to_end_needs_labels = False
+    hinged: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -177,7 +182,7 @@ class LayerwiseRule(LocalRule):
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         if self.block.end_to_end:
-            return self._end_to_end(step)
+            return self.end_to_end(step)
         updates = []
         for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
             states = self._states(step, k)
@@ -194,21 +199,50 @@ class LayerwiseRule(LocalRule):
             updates.append(update)
         return updates
 
-    def _end_to_end(self, step: Step) -> list[LayerUpdate]:
+    def end_to_end(self, step: Step) -> list[LayerUpdate]:
         """The top layer's loss, propagated back through all layers below."""
+        top, layer = self.trained_layers, self.network.layers[self.trained_layers - 1]
+        signals, update = self._top_signals(step)
+        deltas = []
+        for state, signal in zip(self._states(step, top), signals, strict=True):
+            part, delta = layer.backward(state, signal)
+            add(update, part)
+            deltas.append(delta)
+        return [*self._below(step, top, deltas), update]
+
+    def _top_signals(self, step: Step) -> tuple[list[Tensor], LayerUpdate]:
+        """What the loss of the top layer that has pairs tells what it sees, and its head's updates."""
         top = self.trained_layers
-        signals, head = self._signals(step, top, "head", [state.out_RBDC for state in self._states(step, top)])
-        updates: list[LayerUpdate] = [{} for _ in range(top)]
-        for k in range(top, 0, -1):
-            layer, below = self.network.layers[k - 1], []
-            for state, signal in zip(self._states(step, k), signals, strict=True):
-                update, delta = layer.backward(state, signal)
-                add(updates[k - 1], update)
-                if k > 1:
-                    below.append(layer.hand_down(delta, signal.shape[1]))
-            signals = below
-        add(updates[-1], head)
+        return self._signals(step, top, "head", [state.out_RBDC for state in self._states(step, top)])
+
+    def _below(self, step: Step, top: int, deltas: list[Tensor]) -> list[LayerUpdate]:
+        """Updates of the layers below ``top`` for signals at its pre-activations, of the strings and their partners."""
+        updates: list[LayerUpdate] = [{} for _ in range(top - 1)]
+        for j, delta in enumerate(deltas):
+            for k in range(top - 1, 0, -1):
+                state = self._states(step, k)[j]
+                signal = self.network.layers[k].hand_down(delta, state.out_RBDC.shape[1])
+                part, delta = self.network.layers[k - 1].backward(state, signal)
+                add(updates[k - 1], part)
         return updates
+
+    def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
+        signals = [signal.flatten(2) for signal in self._top_signals(step)[0]]
+        views = [step.states] if step.view_states is None else [step.states, step.view_states]
+        return list(zip(views, signals, strict=True))
+
+    def pair(self, step: Step, k: int) -> Pair:
+        """The two sides of the pairs of layer ``k``, as its loss sees them."""
+        outs = [out.float() if out.dtype == torch.bfloat16 else out for out in (s.out_RBDC for s in self._states(step, k))]
+        layers = self.network.layers
+        head, patch = layers[k - 1].get_submodule("head"), layers[k].patch if k < len(layers) else 1
+        h1, h2 = self.pairs.positives(outs[0], outs[1] if len(outs) > 1 else None, patch)
+        return Pair(*self._behind_head(h1, h2, head), head, k, step)
+
+    def scores(self, pair: Pair) -> Tensor:
+        """How well each string's first side fits each string's second side, ``[R, D, B, B]``: the rule's own score, or their
+        cosine where the loss has none."""
+        return cosine_scores(pair.z1_RBDC, pair.z2_RBDC)
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
         if self.block.expansion == "backprop":
