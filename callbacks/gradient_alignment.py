@@ -17,6 +17,7 @@ from rhm import InvalidInput
 from rhm.hashing import fold, normal, seed_keys
 from rules import LocalRule, Step
 from rules.feedback import broadcast_error
+from rules.frozen import FrozenFeatures
 from rules.layerwise import add
 
 
@@ -51,7 +52,7 @@ class GradientAlignment(Diagnostic):
 
     def check(self, rule: LocalRule) -> None:
         name = type(rule).__name__
-        if rule.trained_layers == 0:
+        if isinstance(rule, FrozenFeatures):
             raise InvalidInput("trainer.callbacks", f"GradientAlignment with {name}", "a rule that trains hidden layers")
         if rule.network_config.codebooks is not None:
             allowed = "null with GradientAlignment: no gradient passes a code"
@@ -60,7 +61,7 @@ class GradientAlignment(Diagnostic):
             raise InvalidInput("data.labels", False, f"true for GradientAlignment with {name}: backpropagation needs them")
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
-        step = rule.compute(rule.data.train_batch(trainer.global_step, trainer.global_rank, trainer.world_size))
+        step = rule.compute(rule.data.train_batch(trainer.global_step, rule.data.rank, rule.data.world))
         ours = rule.layer_updates(step)
         feedback = rule.feedback_and_weights()
         layers = len(ours)

@@ -41,21 +41,18 @@ class PairStatistics(Diagnostic):
             allowed = "a layerwise rule with a loss on pairs, such as LayerwiseContrastive or CLAPP"
             raise InvalidInput("trainer.callbacks", f"PairStatistics with {type(rule).__name__}", allowed)
         if rule.data.batch_size < 2:
-            raise InvalidInput(
-                "data.batch_size", rule.data.batch_size, "at least 2 with PairStatistics: a negative is another string"
-            )
+            allowed = "at least 2 with PairStatistics: a negative is another string"
+            raise InvalidInput("data.batch_size", rule.data.batch_size, allowed)
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
         assert isinstance(rule, LayerwiseRule)
-        step = rule.compute(rule.data.train_batch(trainer.global_step))
+        step = rule.compute(rule.data.train_batch(trainer.global_step))  # on every rank all of the batch: nothing to send
         values: dict[str, Tensor] = {}
         for k in range(1, rule.trained_layers + 1):
-            layers = rule.network.layers
-            if not hasattr(layers[k - 1], "head"):  # only the top layer has a loss, end to end
+            if not hasattr(rule.network.layers[k - 1], "head"):  # only the top layer has a loss, end to end
                 continue
             scores_RDBB = rule.scores(rule.pair(step, k)).double()
-            patch = layers[k].patch if k < len(layers) else 1
-            symbols = rule.pairs.symbols(step.batch.derivation, rule.network.positions[k - 1], patch)
+            symbols = rule.pairs.symbols(step.batch.derivation, rule.network.positions[k - 1], rule.merged(k))
             found = statistics(scores_RDBB, None if symbols is None else symbols.transpose(1, 2))
             if rule.hinged:
                 found |= gates(scores_RDBB)

@@ -52,7 +52,7 @@ class SynonymicSensitivity(Diagnostic):
         moved = MeanOverStrings(K, L, R).to(device)
         start, end = data.test_range
         for i in range(-(-min(self.strings, end - start) // data.eval_batch_size)):
-            batch = data.eval_batch(i, start, end, trainer.global_rank, trainer.world_size)
+            batch = data.eval_batch(i, start, end, data.rank, data.world)
             outs = [state.out_RBDC.flatten(2).double() for state in network(batch.x_RBD)]
             for metric, out in zip(spread, outs, strict=True):
                 metric.update(out)

@@ -93,5 +93,5 @@ class LayerwiseContrastive(LayerwiseRule):
         return self.label_context and pair.k == self.trained_layers
 
     def _label(self, pair: Pair) -> Tensor:
-        y_RBN = functional.one_hot(pair.step.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
+        y_RBN = functional.one_hot(pair.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
         return torch.bmm(y_RBN, pair.head.get_parameter("label_RNC"))[:, :, None]
