@@ -26,7 +26,7 @@ class PairStatistics(Diagnostic):
 
     Tags, for each layer: ``pairs/positive``, ``pairs/negative`` and ``pairs/false_negative``, mean scores (``negative`` without
     the false ones), ``pairs/positive_std``, ``pairs/negative_std``; ``pairs/ranked``, the share of true negatives that score
-    below their string's positive; ``pairs/share_false``, the share of false ones among all negatives, ``1 / v`` by chance;
+    below their string's positive (equal scores, up to rounding, are not below); ``pairs/share_false``, the share of false ones among all negatives, ``1 / v`` by chance;
     and for rules with a hinge ``pairs/open_positive`` and ``pairs/open_negative``, the share of open gates (``u < 1`` of
     positives, ``u > -1`` of all negatives).
 
@@ -69,6 +69,7 @@ def statistics(scores_RDBB: Tensor, symbols_RDB: Tensor | None) -> dict[str, Ten
     else:
         false = (symbols_RDB[..., None] == symbols_RDB[..., None, :]) & other_BB
     true = other_BB & ~false
+    margin_R111 = 1e-5 * scores_RDBB.abs().amax((1, 2, 3), keepdim=True)  # other strings may have the same second side
     share_R = mean_of(false, other_BB)
     return {
         "positive": positive_RDB1.mean((1, 2, 3)),
@@ -76,7 +77,7 @@ def statistics(scores_RDBB: Tensor, symbols_RDB: Tensor | None) -> dict[str, Ten
         "negative": mean_of(scores_RDBB, true),
         "negative_std": (mean_of(scores_RDBB.square(), true) - mean_of(scores_RDBB, true).square()).clamp_min(0).sqrt(),
         "false_negative": mean_of(scores_RDBB, false),
-        "ranked": mean_of(positive_RDB1 > scores_RDBB, true),
+        "ranked": mean_of(positive_RDB1 > scores_RDBB + margin_R111, true),
         "share_false": torch.full_like(share_R, torch.nan) if symbols_RDB is None else share_R,
     }
 
