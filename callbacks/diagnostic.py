@@ -28,11 +28,13 @@ class Diagnostic(Callback, ABC):
 
     Attributes:
         prefix: of its TensorBoard tags.
+        charted: what is drawn, all layers on a chart.
         values: what was measured last, by the rest of the tag, such as ``cosine/layer1``: ``[R]``, or ``[R, ...]`` for what is
             no single number. NaN where there is nothing to measure.
     """
 
     prefix: ClassVar[str]
+    charted: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.values: dict[str, Tensor] = {}
@@ -58,6 +60,10 @@ class Diagnostic(Callback, ABC):
                 branch = branch.setdefault(name, {})
             branch[last] = finite(values.tolist())
         return tree
+
+    def charts(self, rule: LocalRule) -> dict[str, dict[str, str]]:
+        """Charts for TensorBoard's custom scalars, by heading and name: the pattern of the tags on each."""
+        return {self.prefix: {name: rf"^{self.prefix}/{name}/layer\d+$" for name in self.charted}}
 
     # ---------------------------------------------------------------- Lightning's hooks
 
@@ -106,6 +112,11 @@ def finite(values: Any) -> Any:
     if isinstance(values, list):
         return [finite(value) for value in values]
     return values if math.isfinite(values) else None
+
+
+def full(x: Tensor) -> Tensor:
+    """At least single precision, for activity that is mixed."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def cosine(a_RF: Tensor, b_RF: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class GradientAlignment(Diagnostic):
     """
 
     prefix = "alignment"
+    charted = ("cosine", "norm", "backprop_norm", "null", "weights")
 
     def __init__(self, draws: int = 4):
         super().__init__()

@@ -36,6 +36,7 @@ class MaskStatistics(Diagnostic):
     """
 
     prefix = "masks"
+    charted = ("active", "difference", *(f"rung{rung}/cosine" for rung in range(1, 9)))
 
     def __init__(self, ladder: bool = True):
         super().__init__()

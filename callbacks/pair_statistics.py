@@ -26,7 +26,8 @@ class PairStatistics(Diagnostic):
 
     Tags, for each layer: ``pairs/positive``, ``pairs/negative`` and ``pairs/false_negative``, mean scores (``negative`` without
     the false ones), ``pairs/positive_std``, ``pairs/negative_std``; ``pairs/ranked``, the share of true negatives that score
-    below their string's positive (equal scores, up to rounding, are not below); ``pairs/share_false``, the share of false ones among all negatives, ``1 / v`` by chance;
+    below their string's positive (equal scores, up to rounding, are not below); ``pairs/share_false``, the share of false ones
+    among all negatives, about ``1 / v`` by chance;
     and for rules with a hinge ``pairs/open_positive`` and ``pairs/open_negative``, the share of open gates (``u < 1`` of
     positives, ``u > -1`` of all negatives).
 
@@ -35,6 +36,7 @@ class PairStatistics(Diagnostic):
     """
 
     prefix = "pairs"
+    charted = ("positive", "negative", "ranked", "share_false", "open_positive", "open_negative")
 
     def check(self, rule: LocalRule) -> None:
         if not isinstance(rule, LayerwiseRule):

@@ -15,7 +15,7 @@ import yaml
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from callbacks.diagnostic import Diagnostic
+from callbacks.diagnostic import Diagnostic, full
 from networks import LayeredNetwork
 from rhm import InvalidInput
 from rules import LocalRule
@@ -43,6 +43,7 @@ class RepresentationGeometry(Diagnostic):
     """
 
     prefix = "geometry"
+    charted = ("participation_ratio", "rank_me")
 
     def __init__(self, strings: int = 512, eigenvalues: int = 32, reference: str | None = None):
         super().__init__()
@@ -61,9 +62,8 @@ class RepresentationGeometry(Diagnostic):
         values: dict[str, Tensor] = {}
         codes = []
         for k, (layer, state) in enumerate(zip(rule.network.layers, rule.network(x_RBD), strict=True), 1):
-            out_RBDC = state.out_RBDC.double()
-            codes.append(out_RBDC.flatten(2))
-            rows_RGNC = layer.by_group(out_RBDC)
+            codes.append(full(state.out_RBDC).flatten(2))
+            rows_RGNC = layer.by_group(state.out_RBDC).double()
             variances_RGC = eigenvalues(rows_RGNC - rows_RGNC.mean(2, keepdim=True))
             values[f"participation_ratio/layer{k}"] = participation_ratio(variances_RGC).mean(1)
             values[f"rank_me/layer{k}"] = rank_me(eigenvalues(rows_RGNC)).mean(1)
@@ -75,7 +75,7 @@ class RepresentationGeometry(Diagnostic):
                 values[f"cka/layer{j}/layer{k}"] = alignment(first, second)
         if self.other is not None:
             other = self.other.to(x_RBD.device, rule.readout.weight_RFN.dtype)
-            theirs = [centred_gram(state.out_RBDC.double().flatten(2)) for state in other(x_RBD)]
+            theirs = [centred_gram(full(state.out_RBDC).flatten(2)) for state in other(x_RBD)]
             for j, first in enumerate(grams, 1):
                 for k, second in enumerate(theirs, 1):
                     values[f"reference_cka/layer{j}/layer{k}"] = alignment(first, second)

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from callbacks.diagnostic import Diagnostic, MeanOverStrings, StringDistance
+from callbacks.diagnostic import Diagnostic, MeanOverStrings, StringDistance, full
 from rhm import InvalidInput
 from rhm.hashing import scramble
 from rules import LocalRule
@@ -34,7 +34,7 @@ class SynonymicSensitivity(Diagnostic):
 
     prefix = "sensitivity"
 
-    def __init__(self, strings: int = 1024):
+    def __init__(self, strings: int = 512):
         super().__init__()
         if strings < 2:
             raise InvalidInput("SynonymicSensitivity.strings", strings, "an integer of at least 2")
@@ -43,6 +43,10 @@ class SynonymicSensitivity(Diagnostic):
     def check(self, rule: LocalRule) -> None:
         if rule.data.task.m == 1:
             raise InvalidInput("data.m", 1, "at least 2 with SynonymicSensitivity: there must be synonyms")
+
+    def charts(self, rule: LocalRule) -> dict[str, dict[str, str]]:
+        levels = range(1, rule.data.task.L + 1)
+        return {self.prefix: {f"level{level}": rf"^{self.prefix}/level{level}/layer\d+$" for level in levels}}
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
         data, network = rule.data, rule.network
@@ -53,13 +57,13 @@ class SynonymicSensitivity(Diagnostic):
         start, end = data.test_range
         for i in range(-(-min(self.strings, end - start) // data.eval_batch_size)):
             batch = data.eval_batch(i, start, end, data.rank, data.world)
-            outs = [state.out_RBDC.flatten(2).double() for state in network(batch.x_RBD)]
+            outs = [full(state.out_RBDC).flatten(2) for state in network(batch.x_RBD)]
             for metric, out in zip(spread, outs, strict=True):
                 metric.update(out)
             key_RB1, squares = content_key(batch.x_RBD), []
             for level in range(1, L + 1):
                 exchanged = network(data.grammar.exchange(batch.derivation, level, key_RB1).x_RBD)
-                squares += [(a - b.out_RBDC.flatten(2)).square().sum(2) for a, b in zip(outs, exchanged, strict=True)]
+                squares += [(a - full(b.out_RBDC).flatten(2)).square().sum(2) for a, b in zip(outs, exchanged, strict=True)]
             moved.update(torch.stack(squares).unflatten(0, (L, K)).transpose(0, 1))
         moved_KLR = moved.compute().reshape(K, L, R)  # torchmetrics squeezes a single number
         spread_KR = torch.stack([metric.compute().reshape(R) for metric in spread])

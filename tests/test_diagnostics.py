@@ -10,6 +10,7 @@ import inspect
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ from rules.contrastive import LayerwiseContrastive
 from rules.dfa import DirectFeedbackAlignment
 from rules.feedback_alignment import FeedbackAlignment
 from rules.layerwise import LayerwiseRule
-from rules.mask_ladder import RUNGS, MaskLadder
+from rules.mask_ladder import MaskLadder
 
 
 @pytest.fixture(autouse=True)
@@ -253,7 +254,9 @@ def test_the_first_rung_loses_nothing_and_each_rung_is_the_rule_of_its_name():
         close(values[f"rung1/cosine/layer{k}"], torch.ones(3))
         close(values[f"rung1/norm/layer{k}"], torch.ones(3))
     assert all((values[f"rung{rung}/cosine/layer1"] < 0.999).all() for rung in range(2, 9))
-    for number, (masks, feedback) in enumerate(RUNGS, 1):
+    ladder = ["exact", "batch_mean", "other_string", "constant", "constant", "exact", "constant", "none"]
+    ways = ["transposed"] * 4 + ["random"] * 2 + ["direct"] * 2
+    for number, (masks, feedback) in enumerate(zip(ladder, ways, strict=True), 1):
         rung = MaskLadder(HierarchicalNetwork(width=6), masks=masks, feedback=feedback).prepare(data)
         alone = measured(rung, GradientAlignment(draws=1))
         for k in (1, 2, 3):
@@ -794,6 +797,11 @@ def test_a_rule_that_does_not_fit_is_refused_in_python_too():
         trainer(PairStatistics(), max_steps=1).fit(rule, rule.data)
 
 
-def test_every_diagnostic_says_which_tags_it_writes():
-    for kind in Diagnostic.__subclasses__():
-        assert f"``{kind.prefix}/" in inspect.getdoc(kind)
+def test_charts_show_tags_that_are_written_and_each_diagnostic_says_which_those_are():
+    rule = from_settings("clapp")
+    for diagnostic in [*everything(), PairStatistics()]:
+        tags = {f"{diagnostic.prefix}/{tag}" for tag in measured(rule, diagnostic)}
+        charts = diagnostic.charts(rule)[diagnostic.prefix]
+        shown = {name: {tag for tag in tags if re.search(pattern, tag)} for name, pattern in charts.items()}
+        assert all(found or "rung" in name or name == "weights" for name, found in shown.items()), shown
+        assert f"``{diagnostic.prefix}/" in inspect.getdoc(type(diagnostic))
