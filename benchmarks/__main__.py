@@ -290,7 +290,7 @@ def look(diagnostic: Diagnostic, trainer: pl.Trainer, rule: LocalRule) -> None:
 def diagnostics(table: Table) -> None:
     """(h) What one measurement of each diagnostic costs, in training steps."""
     trainer, between = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False), 500
-    for r in track((1, 8), "diagnostics"):
+    for r in track((1, 4), "diagnostics"):
         supervised = rule_and_data(256, 128, r)[0]
         data = RHMDataModule(L=4, batch_size=128, seeds=list(range(r)), pairs=SiblingPairs())
         paired = LayerwiseContrastive(HierarchicalNetwork(256, bottleneck=8)).prepare(data)

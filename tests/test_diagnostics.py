@@ -337,7 +337,7 @@ def test_an_invariant_code_has_no_sensitivity_and_one_that_knows_only_whole_stri
 
 
 def test_sensitivity_is_its_formula_as_loops_over_strings():
-    rule = Backprop(HierarchicalNetwork(width=5)).prepare(make_data(seeds=(0, 2), test_size=24, eval_batch_size=10))
+    rule = Backprop(HierarchicalNetwork(width=5)).prepare(make_data(seeds=(0, 2), m=3, test_size=24, eval_batch_size=10))
     values = measured(rule, SynonymicSensitivity(strings=15))  # rounded up to two steps of ten
     data = rule.data
     strings = data.grammar.sample(torch.arange(data.test_range[0], data.test_range[0] + 20))
@@ -646,7 +646,7 @@ class ToFile(pl.Callback):
 @pytest.mark.parametrize("name", ["dfa", "sibling_contrastive", "ebd", "mask_ladder"])
 def test_two_ranks_measure_what_one_measures(name, tmp_path):
     for ranks in (1, 2):
-        rule = from_settings(name, "--data.test_size=31", "--data.eval_batch_size=7", seeds=(0, 1))
+        rule = from_settings(name, "--data.m=3", "--data.test_size=31", "--data.eval_batch_size=7", seeds=(0, 1))
         watchers = everything()
         if name == "sibling_contrastive":
             watchers.append(PairStatistics())
