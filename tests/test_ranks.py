@@ -89,7 +89,7 @@ class Drifting(Backprop):
 
 def test_a_rank_that_drifts_is_found():
     data = from_settings("backprop").data
-    with pytest.raises(Exception, match="ranks differ after step 3: readout.bias_R1N"):
+    with pytest.raises(Exception, match="ranks differ after step 2: readout.bias_R1N"):
         on_two_ranks(Drifting().prepare(data))
 
 
