@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -36,7 +35,7 @@ class RepresentationGeometry(Diagnostic):
     Args:
         strings: number of strings.
         eigenvalues: of the spectrum, that are kept.
-        reference: folder of a run of the same task and seeds, whose newest checkpoint is compared with; None has none.
+        reference: folder of a run of the same task and with our seeds, whose newest checkpoint is compared with; None has none.
 
     Raises:
         InvalidInput: a number out of range; a reference that is missing, unreadable, or of another task or other seeds.
@@ -129,7 +128,7 @@ def alignment(first_RBB: Tensor, second_RBB: Tensor) -> Tensor:
 
 
 def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
-    """The network of a run's newest checkpoint, in the order of our replicas.
+    """The network of a run's newest checkpoint, with those of its replicas that have our seeds, in our order.
 
     Raises:
         InvalidInput: no run there, of another task or other seeds, or with a checkpoint that cannot be read.
@@ -144,21 +143,23 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
         state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # whatever a damaged file makes of itself
         raise InvalidInput(key, f"{folder} ({type(error).__name__}: {error})", "a run that can be read") from error
-    task = vars(rule.data.task)
-    seeds = [seed for seed in data["seeds"] for _ in sizes(data["train_size"])]
-    theirs, ours = {**{name: data[name] for name in task}, "seeds": seeds}, {**task, "seeds": rule.data.replica_seeds}
-    if theirs != ours:
-        differ = next(name for name in ours if ours[name] != theirs[name])
-        got = f"{folder} with {differ}={theirs[differ]} in its replicas"
-        raise InvalidInput(key, got, f"a run of the same task and seeds, {differ}={ours[differ]}")
+    for name, ours in vars(rule.data.task).items():
+        if data[name] != ours:
+            raise InvalidInput(key, f"{folder} with {name}={data[name]}", f"a run of the same task, {name}={ours}")
+    sizes = data["train_size"] if isinstance(data["train_size"], list) else [data["train_size"]]
+    theirs = [(seed, size) for seed in data["seeds"] for size in sizes]
+    chosen = []
+    for seed, size in zip(rule.data.replica_seeds, rule.data.replica_sizes, strict=True):
+        alike = [r for r, other in enumerate(theirs) if other == (seed, size)] or [
+            r for r, other in enumerate(theirs) if other[0] == seed and len(sizes) == 1
+        ]
+        if not alike:
+            allowed = f"a run with seed {seed}, and train_size {size} if it has several"
+            raise InvalidInput(key, f"{folder} with seeds {data['seeds']} and train_size {data['train_size']}", allowed)
+        chosen.append(alike[0])
     module, _, name = network["class_path"].rpartition(".")
     config = getattr(importlib.import_module(module), name)(**network["init_args"])
-    other = config.build(rule.data.task, torch.tensor(seeds))
+    other = config.build(rule.data.task, torch.tensor(rule.data.replica_seeds))
     own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    other.load_state_dict({name: own[name] for name in other.state_dict()})
+    other.load_state_dict({name: own[name][chosen] for name in other.state_dict()})
     return other
-
-
-def sizes(train_size: Any) -> list[Any]:
-    """Training-set sizes as a list."""
-    return train_size if isinstance(train_size, list) else [train_size]

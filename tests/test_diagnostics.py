@@ -31,9 +31,10 @@ from callbacks import (
 )
 from callbacks.diagnostic import StringDistance, untouched
 from callbacks.pair_statistics import gates, statistics
-from callbacks.representation_geometry import alignment, centred_gram, eigenvalues, participation_ratio, rank_me
+from callbacks.representation_geometry import alignment, centred_gram, eigenvalues, load_network, participation_ratio, rank_me
 from callbacks.synonymic_sensitivity import content_key
 from datamodules import ClassPairs, HalfPairs, SiblingPairs, SynonymPairs
+from experiments.spread import put_together
 from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
 from rhm import InvalidInput, one_hot
 from rhm.hashing import fold, normal, scramble, seed_keys
@@ -706,6 +707,18 @@ def leaves(tree, path=""):
         yield path, tree
 
 
+def test_diagnostics_of_spread_replicas_are_put_one_after_another(tmp_path):
+    for rank, values in enumerate(([0.5, None], [0.25])):
+        part = {"status": "finished", "seconds": 1.0, "samples_per_second": 2.0, "supervision": {"readout_labels": []}}
+        part |= {"replicas": [{}] * len(values), "diagnostics": {"SynonymicSensitivity": {"level1": {"layer1": values}}}}
+        (tmp_path / f"rank-{rank}-of-2").mkdir()
+        (tmp_path / f"rank-{rank}-of-2/results.json").write_text(json.dumps(part))
+    whole = put_together(tmp_path, 2)
+    assert len(whole["replicas"]) == 3 and whole["diagnostics"] == {
+        "SynonymicSensitivity": {"level1": {"layer1": [0.5, None, 0.25]}}
+    }
+
+
 REFUSED = {
     "no strings": (
         ["--model=Backprop", "SynonymicSensitivity", "strings=1"],
@@ -774,16 +787,20 @@ def test_a_diagnostic_that_cannot_be_is_refused_in_one_line_before_anything_is_w
 def test_a_reference_of_another_task_other_seeds_or_that_cannot_be_read_is_refused(tmp_path, capsys):
     torch.set_default_dtype(torch.float32)
     run = ["fit", "--model=Backprop", *RUN, *QUICK, "--trainer.max_steps=1"]
-    rhm(*run, f"--run_dir={tmp_path / 'a'}")
+    rhm(*run, "--data.seeds=[0,1]", "--data.train_size=[32,64]", f"--run_dir={tmp_path / 'a'}")
     capsys.readouterr()
     geometry = [*run, "--trainer.callbacks+=RepresentationGeometry", f"--trainer.callbacks.reference={tmp_path / 'a'}"]
     for change, words in (
-        (["--data.seeds=[7]"], ["seeds=[0]", "seeds=[7]"]),
-        (["--data.train_size=[32,64]"], ["seeds=[0]", "seeds=[0, 0]"]),
+        (["--data.seeds=[7]"], ["seeds [0, 1]", "seed 7"]),
+        (["--data.train_size=16"], ["train_size [32, 64]", "train_size 16"]),
         (["--data.n=2"], ["n=4", "n=2"]),
     ):
         line = refused(capsys, *geometry, *change, f"--run_dir={tmp_path / 'b'}")
         assert line.startswith("rhm: RepresentationGeometry.reference") and all(word in line for word in words), line
+    rule = Backprop(HierarchicalNetwork(width=8)).prepare(make_data(seeds=(1, 0), train_size=[64, 32]))
+    ours = {name: value[[3, 2, 1, 0]] for name, value in load_network(str(tmp_path / "a"), rule).state_dict().items()}
+    saved = torch.load(tmp_path / "a/checkpoints/step=1.ckpt", weights_only=True)["state_dict"]
+    assert ours and all(torch.equal(value, saved[f"network.{name}"]) for name, value in ours.items())
     for checkpoint in (tmp_path / "a/checkpoints").iterdir():
         checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     line = refused(capsys, *geometry, f"--run_dir={tmp_path / 'b'}")
