@@ -445,7 +445,7 @@ def test_a_layer_is_compared_with_the_layers_of_another_run(tmp_path):
 
 PAIRS = {
     "siblings": (SiblingPairs(), {}, 1),
-    "triples": (SiblingPairs(), {"s": 3, "L": 2, "v": 3, "n": 3, "m": 4, "batch_size": 8}, 1),
+    "triples": (SiblingPairs(), {"s": 3, "v": 3, "n": 3, "batch_size": 8}, 1),
     "class": (ClassPairs(), {}, None),
     "synonyms": (SynonymPairs(2), {}, None),
     "halves": (HalfPairs(), {}, 0),
