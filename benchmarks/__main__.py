@@ -1,4 +1,5 @@
 """``python -m benchmarks``: prints ratios. The two sides of a ratio take turns, so that a slow minute slows both.
+``python -m benchmarks diagnostics`` prints a part by its name; several may be named.
 
 Shape suffixes: R replica, N rows, F inputs, E units.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import platform
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -21,13 +23,24 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from callbacks import RunProgress, StepLog
+from callbacks import (
+    Diagnostic,
+    GradientAlignment,
+    MaskStatistics,
+    PairStatistics,
+    RepresentationGeometry,
+    RunProgress,
+    StepLog,
+    SynonymicSensitivity,
+)
+from callbacks.diagnostic import untouched
 from datamodules import RHMDataModule, SiblingPairs
 from networks import HierarchicalNetwork
 from rhm import RandomHierarchyModel
 from rules import LocalRule, Step
 from rules.backprop import Backprop
 from rules.clapp import CLAPP
+from rules.contrastive import LayerwiseContrastive
 from rules.lpl import LatentPredictiveLearning
 
 STRINGS = 100_000
@@ -268,8 +281,38 @@ def saved_bytes(rule: LocalRule, step: Step) -> int:
     return saved[0]
 
 
+def look(diagnostic: Diagnostic, trainer: pl.Trainer, rule: LocalRule) -> None:
+    """One measurement."""
+    with untouched(rule):
+        diagnostic.measure(trainer, rule)
+
+
+def diagnostics(table: Table) -> None:
+    """(h) What one measurement of each diagnostic costs, in training steps."""
+    trainer, between = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False), 500
+    for r in track((1, 4), "diagnostics"):
+        supervised = rule_and_data(256, 128, r)[0]
+        data = RHMDataModule(L=4, batch_size=128, seeds=list(range(r)), pairs=SiblingPairs())
+        paired = LayerwiseContrastive(HierarchicalNetwork(256, bottleneck=8)).prepare(data)
+        for rule, diagnostic in (
+            (supervised, GradientAlignment()),
+            (paired, GradientAlignment()),
+            (supervised, MaskStatistics()),
+            (supervised, SynonymicSensitivity()),
+            (supervised, RepresentationGeometry()),
+            (paired, PairStatistics()),
+        ):
+            diagnostic.check(rule)
+            loop, steps = PlainLoop(rule, rule.data), 10 if r == 1 else 2
+            one, step = turns(partial(look, diagnostic, trainer, rule), partial(loop, steps), rounds=5)
+            step /= steps
+            name = f"{type(diagnostic).__name__}, {type(rule).__name__}, R = {r}"
+            note = f"{one * 1e3:.0f} against {step * 1e3:.1f} ms; {one / step / between:.1%} at one in {between} steps"
+            table.add_row("h", name, f"{one / step:.1f}", "", note)
+
+
 def main() -> None:
-    """Print all ratios."""
+    """Print all ratios, or those of the parts that are named."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     table = Table(
@@ -277,8 +320,12 @@ def main() -> None:
     )
     for column in "", "ratio", "value", "goal", "measured":
         table.add_column(column)
-    for part in (sampling, lightning, products, replicas, batches, forms):
-        part(table)
+    parts = {part.__name__: part for part in (sampling, lightning, products, replicas, batches, forms, diagnostics)}
+    named = sys.argv[1:] or list(parts)
+    if not parts.keys() >= set(named):
+        raise SystemExit(f"benchmarks: got {' '.join(named)}, allowed: {' '.join(parts)}")
+    for name in named:
+        parts[name](table)
     Console(width=150).print(table)
 
 

@@ -27,7 +27,7 @@ import callbacks
 import datamodules
 import networks
 import rules
-from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
+from callbacks import Diagnostic, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
 from experiments.explain import explain
@@ -229,6 +229,11 @@ class RHMCommand(LightningCLI):
         if self.datamodule.batch_size % trainer.world_size:
             allowed = f"a multiple of the number of ranks, {trainer.world_size}"
             raise InvalidInput("data.batch_size", self.datamodule.batch_size, allowed)
+        diagnostics = [callback for callback in kwargs["callbacks"] if isinstance(callback, Diagnostic)]
+        for callback in diagnostics:
+            callback.check(self.model)
+            if sum(type(callback) is type(other) for other in diagnostics) > 1:
+                raise InvalidInput("trainer.callbacks", f"{type(callback).__name__} twice", "each diagnostic once")
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

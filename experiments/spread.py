@@ -103,6 +103,13 @@ def launch(command: list[str], run_dir: Path, world: int) -> None:
         raise SystemExit(failed if failed > 0 else 128 - failed)
 
 
+def joined(trees: list[Any]) -> Any:
+    """Nested dictionaries of lists over replicas, with the lists of all ranks one after another."""
+    if isinstance(trees[0], dict):
+        return {key: joined([tree[key] for tree in trees]) for key in trees[0]}
+    return [value for values in trees for value in values]
+
+
 def put_together(run_dir: Path, world: int) -> dict[str, Any] | None:
     """Write the results of all ranks as one run's, if all have finished, and return them; else None."""
     folders = [RunFolder(Place(rank, rank, world).folder(run_dir)) for rank in range(world)]
@@ -113,6 +120,7 @@ def put_together(run_dir: Path, world: int) -> dict[str, Any] | None:
     whole = parts[0] | {
         "supervision": parts[0]["supervision"] | {"readout_labels": labels},
         "replicas": [replica for part in parts for replica in part["replicas"]],
+        "diagnostics": joined([part["diagnostics"] for part in parts]),
         "seconds": max(part["seconds"] for part in parts),
         "samples_per_second": round(sum(part["samples_per_second"] for part in parts), 1),
         "ranks": world,

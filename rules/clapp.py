@@ -13,7 +13,7 @@ from rhm import InvalidInput
 from rhm.hashing import below, fold
 from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient
 from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import hinge, other_strings, pair_scores, project, scatter_strings
+from rules.losses import bilinear_scores, hinge, other_strings, pair_scores, project, scatter_strings
 
 
 class CLAPP(LayerwiseRule):
@@ -44,6 +44,7 @@ class CLAPP(LayerwiseRule):
     """
 
     source = "Illing et al. 2021, arXiv 2010.08262"
+    hinged = True
 
     def __init__(
         self,
@@ -63,6 +64,9 @@ class CLAPP(LayerwiseRule):
     def build_head(self, head: nn.Module, k: int, channels: int) -> None:
         for name in ("prediction_RCC", "retrodiction_RCC")[: 1 + self.retrodiction]:
             self.add_matrix(head, name, k, (channels, channels), scale=1 / channels)
+
+    def scores(self, pair: Pair) -> Tensor:
+        return bilinear_scores(pair.z1_RBDC, pair.head.get_parameter("prediction_RCC"), pair.z2_RBDC)
 
     def shift_R(self, pair: Pair) -> Tensor:
         """How many places further in the batch a string's negative stands."""

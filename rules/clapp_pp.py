@@ -42,6 +42,7 @@ class CLAPPPlusPlus(LayerwiseRule):
     """
 
     source = "arXiv 2601.21683"
+    hinged = True
 
     def __init__(
         self,
@@ -91,6 +92,15 @@ class CLAPPPlusPlus(LayerwiseRule):
                 context = torch.einsum("rbe,rdec->rbdc", top_RBE, pair.head.get_parameter(name))
                 loss_R = loss_R + self._hinges(pair, context, side, name) / 2
         return loss_R
+
+    def scores(self, pair: Pair) -> Tensor:
+        """Of the second side, with the context from the layer itself, or from the top where that is the only one."""
+        if self._uses_own(pair.k):
+            context = torch.einsum("rbdc,rdce->rbde", pair.z1_RBDC, pair.head.get_parameter("prediction_RDCC"))
+        else:
+            top_RBE = pair.activity[self.trained_layers, "head"][0].flatten(2).to(pair.z1_RBDC.dtype)
+            context = torch.einsum("rbe,rdec->rbdc", top_RBE, pair.head.get_parameter("top_second_RDEC"))
+        return context.transpose(1, 2) @ pair.z2_RBDC.permute(0, 2, 3, 1)
 
     def _hinges(self, pair: Pair, context: Tensor, z: Tensor, name: str) -> Tensor:
         assert pair.batch.key_RB is not None

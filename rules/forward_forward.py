@@ -13,7 +13,7 @@ from datamodules import Batch
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import below, fold
-from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient
+from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient, add
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 from rules.losses import other_strings, scatter_strings
 
@@ -183,12 +183,19 @@ class SelfContrastiveForwardForward(LayerwiseRule):
             signals, _ = self._signals(step, k, "head", activity)
             update: LayerUpdate = {}
             for state, signal in zip(self._states(step, k), signals, strict=True):
-                part = layer.hebbian(state, layer.by_group(signal))
-                for name, grad in part.items():
-                    update[name] = update[name] + grad if name in update else grad
+                add(update, layer.hebbian(state, layer.by_group(signal)))
             update["bias_RG1E"] = update["bias_RG1E"] / 2  # a pair has the bias once
             updates.append(update)
         return updates
+
+    def end_to_end(self, step: Step) -> list[LayerUpdate]:
+        top, layer = self.trained_layers, self.network.layers[self.trained_layers - 1]
+        deltas = [layer.by_group(signal) for signal in self._top_signals(step)[0]]
+        update: LayerUpdate = {}
+        for state, delta in zip(self._states(step, top), deltas, strict=True):
+            add(update, layer.hebbian(state, delta))
+        update["bias_RG1E"] = update["bias_RG1E"] / 2
+        return [*self._below(step, top, deltas), update]
 
     def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
         """Pre-activations ``[R, B, D, E]`` with half the bias, so that two of them have it once."""

@@ -18,7 +18,7 @@ from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
-from rules.losses import project
+from rules.losses import cosine_scores, project
 
 EXPANSIONS = ("backprop", "random", "local")
 
@@ -110,12 +110,15 @@ class LayerwiseRule(LocalRule):
         block: see :class:`Block`.
 
     Attributes:
+        hinged: whether a pair learns only while its score is under 1, and a negative while its score is above -1.
         compares_strings: whether the loss is more than a mean over strings, each by itself.
     """
 
     family = "self-supervised"
     uses_pairs = True
     locality = Locality(pair=True)
+    end_to_end_needs_labels = False
+    hinged: ClassVar[bool] = False
     compares_strings: ClassVar[bool] = True
 
     def __init__(
@@ -191,7 +194,7 @@ class LayerwiseRule(LocalRule):
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         if self.block.end_to_end:
-            return self._end_to_end(step)
+            return self.end_to_end(step)
         updates = []
         layers = list(enumerate(self.network.layers[: self.trained_layers], 1))
         activity = self._activity(
@@ -211,21 +214,53 @@ class LayerwiseRule(LocalRule):
             updates.append(update)
         return updates
 
-    def _end_to_end(self, step: Step) -> list[LayerUpdate]:
+    def end_to_end(self, step: Step) -> list[LayerUpdate]:
         """The top layer's loss, propagated back through all layers below."""
+        top, layer = self.trained_layers, self.network.layers[self.trained_layers - 1]
+        signals, update = self._top_signals(step)
+        deltas = []
+        for state, signal in zip(self._states(step, top), signals, strict=True):
+            part, delta = layer.backward(state, signal)
+            add(update, part)
+            deltas.append(delta)
+        return [*self._below(step, top, deltas), update]
+
+    def _top_signals(self, step: Step) -> tuple[list[Tensor], LayerUpdate]:
+        """What the loss of the top layer that has pairs tells what it sees, and its head's updates."""
         top = self.trained_layers
-        signals, head = self._signals(step, top, "head", self._activity(step, [(top, "head")]))
-        updates: list[LayerUpdate] = [{} for _ in range(top)]
-        for k in range(top, 0, -1):
-            layer, below = self.network.layers[k - 1], []
-            for state, signal in zip(self._states(step, k), signals, strict=True):
-                update, delta = layer.backward(state, signal)
-                add(updates[k - 1], update)
-                if k > 1:
-                    below.append(layer.hand_down(delta, signal.shape[1]))
-            signals = below
-        add(updates[-1], head)
+        return self._signals(step, top, "head", self._activity(step, [(top, "head")]))
+
+    def _below(self, step: Step, top: int, deltas: list[Tensor]) -> list[LayerUpdate]:
+        """Updates of the layers below ``top`` for signals at its pre-activations, of the strings and their partners."""
+        updates: list[LayerUpdate] = [{} for _ in range(top - 1)]
+        for j, delta in enumerate(deltas):
+            for k in range(top - 1, 0, -1):
+                state = self._states(step, k)[j]
+                signal = self.network.layers[k].hand_down(delta, state.out_RBDC.shape[1])
+                part, delta = self.network.layers[k - 1].backward(state, signal)
+                add(updates[k - 1], part)
         return updates
+
+    def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
+        signals = [signal.flatten(2) for signal in self._top_signals(step)[0]]
+        views = [step.states] if step.view_states is None else [step.states, step.view_states]
+        return list(zip(views, signals, strict=True))
+
+    def pair(self, step: Step, k: int) -> Pair:
+        """The two sides of the pairs of layer ``k`` as its loss sees them, of a step's strings and of no other rank's."""
+        layers = self.network.layers
+        activity = {
+            (j, "head"): [self.seen(layers[j - 1], state, "head") for state in self._states(step, j)]
+            for j in (k, self.trained_layers)
+        }
+        head = layers[k - 1].get_submodule("head")
+        sides = self._behind_head(*self._positives(activity[k, "head"], k), head)
+        return Pair(*sides, head, k, step.batch, activity, step)
+
+    def scores(self, pair: Pair) -> Tensor:
+        """How well each string's first side fits each string's second side, ``[R, D, B, B]``: the rule's own score, or their
+        cosine where the loss has none."""
+        return cosine_scores(pair.z1_RBDC, pair.z2_RBDC)
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
         if self.block.expansion == "backprop":
@@ -254,9 +289,8 @@ class LayerwiseRule(LocalRule):
         """What the loss of a layer tells what it sees, for this rank's strings and their partners; and its head's updates."""
         layers, outs = self.network.layers, activity[k, name]
         batch = self.batch_of_all_ranks(step.batch) if self.compares_strings else step.batch
-        head, patch = layers[k - 1].get_submodule(name), layers[k].patch if k < len(layers) else 1
-        wide = [out.float() if out.dtype == torch.bfloat16 else out for out in outs]
-        h1, h2 = self.pairs.positives(wide[0], wide[1] if len(wide) > 1 else None, patch)
+        head = layers[k - 1].get_submodule(name)
+        h1, h2 = self._positives(outs, k)
         if self.block.head is None:
             loss_R, g1, g2, update = self.pair_gradient(Pair(h1, h2, head, k, batch, activity, step))
         else:
@@ -270,11 +304,20 @@ class LayerwiseRule(LocalRule):
                 update[HEADS[0]] = products[0] + products[1]
             g1, g2 = project(g1, u1.transpose(1, 2)), project(g2, u2.transpose(1, 2))
         self.step_metrics[f"loss/layer{k}" if name == "head" else f"loss/units{k}"] = loss_R
-        back = self.pairs.hand_back(g1, g2, patch)
+        back = self.pairs.hand_back(g1, g2, self.merged(k))
         signals = [g.reshape(out.shape).to(out.dtype) for g, out in zip(back, outs, strict=False) if g is not None]
         if self.compares_strings:
             signals = [self.share(signal) for signal in signals]
         return signals, {f"{name}.{key}": grad for key, grad in update.items()}
+
+    def merged(self, k: int) -> int:
+        """How many positions of layer ``k`` the next layer merges."""
+        return self.network.layers[k].patch if k < len(self.network) else 1
+
+    def _positives(self, outs: list[Tensor], k: int) -> tuple[Tensor, Tensor]:
+        """The two sides of the pairs of layer ``k``, before a head."""
+        wide = [out.float() if out.dtype == torch.bfloat16 else out for out in outs]
+        return self.pairs.positives(wide[0], wide[1] if len(wide) > 1 else None, self.merged(k))
 
     def _heads(self, head: nn.Module) -> tuple[Tensor, Tensor]:
         """The head's matrices for the two sides, which may be the same one."""

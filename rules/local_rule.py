@@ -28,6 +28,7 @@ from networks import (
     ReadoutState,
     VectorNetwork,
 )
+from networks.layered import multiply
 from rhm import InvalidInput
 from rhm.hashing import fold, normal, seed_keys
 from rules.metrics import ReplicaAccuracy
@@ -103,6 +104,7 @@ class LocalRule(pl.LightningModule, ABC):
     uses_pairs: ClassVar[bool] = False
     uses_label_slot: ClassVar[bool] = False
     takes_vectors: ClassVar[bool] = True
+    end_to_end_needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -323,6 +325,39 @@ class LocalRule(pl.LightningModule, ABC):
         if self.data.world == 1:
             return signal_RBDC
         return signal_RBDC.chunk(self.data.world, 1)[self.data.rank] * self.data.world
+
+    # ---------------------------------------------------------------- what backpropagation would do
+
+    def end_to_end(self, step: Step) -> list[LayerUpdate]:
+        """What backpropagation makes of the batch, to compare with: gradients of the readout's loss for all layers."""
+        return self.backpropagate(step, down_to=0)
+
+    def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
+        """The error ``[R, B, F]`` from which :meth:`end_to_end` starts, with the states that it goes down through."""
+        return [(step.states, step.readout.error_RBN / step.readout.error_RBN.shape[1])]
+
+    def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The matrices that carry an error to each layer's output (``layer1``; ``layer1_projection``: to its units), each with
+        the weights in whose place it stands, in the same shape; none by default."""
+        return {}
+
+    def weight_products(self) -> list[Tensor]:
+        """``W_{l+1}^T ... W_L^T W_o^T``, which carry an error from the logits to each layer's output if no mask and no
+        normalisation stands in its way: ``[R, N, D * C]``, one a layer."""
+        network, weight = self.network, self.readout.weight_RFN
+        R, N = len(weight), self.data.task.n
+        eye = torch.eye(N, dtype=weight.dtype, device=weight.device).expand(R, N, N)
+        unit_errors = ReadoutState(eye, eye, eye * N, eye[:, 0])  # one string a class; the mean over strings divides by N
+        shape = torch.Size((R, N, network.positions[-1], network.layers[-1].out_channels))
+        signal = self.readout.hand_down(unit_errors, shape)
+        products = [signal.flatten(2)]
+        for layer in reversed(list(network.layers)[1:]):
+            grad = layer.by_group(signal)
+            if layer.projection_RGEC is not None:
+                grad = multiply(grad, layer.projection_RGEC.transpose(-1, -2))
+            signal = layer.hand_down(grad, N)
+            products.insert(0, signal.flatten(2))
+        return products
 
     # ---------------------------------------------------------------- evaluation
 

@@ -12,11 +12,22 @@ from networks import LayerUpdate
 from rhm import InvalidInput
 from rules.feedback import broadcast_error, random_feedback
 from rules.feedback_alignment import LayeredFeedback, random_like
-from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 
 MASKS = ("exact", "batch_mean", "other_string", "constant", "none")
 FEEDBACK = ("transposed", "random", "direct")
 DIRECT_MASKS = ("constant", "none")
+RUNGS = (
+    ("exact", "transposed"),
+    ("batch_mean", "transposed"),
+    ("other_string", "transposed"),
+    ("constant", "transposed"),
+    ("constant", "random"),
+    ("exact", "random"),
+    ("constant", "direct"),
+    ("none", "direct"),
+)
+"""``masks`` and ``feedback`` of the ladder's rungs, from the first."""
 
 
 class MaskLadder(LayeredFeedback):
@@ -98,6 +109,15 @@ class MaskLadder(LayeredFeedback):
                 other_layers=feedback == "transposed" or masks != "constant" or averaged,
             )
 
+    @classmethod
+    def beside(cls, rule: LocalRule, masks: str, feedback: str) -> MaskLadder:
+        """A rung that looks at another rule's network and readout, which stay its own, to see what it would do with them."""
+        rung = cls(rule.network_config, masks=masks, feedback=feedback)
+        rung.__dict__["data"] = rule.data
+        rung.network, rung.readout = rule.network, rule.readout
+        rung.build()
+        return rung
+
     def build(self) -> None:
         if self.route == "random":
             for k, name, matrix in self.carriers():
@@ -141,6 +161,11 @@ class MaskLadder(LayeredFeedback):
                 passed = delta if masks is None else layer.by_group(signal * masks[k - 2].to(signal.dtype))
                 signal = layer.hand_down(passed, signal.shape[1], self.feedback(k, "weight_RGFE"))
         return updates
+
+    def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        if self.route != "direct":
+            return super().feedback_and_weights()
+        return {f"layer{k}": (self.get_buffer(f"feedback_{k}"), weights) for k, weights in enumerate(self.weight_products(), 1)}
 
     def direct_updates(self, step: Step) -> list[LayerUpdate]:
         """``B_l e`` at each layer, with its own mask or without."""

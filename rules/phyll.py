@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rhm.hashing import below, fold
 from rules.layerwise import LayerwiseRule, Pair
-from rules.losses import other_strings, pair_scores, phyll, project
+from rules.losses import bilinear_scores, other_strings, pair_scores, phyll, project
 
 
 class PhyLL(LayerwiseRule):
@@ -30,3 +30,6 @@ class PhyLL(LayerwiseRule):
         shift_R = 1 + below(fold(pair.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
         context = project(pair.z1_RBDC, pair.head.get_parameter("predictor_RCC"))
         return phyll(pair_scores(context, pair.z2_RBDC), pair_scores(context, other_strings(pair.z2_RBDC, shift_R)))
+
+    def scores(self, pair: Pair) -> Tensor:
+        return bilinear_scores(pair.z1_RBDC, pair.head.get_parameter("predictor_RCC"), pair.z2_RBDC)
