@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 def log_scalars(trainer: Trainer, values: Mapping[str, float]) -> None:
-    """Write numbers by tag, such as ``train/loss/layer1``, to every logger. Numbers, not tensors: the caller reads the device."""
+    """Write numbers (read from the device before) by tag, such as ``train/loss/layer1``, to every logger."""
     if values and not trainer.sanity_checking:
         for logger in trainer.loggers:
             logger.log_metrics(dict(values), trainer.global_step)
