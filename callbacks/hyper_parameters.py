@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from callbacks.linear_probe import LayerwiseLinearProbe, on_own_level
-from callbacks.tensorboard import log_scalars
+from callbacks.tensorboard import log_scalars, writers
 from rules import LocalRule
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Simple = int | float | str
 
@@ -20,7 +23,7 @@ Simple = int | float | str
 class HyperParameters(Callback):
     """Write a run's settings and, at every validation and after the run, what it has reached.
 
-    Columns of results: ``hp/test_accuracy`` and ``hp/test_accuracy_lowest`` over replicas, ``hp/probe_layer{k}`` of a layer on
+    Columns of results: ``hp/accuracy`` and ``hp/accuracy_lowest`` over replicas, ``hp/probe_layer{k}`` of a layer on
     its own level (ridge, mean over replicas).
     """
 
@@ -40,23 +43,34 @@ class HyperParameters(Callback):
             return
         assert isinstance(rule, LocalRule)
         reached = results(trainer, rule)
-        if self.written_step is None:  # TensorBoard wants settings and names of results at once
+        if self.written_step is None:
             settings = hyper_parameters(trainer, rule)
             for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.log_hyperparams(settings, reached, trainer.global_step)
-                else:
+                if not isinstance(logger, TensorBoardLogger):
                     logger.log_hyperparams(settings)
-                    logger.log_metrics(reached, trainer.global_step)
-        else:
-            log_scalars(trainer, reached)
+            for writer in writers(trainer):
+                write_session(writer, settings, reached, trainer.global_step)
+        log_scalars(trainer, reached)
         self.written_step = trainer.global_step
+
+
+def write_session(writer: SummaryWriter, settings: dict[str, Simple], reached: dict[str, float], step: int) -> None:
+    """Tell TensorBoard's tab of a run.
+
+    The logger's own ``log_hyperparams`` also writes which columns there are, and TensorBoard then takes those of an arbitrary
+    run for the whole folder. Without, it collects the columns of all runs, those that differ first.
+    """
+    from torch.utils.tensorboard.summary import hparams  # here, where TensorBoard is known to be
+
+    _, start, end = hparams(settings, reached)
+    for summary in start, end:
+        writer._get_file_writer().add_summary(summary, step)
 
 
 def results(trainer: Trainer, rule: LocalRule) -> dict[str, float]:
     """What a run has reached at its last validation or test."""
     accuracy_R = rule.test_accuracy_R.tolist()
-    reached = {"hp/test_accuracy": math.fsum(accuracy_R) / len(accuracy_R), "hp/test_accuracy_lowest": min(accuracy_R)}
+    reached = {"hp/accuracy": math.fsum(accuracy_R) / len(accuracy_R), "hp/accuracy_lowest": min(accuracy_R)}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, LayerwiseLinearProbe) and callback.accuracy_KLR is not None:
             own_K = on_own_level(callback.accuracy_KLR, rule.network).mean(-1).tolist()

@@ -145,8 +145,8 @@ def test_accuracies_and_probes_stand_at_their_step_once(seeds, tmp_path):
     last = {tag: own[-1][1] for tag, own in points.items()}
     accuracy_R = rule.test_accuracy_R.numpy()
     assert last["test/accuracy"] == pytest.approx(accuracy_R.mean())
-    assert last["hp/test_accuracy"] == pytest.approx(accuracy_R.mean())
-    assert last["hp/test_accuracy_lowest"] == pytest.approx(accuracy_R.min())
+    assert last["hp/accuracy"] == pytest.approx(accuracy_R.mean())
+    assert last["hp/accuracy_lowest"] == pytest.approx(accuracy_R.min())
     for k in range(3):
         assert last[f"hp/probe_layer{k + 1}"] == pytest.approx(float(probe.accuracy_KLR[k, k + 1].mean()))
         for level in range(4):
@@ -258,18 +258,35 @@ def test_histograms_count_weights_and_updates_of_every_layer(tmp_path):
 # -------------------------------------------------------------------- hyper-parameters
 
 
-def session_groups(folder: Path, sort_by: str) -> list[tuple[str, dict, dict]]:
-    """Rows of the tab *HParams* as TensorBoard makes them, the largest first: run, settings, results."""
+def backend(folder: Path) -> Context:
+    """TensorBoard's side of the tab *HParams*."""
     events = EventMultiplexer().AddRunsFromDirectory(str(folder))
     events.Reload()
-    provider = MultiplexerDataProvider(events, str(folder))
+    return Context(TBContext(data_provider=MultiplexerDataProvider(events, str(folder))))
+
+
+def columns(folder: Path) -> list[tuple[str, bool]]:
+    """Columns of settings in their order, and whether the runs differ in them."""
+    context, request = backend(folder), RequestContext()
+    found = context.experiment_from_metadata(request, "", True, context.hparams_metadata(request, ""), None)
+    return [(info.name, info.differs) for info in found.hparam_infos]
+
+
+def session_groups(folder: Path, sort_by: str) -> list[tuple[str, dict, dict]]:
+    """Rows as TensorBoard makes them, the largest first: run, settings, results."""
     column = api_pb2.ColParams(metric=api_pb2.MetricName(tag=sort_by), order=api_pb2.ORDER_DESC)
     request = api_pb2.ListSessionGroupsRequest(slice_size=9, col_params=[column], allowed_statuses=[api_pb2.STATUS_SUCCESS])
-    answer = Handler(RequestContext(), Context(TBContext(data_provider=provider)), "", request).run()
+    answer = Handler(RequestContext(), backend(folder), "", request).run()
     rows = []
     for group in answer.session_groups:
         settings = {k: x.number_value if x.HasField("number_value") else x.string_value for k, x in group.hparams.items()}
-        rows.append((group.sessions[0].name, settings, {m.name.tag: m.value for m in group.metric_values}))
+        rows.append(
+            (
+                group.sessions[0].name,
+                settings,
+                {m.name.tag: m.value for m in group.metric_values if m.name.tag.startswith("hp/")},
+            )
+        )
     return rows
 
 
@@ -282,7 +299,7 @@ def test_a_folder_of_runs_sorts_by_what_they_reached_and_says_what_they_were(tmp
     ):
         train(tmp_path / name, rule, LayerwiseLinearProbe(logistic=False), HyperParameters(), **more)
         reached[name] = float(rule.test_accuracy_R.mean())
-    rows = session_groups(tmp_path, "hp/test_accuracy")
+    rows = session_groups(tmp_path, "hp/accuracy")
     assert [name for name, _, _ in rows] == sorted(reached, key=lambda name: -reached[name])
     assert len(set(reached.values())) == 3
     settings = {name: own for name, own, _ in rows}
@@ -294,9 +311,13 @@ def test_a_folder_of_runs_sorts_by_what_they_reached_and_says_what_they_were(tmp
         "c": {"network": "DenseNetwork", "depth": 2, "train_size": "16 32", "replicas": 2, "seeds": 1},
     }.items():
         assert {key: settings[name].get(key) for key in (common | own)} == common | own
+    found = dict(columns(tmp_path))
+    assert {"clip", "bottleneck", "temperature", "depth"} <= set(found)  # columns of one run each
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert {"rule", "pairs", "supervision", "network", "train_size", "width"} <= {name for name in found if found[name]}
     for name, _, values in rows:
-        assert values["hp/test_accuracy"] == pytest.approx(reached[name])
-        assert {"hp/test_accuracy_lowest", "hp/probe_layer1"} <= set(values)
+        assert values["hp/accuracy"] == pytest.approx(reached[name])
+        assert {"hp/accuracy_lowest", "hp/probe_layer1"} <= set(values)
 
 
 # -------------------------------------------------------------------- runs that go on, other loggers
@@ -341,7 +362,7 @@ def test_a_resumed_run_shows_every_point_once_as_if_it_had_never_stopped(tmp_pat
     for tag in "probe/heat_map", "probe/heat_map_logistic":
         images = [[(e.step, e.encoded_image_string) for e in read(tmp_path / name).Images(tag)] for name in ("whole", "cut")]
         assert images[0] == images[1]
-    (_, one, reached), (_, other, reached_too) = session_groups(tmp_path, "hp/test_accuracy")
+    (_, one, reached), (_, other, reached_too) = session_groups(tmp_path, "hp/accuracy")
     assert one == other and reached == reached_too
 
 
@@ -364,7 +385,7 @@ def test_other_loggers_get_the_numbers_and_no_logger_is_needed(tmp_path):
         rows.setdefault(int(row["step"]), {}).update({key: x for key, x in row.items() if x})
     assert sorted(rows) == [2, 4]
     assert float(rows[4]["test/accuracy"]) == pytest.approx(float(rule.test_accuracy_R))
-    assert float(rows[4]["hp/test_accuracy"]) == pytest.approx(float(rule.test_accuracy_R))
+    assert float(rows[4]["hp/accuracy"]) == pytest.approx(float(rule.test_accuracy_R))
     assert float(rows[4]["train/samples"]) == 64 and float(rows[2]["mine"]) == 1
     assert "rule: Backprop" in (tmp_path / "hparams.yaml").read_text()
     assert not list(tmp_path.glob("events*"))
