@@ -60,6 +60,9 @@ class RHMDataModule(LightningDataModule):
         eval_batch_size: strings of a step and replica in validation and test.
         labels: whether training strings have classes. Without, only rules that need none can learn, nor does the readout.
 
+    Attributes:
+        rank, world: which of how many ranks that share a batch this is; known once a trainer runs.
+
     Raises:
         InvalidInput: an impossible task, a size under 1, more strings than there are, pairs that the task does not have.
     """
@@ -116,6 +119,7 @@ class RHMDataModule(LightningDataModule):
         if pairs is not None:
             pairs.prepare(self)
         self._block: tuple[int, Batch] | None = None
+        self.rank, self.world = 0, 1
 
     @property
     def replicas(self) -> int:
@@ -127,9 +131,9 @@ class RHMDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Move the grammar to the device that trains."""
         assert self.trainer is not None
-        world = self.trainer.world_size
-        if self.batch_size % world:
-            raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {world}")
+        self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
+        if self.batch_size % self.world:
+            raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {self.world}")
         device = self.trainer.strategy.root_device
         if self.grammar.seeds_R.device != device:
             self._block = None
@@ -163,10 +167,10 @@ class RHMDataModule(LightningDataModule):
         """Make the batch of a step, on the device."""
         assert self.trainer is not None
         if self.trainer.training:  # the trainer's step, not the loader's: it is right also after a resume
-            return self.train_batch(self.trainer.global_step, self.trainer.global_rank, self.trainer.world_size)
+            return self.train_batch(self.trainer.global_step, self.rank, self.world)
         if dataloader_idx == 0:  # every rank fits its probes on all strings: so they are equal without being sent
             return self.eval_batch(batch, *self.probe_range)
-        return self.eval_batch(batch, *self.test_range, self.trainer.global_rank, self.trainer.world_size)
+        return self.eval_batch(batch, *self.test_range, self.rank, self.world)
 
     # ---------------------------------------------------------------- batches
 
