@@ -71,9 +71,7 @@ class StepLog(Callback):
     @staticmethod
     def measured(trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
         """Losses and norms of updates, each ``[R]``, on the device."""
-        losses_MR = torch.stack([loss_R.float() for loss_R in rule.step_metrics.values()])
-        if trainer.world_size > 1:
-            losses_MR = trainer.strategy.reduce(losses_MR, reduce_op="mean")
+        (losses_MR,) = rule.mean_over_ranks([torch.stack([loss_R.float() for loss_R in rule.step_metrics.values()])])
         measured = {f"train/{name}": loss_R for name, loss_R in zip(rule.step_metrics, losses_MR, strict=True)}
         for group, module in zip(trainer.optimizers[0].param_groups, rule.parts, strict=True):
             norm_R = update_norm(module)

@@ -33,9 +33,8 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 from callbacks import EventFiles, Histograms, HyperParameters, LayerwiseLinearProbe, StepLog
 from callbacks.figures import CELL, heat_map, map_picture
 from callbacks.tensorboard import log_figure, log_scalars, shows_figures
-from datamodules import RHMDataModule, SiblingPairs
-from experiments.cli import main
-from experiments.run_folder import StepCheckpoint
+from datamodules import ClassPairs, RHMDataModule, SiblingPairs
+from experiments.cli import StepCheckpoint, main
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rhm import InvalidInput
 from rules.backprop import Backprop
@@ -294,7 +293,7 @@ def test_a_folder_of_runs_sorts_by_what_they_reached_and_says_what_they_were(tmp
     reached = {}
     for name, rule, more in (
         ("a", Backprop(HierarchicalNetwork(8), clip=2.0), {}),
-        ("b", LayerwiseContrastive(HierarchicalNetwork(12, bottleneck=4)), {"pairs": SiblingPairs(), "seeds": [0, 1]}),
+        ("b", LayerwiseContrastive(HierarchicalNetwork(12, bottleneck=4)), {"pairs": ClassPairs(), "seeds": [0, 1]}),
         ("c", Backprop(DenseNetwork(8, depth=2)), {"train_size": [16, 32]}),
     ):
         train(tmp_path / name, rule, LayerwiseLinearProbe(logistic=False), HyperParameters(), **more)
@@ -306,7 +305,7 @@ def test_a_folder_of_runs_sorts_by_what_they_reached_and_says_what_they_were(tmp
     common = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3, "batch_size": 16, "optimizer": "Adam", "lr": 1e-3, "steps": 4}
     for name, own in {
         "a": {"rule": "Backprop", "supervision": "labels", "pairs": "none", "train_size": 32, "width": 8, "clip": 2},
-        "b": {"rule": "LayerwiseContrastive", "supervision": "none", "pairs": "SiblingPairs", "replicas": 2, "width": 12}
+        "b": {"rule": "LayerwiseContrastive", "supervision": "labels", "pairs": "ClassPairs", "replicas": 2, "width": 12}
         | {"bottleneck": 4, "temperature": 1.0, "block.expansion": "backprop", "label_context": "false"},
         "c": {"network": "DenseNetwork", "depth": 2, "train_size": "16 32", "replicas": 2, "seeds": 1},
     }.items():
@@ -314,7 +313,7 @@ def test_a_folder_of_runs_sorts_by_what_they_reached_and_says_what_they_were(tmp
     found = dict(columns(tmp_path))
     assert {"clip", "bottleneck", "temperature", "depth"} <= set(found)  # columns of one run each
     assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert {"rule", "pairs", "supervision", "network", "train_size", "width"} <= {name for name in found if found[name]}
+    assert {"rule", "pairs", "network", "train_size", "width"} <= {name for name in found if found[name]}
     for name, _, values in rows:
         assert values["hp/accuracy"] == pytest.approx(reached[name])
         assert {"hp/accuracy_lowest", "hp/probe_layer1"} <= set(values)
@@ -339,7 +338,7 @@ def test_a_resumed_run_shows_every_point_once_as_if_it_had_never_stopped(tmp_pat
 
     def save(self, trainer):
         StepCheckpoint_save(self, trainer)
-        on_disk.append(scalars(self.folder.path)["train/loss/readout"][-1][0])
+        on_disk.append(scalars(tmp_path / folder)["train/loss/readout"][-1][0])
 
     StepCheckpoint_save = StepCheckpoint.save
     monkeypatch.setattr(StepCheckpoint, "save", save)
