@@ -103,23 +103,41 @@ class RHMDataModule(LightningDataModule):
             raise InvalidInput("data.train_size", train_size, allowed)
         if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
             raise InvalidInput("data.seeds", seeds, "different integers in [0, 2**63), one or more")
-        self.replica_seeds = [seed for seed in seeds for _ in sizes]
-        self.replica_sizes = [size for _ in seeds for size in sizes]
-        self.grammar = RandomHierarchyModel(v, n, m, s, L, seeds=self.replica_seeds)
+        self._have([seed for seed in seeds for _ in sizes], [size for _ in seeds for size in sizes])
         largest, strings = max(size or 1 for size in sizes), self.grammar.index_range
         if largest + test_size > strings:
             raise InvalidInput(
                 "data.train_size", f"{largest} with test_size {test_size}", f"train_size + test_size at most P_max = {strings}"
             )
-        self.train_sizes_R = None if None in self.replica_sizes else torch.tensor(self.replica_sizes)
         self.pairs, self.labels = pairs, labels
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.test_range = (strings - test_size, strings)
         self.probe_range = (max(0, strings - test_size - probe_size), strings - test_size)
         if pairs is not None:
             pairs.prepare(self)
-        self._block: tuple[int, Batch] | None = None
         self.rank, self.world = 0, 1
+
+    def _have(self, seeds: list[int], sizes: list[int | None]) -> None:
+        """Replicas of these seeds and training-set sizes."""
+        task = self.task
+        self.replica_seeds, self.replica_sizes = seeds, sizes
+        self.grammar = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=seeds)
+        self.train_sizes_R = None if None in sizes else torch.tensor(sizes)
+        self._block: tuple[int, Batch] | None = None
+
+    def keep_share(self, rank: int, world: int) -> None:
+        """Keep one of ``world`` equal shares of the replicas, or nearly equal ones, in order; before a rule is prepared.
+
+        Raises:
+            InvalidInput: fewer replicas than shares.
+        """
+        if world > self.replicas:
+            allowed = f"at most the number of replicas, {self.replicas}, if they are spread"
+            raise InvalidInput("number of ranks", world, allowed)
+        kept = range(self.replicas * rank // world, self.replicas * (rank + 1) // world)
+        self._have([self.replica_seeds[r] for r in kept], [self.replica_sizes[r] for r in kept])
+        if self.pairs is not None:
+            self.pairs.prepare(self)
 
     @property
     def replicas(self) -> int:
