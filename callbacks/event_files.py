@@ -30,15 +30,14 @@ class EventFiles(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lay out the charts of a new run, or take back what a resumed one will write again."""
+        """Take back what is going to be written again, and lay out the charts of a new run."""
         assert isinstance(pl_module, LocalRule)
         for writer in writers(trainer):
-            if trainer.global_step:
-                from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # here, where TensorBoard is known to be
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # here, where TensorBoard is known to be
 
-                start = Event(step=trainer.global_step + 1, session_log=SessionLog(status=SessionLog.START))
-                writer._get_file_writer().add_event(start)
-            else:  # once a run: TensorBoard reads the first layout and no other
+            start = Event(step=trainer.global_step + 1, session_log=SessionLog(status=SessionLog.START))
+            writer._get_file_writer().add_event(start)  # takes back what a run that stopped has written of later steps
+            if trainer.global_step == 0:  # TensorBoard reads the first layout of a run and no other
                 layout = charts(trainer, pl_module)
                 writer.add_custom_scalars(
                     {title: {name: ["Multiline", [tags]] for name, tags in own.items()} for title, own in layout.items()}

@@ -323,9 +323,9 @@ def test_a_folder_of_runs_sorts_by_what_they_reached_and_says_what_they_were(tmp
 
 
 def test_a_resumed_run_shows_every_point_once_as_if_it_had_never_stopped(tmp_path, monkeypatch):
-    """It stops at step 7, after a checkpoint at step 4 and points at 6 and 7; the validation at step 6 is made again."""
+    """It stops at step 2, before any checkpoint, and at step 7, after one at step 4; a validation at step 6 is made again."""
 
-    on_disk, cuts = [], [7]
+    on_disk, cuts = [], [7, 2]
 
     class Log(StepLog):
         def __init__(self):
@@ -345,8 +345,8 @@ def test_a_resumed_run_shows_every_point_once_as_if_it_had_never_stopped(tmp_pat
     monkeypatch.setattr("experiments.cli.StepLog", Log)
     run = ["fit", "--model=Backprop", *SMALL, "--trainer.max_steps=9", "--trainer.val_check_interval=3"]
     run += ["--checkpoint_every=4", "--data.seeds=[0,1]", "--tables=false"]
-    for folder in "whole", "cut":
-        with pytest.raises(RuntimeError, match="power cut at step 7") if folder == "cut" else nullcontext():
+    for folder, stop in ("whole", None), ("cut", 2), ("cut", 7):
+        with pytest.raises(RuntimeError, match=f"power cut at step {stop}") if stop else nullcontext():
             main([*run, f"--run_dir={tmp_path / folder}"])
     assert on_disk == [4, 8, 9, 4]
     assert [s for s, _ in scalars(tmp_path / "cut")["train/loss/readout"]][-1] == 7
