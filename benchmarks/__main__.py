@@ -25,7 +25,9 @@ from rich.table import Table
 
 from callbacks import (
     Diagnostic,
+    EventFiles,
     GradientAlignment,
+    HyperParameters,
     MaskStatistics,
     PairStatistics,
     RepresentationGeometry,
@@ -154,7 +156,7 @@ def through_lightning(width: int, batch: int, steps: int) -> float:
             max_epochs=-1,
             accelerator="cpu",
             logger=TensorBoardLogger(folder, name="", version=""),
-            callbacks=[StepLog(), RunProgress(), watch],
+            callbacks=[EventFiles(), StepLog(), HyperParameters(), RunProgress(), watch],
             enable_checkpointing=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -178,6 +180,58 @@ def lightning(table: Table) -> None:
         against_autograd = statistics.median(o / p for o, p in zip(ours, autograd, strict=True))
         note = f"{statistics.median(ours) * 1e3:.2f} ms; {against_autograd:.2f} of ordinary PyTorch with autograd"
         table.add_row("b", f"Lightning / plain loop, width {width}, batch {batch}", f"{ratio:.2f}", goal, note)
+
+
+class Turns(pl.Callback):
+    """Switches the other callbacks off and on again, and keeps the computing time of the blocks of steps between.
+
+    Args:
+        block: steps of a block.
+    """
+
+    def __init__(self, block: int):
+        self.block, self.loud, self.silent = block, [], []
+
+    def on_train_start(self, trainer, pl_module) -> None:  # noqa: ANN001
+        """Start with all callbacks on."""
+        self.all, self.start = trainer.callbacks, time.process_time()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ANN001
+        """At the end of a block, after all others."""
+        if trainer.global_step % self.block == 0:
+            now = time.process_time()
+            loud = trainer.callbacks is self.all
+            (self.loud if loud else self.silent).append(now - self.start)
+            trainer.callbacks = [self] if loud else self.all
+            self.start = time.process_time()
+
+
+def logging_share(table: Table) -> None:
+    """(g) The share of a step that callbacks and logger take at their default pace, in computing time of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pace = StepLog().every
+    for width, batch, r, blocks in track(((256, 128, 1, 15), (256, 128, 8, 7), (32, 32, 1, 60), (32, 32, 8, 40)), "logging"):
+        rule, data = rule_and_data(width, batch, r)
+        turn = Turns(pace)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = pl.Trainer(
+                max_steps=2 * (blocks + 1) * pace,
+                max_epochs=-1,
+                accelerator="cpu",
+                logger=TensorBoardLogger(folder, name="", version=""),
+                callbacks=[EventFiles(), StepLog(), HyperParameters(), RunProgress(), turn],
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+            )
+            trainer.fit(rule, data)
+        pairs = list(zip(turn.loud, turn.silent, strict=True))[1:]  # the first to warm up
+        share = statistics.median(1 - silent / loud for loud, silent in pairs)
+        note = f"of {statistics.median(loud for loud, _ in pairs) / pace * 1e3:.2f} ms, once in {pace} steps"
+        table.add_row("g", f"logging / step, width {width}, batch {batch}, R = {r}", f"{share:.3f}", "under .05", note)
+    torch.set_num_threads(threads)
 
 
 def bare_products(rule: LocalRule, batch: int) -> Callable[[int], None]:
@@ -320,7 +374,9 @@ def main() -> None:
     )
     for column in "", "ratio", "value", "goal", "measured":
         table.add_column(column)
-    parts = {part.__name__: part for part in (sampling, lightning, products, replicas, batches, forms, diagnostics)}
+    parts = {
+        part.__name__: part for part in (sampling, lightning, products, replicas, batches, forms, logging_share, diagnostics)
+    }
     named = sys.argv[1:] or list(parts)
     if not parts.keys() >= set(named):
         raise SystemExit(f"benchmarks: got {' '.join(named)}, allowed: {' '.join(parts)}")

@@ -1,7 +1,10 @@
 """Callbacks look at a run and never touch it."""
 
 from callbacks.diagnostic import Diagnostic
+from callbacks.event_files import EventFiles
 from callbacks.gradient_alignment import GradientAlignment
+from callbacks.histograms import Histograms
+from callbacks.hyper_parameters import HyperParameters
 from callbacks.linear_probe import LayerwiseLinearProbe
 from callbacks.mask_statistics import MaskStatistics
 from callbacks.pair_statistics import PairStatistics
@@ -12,7 +15,10 @@ from callbacks.synonymic_sensitivity import SynonymicSensitivity
 
 __all__ = [
     "Diagnostic",
+    "EventFiles",
     "GradientAlignment",
+    "Histograms",
+    "HyperParameters",
     "LayerwiseLinearProbe",
     "MaskStatistics",
     "PairStatistics",

@@ -16,6 +16,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
+from callbacks.tensorboard import mean_and_std, shows_figures
 from networks import LayerUpdate
 from rules import LocalRule
 
@@ -65,6 +66,9 @@ class Diagnostic(Callback, ABC):
         """Charts for TensorBoard's custom scalars, by heading and name: the pattern of the tags on each."""
         return {self.prefix: {name: rf"^{self.prefix}/{name}/layer\d+$" for name in self.charted}}
 
+    def draw(self, trainer: Trainer, rule: LocalRule) -> None:  # noqa: B027  (most are read from charts)
+        """Write a picture of the values, where someone looks."""
+
     # ---------------------------------------------------------------- Lightning's hooks
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -87,9 +91,13 @@ class Diagnostic(Callback, ABC):
         with untouched(pl_module), trainer.precision_plugin.train_step_context():
             measured = self.measure(trainer, pl_module)
         self.values = {tag: value.detach().double().cpu() for tag, value in measured.items()}
-        means = {f"{self.prefix}/{tag}": float(value.nanmean()) for tag, value in self.values.items() if value.dim() == 1}
-        for logger in trainer.loggers:
-            logger.log_metrics({tag: mean for tag, mean in means.items() if not math.isnan(mean)}, trainer.global_step)
+        numbers: dict[str, float] = {}
+        for tag, value in self.values.items():
+            if value.dim() == 1 and not value.isnan().all():
+                numbers |= mean_and_std({f"{self.prefix}/{tag}": value[~value.isnan()]})
+        pl_module.log_measured(numbers)
+        if shows_figures(trainer) and pl_module.measured_step != trainer.global_step:
+            self.draw(trainer, pl_module)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from callbacks.diagnostic import Diagnostic, full
+from callbacks.figures import spectra
+from callbacks.tensorboard import log_figure
 from networks import LayeredNetwork
 from rhm import InvalidInput
 from rules import LocalRule
@@ -27,7 +29,8 @@ class RepresentationGeometry(Diagnostic):
     enough strings); every rank sees all of them, so that ranks agree without a word.
 
     Tags: ``geometry/participation_ratio/layer{k}``, ``geometry/rank_me/layer{k}``, ``geometry/cka/layer{j}/layer{k}``,
-    ``geometry/reference_cka/layer{j}/layer{k}`` (own layer ``j``, the other run's layer ``k``). ``results.json`` also has
+    ``geometry/reference_cka/layer{j}/layer{k}`` (own layer ``j``, the other run's layer ``k``); picture: ``geometry/spectra``.
+    ``results.json`` also has
     ``spectrum``, the leading eigenvalues of the covariance as shares of its trace. Rows of a covariance are strings and the
     positions that share weights; where positions have weights of their own, the mean over positions is given. CKA compares
     whole strings.
@@ -79,6 +82,11 @@ class RepresentationGeometry(Diagnostic):
                 for k, second in enumerate(theirs, 1):
                     values[f"reference_cka/layer{j}/layer{k}"] = alignment(first, second)
         return values
+
+    def draw(self, trainer: Trainer, rule: LocalRule) -> None:
+        """The spectra of all layers, means over replicas."""
+        shares = {f"layer {k}": self.values[f"spectrum/layer{k}"].nanmean(0) for k in range(1, len(rule.network) + 1)}
+        log_figure(trainer, f"{self.prefix}/spectra", spectra(shares))
 
     def held_out(self, rule: LocalRule) -> Tensor:
         """Tokens of the strings that are looked at, ``[R, B, D]``."""

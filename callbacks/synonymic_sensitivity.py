@@ -10,6 +10,8 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from callbacks.diagnostic import Diagnostic, MeanOverStrings, StringDistance, full
+from callbacks.figures import map_picture
+from callbacks.tensorboard import log_picture
 from rhm import InvalidInput
 from rhm.hashing import scramble
 from rules import LocalRule
@@ -23,7 +25,8 @@ class SynonymicSensitivity(Diagnostic):
     over all pairs is exact. A layer that has found level ``l`` has ``S = 0`` there, one that takes synonyms for different
     strings has 1. Measured on test strings, shared out over ranks.
 
-    Tags: ``sensitivity/level{l}/layer{k}``; NaN, and not written, for a layer that gives the same for all strings.
+    Tags: ``sensitivity/level{l}/layer{k}``; NaN, and not written, for a layer that gives the same for all strings. Picture:
+    ``sensitivity/map``.
 
     Args:
         strings: test strings, rounded up to whole steps of ``data.eval_batch_size``; all there are if there are fewer.
@@ -69,6 +72,14 @@ class SynonymicSensitivity(Diagnostic):
         spread_KR = torch.stack([metric.compute().reshape(R) for metric in spread])
         share_KLR = moved_KLR / spread_KR.where(spread_KR > 0, torch.nan)[:, None]
         return {f"level{level + 1}/layer{k + 1}": share_KLR[k, level] for level in range(L) for k in range(K)}
+
+    def draw(self, trainer: Trainer, rule: LocalRule) -> None:
+        """The map of layers by levels; an exchange of tokens does not exist, so level 0 is grey."""
+        table_KL = torch.full((len(rule.network), rule.data.task.L + 1), torch.nan)
+        for k in range(len(table_KL)):
+            for level in range(1, rule.data.task.L + 1):
+                table_KL[k, level] = self.values[f"level{level}/layer{k + 1}"].nanmean()
+        log_picture(trainer, f"{self.prefix}/map", map_picture(table_KL, 0.0, 1.0))
 
 
 def content_key(x_RBD: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ import callbacks
 import datamodules
 import networks
 import rules
-from callbacks import Diagnostic, LayerwiseLinearProbe, RunProgress, StepLog
+from callbacks import Diagnostic, EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
 from experiments.explain import explain
@@ -210,7 +210,8 @@ class RHMCommand(LightningCLI):
         self.record = RunRecord(self.folder)
         ours = [LayerwiseLinearProbe(), self.record]
         if self.subcommand == "fit" and not self.only_check:
-            ours += [StepLog(), StepCheckpoint(self.folder, self._get(self.config, "checkpoint_every"))]
+            ours += [EventFiles(), StepLog(), HyperParameters()]
+            ours += [StepCheckpoint(self.folder, self._get(self.config, "checkpoint_every"))]
             if self._get(self.config, "trainer").enable_progress_bar is not False:
                 ours.append(RunProgress())
             if self._get(self.config, "trainer").logger in (None, True):

@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D position, C channel, N classes, K layer.
 
 from __future__ import annotations
 
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -123,6 +124,7 @@ class LocalRule(pl.LightningModule, ABC):
         self.step_metrics: dict[str, Tensor] = {}
         self.estimates: dict[str, Tensor] = {}
         self.rate = 0.0
+        self.measured_step: int | None = None
 
     # ---------------------------------------------------------------- what a rule says of itself
 
@@ -373,13 +375,32 @@ class LocalRule(pl.LightningModule, ABC):
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the accuracy on test strings: mean over replicas, and their standard deviation if there are several."""
+        """Log the accuracy on test strings: mean over replicas, and their standard deviation if there are several.
+
+        A learning curve has the same for each of its training-set sizes, as ``test/accuracy_P{size}``.
+        """
         self.test_accuracy_R = self.accuracy.compute().reshape(-1)  # torchmetrics squeezes a single number
         self.accuracy.reset()
-        self.log("test/accuracy", self.test_accuracy_R.mean(), rank_zero_only=True)
-        if self.data.replicas > 1:
-            self.log("test/accuracy_std", self.test_accuracy_R.std(), rank_zero_only=True)
+        groups: dict[str, list[float]] = {"test/accuracy": self.test_accuracy_R.tolist()}
+        if len(set(self.data.replica_sizes)) > 1:
+            for size, accuracy in zip(self.data.replica_sizes, groups["test/accuracy"], strict=True):
+                groups.setdefault(f"test/accuracy_P{size}", []).append(accuracy)
+        values = {name: statistics.fmean(group) for name, group in groups.items()}
+        values |= {f"{name}_std": statistics.stdev(group) for name, group in groups.items() if len(group) > 1}
+        self.log_measured(values)
+        self.measured_step = self.trainer.global_step
 
     def on_test_epoch_end(self) -> None:
         """The same as in validation."""
         self.on_validation_epoch_end()
+
+    def log_measured(self, values: dict[str, float]) -> None:
+        """Log what validation or test has measured, at the trainer's step (Lightning's own is one behind in validation).
+
+        The test after a run's last validation measures the same again, and writes nothing.
+        """
+        self.log_dict(values, logger=False, rank_zero_only=True)  # for callbacks that watch a number
+        if not self.trainer.sanity_checking and self.measured_step != self.trainer.global_step:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(values, self.trainer.global_step)
+                logger.save()

@@ -692,9 +692,13 @@ def test_results_and_tags_of_a_run_from_the_command_line(tmp_path, capsys):
         "probe/level1/layer1",
     ):
         assert tag in tags
-    assert [event.step for event in events.Scalars("sensitivity/level1/layer2")] == [3, 6, 6]  # two validations and the test
-    mean = np.mean(content["diagnostics"]["SynonymicSensitivity"]["level1"]["layer2"])
-    assert events.Scalars("sensitivity/level1/layer2")[-1].value == pytest.approx(mean, rel=1e-5)
+    found = content["diagnostics"]["SynonymicSensitivity"]["level1"]["layer2"]
+    for tag, value in ("level1/layer2", np.mean(found)), ("level1_std/layer2", np.std(found, ddof=1)):
+        points = events.Scalars(f"sensitivity/{tag}")
+        assert [point.step for point in points] == [3, 6]  # two validations; the test measures the same again
+        assert points[-1].value == pytest.approx(value, rel=1e-5)
+    for tag in "sensitivity/map", "geometry/spectra":
+        assert [image.step for image in events.Images(tag)] == [3, 6]
     capsys.readouterr()
     rhm("test", f"--run_dir={tmp_path / 'a'}")
 
