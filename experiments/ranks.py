@@ -35,6 +35,11 @@ def started_by_first() -> bool:
     return FIRST in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0
 
 
+def started_outside() -> bool:
+    """Whether torchrun or srun has started this process as one of several ranks."""
+    return TorchElasticEnvironment.detect() or "SLURM_STEP_ID" in os.environ
+
+
 def default_run_dir(rule: str) -> str:
     """A folder that all ranks of a run agree on, ``runs/RULE-...``: the date, or the job where there is one.
 

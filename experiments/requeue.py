@@ -17,8 +17,6 @@ from torch import Tensor, distributed
 from experiments.checkpoints import StepCheckpoint
 from rhm import InvalidInput
 
-SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
-
 
 class Stopped(Exception):
     """A run was asked to stop and has saved a checkpoint.
@@ -48,36 +46,30 @@ class StopOnSignal(Callback):
     def __init__(self, checkpoint: StepCheckpoint):
         self.checkpoint = checkpoint
         self.signum = 0
-        self.training = False
+        self.before: dict[int, Any] = {}
         self.group: Any = None
         self.asked: tuple[distributed.Work, Tensor] | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take signals in this block; after a SIGUSR1 further ones are ignored, as they come to each rank in its own time."""
-        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-        self._listen()
+        """Take SIGUSR1 in this block, also while there is nothing to stop; the others end a run that does not train.
+
+        After a run was stopped by it further ones are ignored, as they come to each rank in its own time.
+        """
+        before = signal.signal(signal.SIGUSR1, self._take)
         try:
             yield
         finally:
-            if self.signum == signal.SIGUSR1:
-                before[signal.SIGUSR1] = signal.SIG_IGN
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-    def _listen(self) -> None:
-        for signum in SIGNALS:
-            signal.signal(signum, self._take)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN if self.signum == signal.SIGUSR1 else before)
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and (self.signum or not self.training):
-            raise KeyboardInterrupt  # asked twice, or there is no step to wait for
+        if self.signum and signum == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice
         self.signum = self.signum or signum
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take signals back from Lightning and prepare to ask the other ranks."""
-        self._listen()
-        self.training = True
+        """Take signals, Lightning's SIGTERM too, and prepare to ask the other ranks."""
+        self.before = {signum: signal.signal(signum, self._take) for signum in (signal.SIGINT, signal.SIGTERM)}
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             self.group = distributed.new_group(backend="gloo")  # flags stay on the host: no step waits for a device
             # Lightning asks in every step, and waits for the answer; this callback takes its place
@@ -112,9 +104,22 @@ class StopOnSignal(Callback):
         return int(flag)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave no question open."""
+        """Leave no question open, and signals to others."""
         self._answer()
-        self.training = False
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave signals to others."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for signum, handler in self.before.items():
+            signal.signal(signum, handler)
+        self.before = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A SIGTERM ends a test at once: there is nothing to save, and the same command does it again."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _nothing() -> None:

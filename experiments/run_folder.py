@@ -25,7 +25,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from callbacks import LayerwiseLinearProbe
 from callbacks.linear_probe import probe_dictionary
 from experiments.checkpoints import checkpoints, newest_readable, write_atomically
-from experiments.ranks import is_first
+from experiments.ranks import is_first, started_outside
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -89,7 +89,7 @@ class RunFolder:
             self._compare(config, lambda key: key in FREE_KEYS, "the same settings to go on, or another folder")
         elif self.path.exists() and any(not OURS.fullmatch(found.name) for found in self.path.iterdir()):
             raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
-        if self._held is None and is_first() and self.lock.exists():
+        if self._held is None and is_first() and not started_outside() and self.lock.exists():  # else see start()
             with open(self.lock) as file:
                 self._take(file)
 
