@@ -63,7 +63,7 @@ def default_run_dir(rule: str) -> str:
 
 
 def check_ranks(trainer: Trainer) -> None:
-    """See that the trainer counts as many ranks as were started, and that they can find one another.
+    """See that the trainer has as many ranks as were started, and that they can find one another.
 
     Raises:
         InvalidInput: another number of ranks, Slurm tasks without srun, a port in use.
@@ -74,8 +74,8 @@ def check_ranks(trainer: Trainer) -> None:
     elif SLURMEnvironment.detect() and "SLURM_STEP_ID" in os.environ:
         starter, started = "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ["SLURM_NTASKS"]))
     else:
-        starter, started = "", trainer.world_size
-    if started != trainer.world_size:
+        starter, started = "", 0
+    if starter and started != trainer.num_devices * trainer.num_nodes:
         got = f"{trainer.num_devices} and trainer.num_nodes {trainer.num_nodes}"
         allowed = f"together {started}, the ranks that {starter} has started, with trainer.strategy=ddp if they are several"
         raise InvalidInput("trainer.devices", got, allowed)

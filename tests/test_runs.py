@@ -278,8 +278,8 @@ OTHERS = {
 def test_a_checkpoint_of_another_rule_task_or_network_is_refused(case, unfinished, tmp_path, capsys):
     """Also where somebody has changed the settings that lie beside it."""
     arguments, words = OTHERS[case]
-    other = ["fit", *arguments, *fit(tmp_path / "b", trainer__max_steps=20)[2:]]
-    main([*other])
+    other = [*fit(tmp_path / "b", trainer__max_steps=20), *arguments]
+    main(other)
     (tmp_path / "b/results.json").unlink()
     source = tmp_path / "a/checkpoints/step=47.ckpt"
     for old in (tmp_path / "b/checkpoints").iterdir():
