@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import torch
@@ -55,7 +56,14 @@ class Ranks:
 
     def __init__(self, launcher: str, args: list[str], **environment: str):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RHM_", "SLURM_", "MASTER_"))}
-        self.environment = {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **environment}
+        self.token = f"RHM_TEST_RUN={uuid.uuid4()}"
+        self.environment = {
+            **kept,
+            **dict([self.token.split("=")]),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+            **environment,
+        }
         rhm = ["-m", "experiments.cli", *args]
         if launcher == "torchrun":
             standalone = ["--standalone", "--nproc_per_node=2"]
@@ -78,6 +86,24 @@ class Ranks:
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+    def alive(self) -> list[int]:
+        """Processes of the run, also those that have lost their parent or have a group of their own."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # ended meanwhile, or another person's
+                if self.token.encode() in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
+
+    def assert_gone(self, seconds: float = 45) -> None:
+        """All processes end by themselves; torchrun gives its own 30 seconds."""
+        deadline = time.monotonic() + seconds
+        while left := self.alive():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
+        for process in self.processes:
+            process.communicate()
 
     def wait(self, seconds: float = 120) -> list[tuple[int, str, str]]:
         """Exit code, output and errors of each process; all are killed when the time is over."""
