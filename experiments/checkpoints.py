@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     Raises:
         OSError: it could not be written; a file that was there before still is.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # ranks may write the same settings at once
     try:
         with open(temporary, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

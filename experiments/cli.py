@@ -36,6 +36,7 @@ from experiments.checkpoints import StepCheckpoint, newest_readable
 from experiments.explain import explain
 from experiments.requeue import StopOnSignal, Stopped, requeue
 from experiments.run_folder import RunFolder, RunRecord, collect_results
+from experiments.spread import Place, check_folders, find_place, launch, put_together, stand_alone
 from experiments.tables import probe_table, replica_table, wide_console
 from rhm import InvalidInput
 from rhm.errors import nearest
@@ -53,7 +54,7 @@ COMMANDS = {
     "compare": "tune and train every rule on some tasks and tabulate them",
     "demo": "three rules on one task in a few minutes",
 }
-SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "matmul_precision", "tables")
+SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "matmul_precision", "tables", "spread_replicas")
 
 
 def _whole(limit: float | None) -> bool:
@@ -104,7 +105,7 @@ class RHMCommand(LightningCLI):
     """
 
     def __init__(self, args: list[str], only_check: bool = False):
-        self.only_check = only_check
+        self.only_check, self.arguments = only_check, args
         super().__init__(
             LocalRule,
             RHMDataModule,
@@ -141,6 +142,12 @@ class RHMCommand(LightningCLI):
             "--matmul_precision", type=str, default="highest", help="of float32 on a GPU: highest, high (TF32) or medium"
         )
         parser.add_argument("--tables", type=bool, default=True, help="print accuracies and probes at the end")
+        parser.add_argument(
+            "--spread_replicas",
+            type=bool,
+            default=False,
+            help="each of trainer.devices ranks trains a share of the replicas",
+        )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
@@ -178,10 +185,33 @@ class RHMCommand(LightningCLI):
             self.folder.check(self.settings)
         else:
             self.folder.check_measured(self.settings)
+        self.place: Place | None = None
+        if self.subcommand == "fit" and self._get(self.config, "spread_replicas"):
+            self._spread(trainer)
+
+    def _spread(self, trainer: Any) -> None:
+        """Give this rank a folder of its own and let it train by itself; without a launcher, get ready to start the ranks."""
+        started, gpus = find_place(), torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 0
+        world = started.world if started else (gpus or 1) if trainer.devices == "auto" else trainer.devices
+        if not str(world).isdigit() or int(world) < 1:
+            raise InvalidInput("trainer.devices", world, "a number of ranks with spread_replicas")
+        check_folders(self.folder.path, int(world))
+        self.place = started or Place(0, 0, int(world))
+        self.launches = started is None and not self.only_check
+        self.all_ranks = self.folder
+        trainer.strategy, trainer.devices = "auto", [self.place.local_rank] if gpus and started else 1
+        trainer.num_nodes = 1
+        if started:
+            stand_alone()
+            self.folder = RunFolder(started.folder(self.all_ranks.path))
+            if started.rank > 0:
+                trainer.enable_progress_bar = False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks and the logger that every run has; a callback given in the settings takes its place."""
         assert isinstance(self.datamodule, RHMDataModule)
+        if self.place is not None:
+            self.datamodule.keep_share(self.place.rank, self.place.world)
         self.model.prepare(self.datamodule)  # refuses here what does not fit, before anything is written
         try:
             self.model.configure_optimizers()
@@ -210,7 +240,8 @@ class RHMCommand(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InvalidInput("trainer", error, "what `rhm fit --help` lists under trainer") from error
-        ranks.check_ranks(trainer)
+        if self.place is None:
+            ranks.check_ranks(trainer)
         if self.datamodule.batch_size % trainer.world_size:
             allowed = f"a multiple of the number of ranks, {trainer.world_size}"
             raise InvalidInput("data.batch_size", self.datamodule.batch_size, allowed)
@@ -224,6 +255,22 @@ class RHMCommand(LightningCLI):
 
     def fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         """Train, from the last checkpoint if there is one, then test and keep the results."""
+        if self.place is None:
+            self._go_on(model, datamodule)
+            return
+        self.all_ranks.make(self.config_yaml)
+        if self.launches:
+            rhm = [sys.executable, "-m", "experiments.cli"]
+            command = [*rhm, *self.arguments, f"--run_dir={self.all_ranks.path}", "--tables=false"]
+            launch(command, self.all_ranks.path, self.place.world)
+        elif not self.folder.finished:
+            self._go_on(model, datamodule)
+        results = put_together(self.all_ranks.path, self.place.world)
+        if results is not None and self._get(self.config, "tables"):
+            wide_console().print(replica_table(results))
+            print(f"results in {self.all_ranks.results}")
+
+    def _go_on(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         try:
             with self.stop.listening():
                 self._fit(model, datamodule)
@@ -250,13 +297,20 @@ class RHMCommand(LightningCLI):
             status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say
             self._draw()
             results = self.record.write(self.trainer, model, status)  # last: a run with results needs nothing more
-            if self._get(self.config, "tables"):
+            if self._get(self.config, "tables") and self.place is None:
                 self._show(results)
                 print(f"results in {self.folder.results}, probe heat map in {self.folder.path / 'probe.png'}")
 
     def _stopped(self, stopped: Stopped) -> None:
         """Say so, and put a Slurm job that was asked to make room back into the queue."""
-        job = requeue() if stopped.signum == signal.SIGUSR1 and self.trainer.is_global_zero else None
+        job = None
+        if stopped.signum == signal.SIGUSR1 and self.trainer.is_global_zero:
+            try:
+                job = requeue()
+            except InvalidInput as error:
+                if self.place is None:
+                    raise
+                say(f"rhm: warning: {error}")  # each rank asks, as others may have ended long ago; one is enough
         how = "the same command goes on from there" if job is None else f"job {job} is back in the queue"
         say(f"{stopped}; {how}")
         in_job = stopped.signum == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ

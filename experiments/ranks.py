@@ -140,13 +140,13 @@ def _started_outside(trainer: Trainer) -> bool:
 
 
 def end_with_parent(seconds: float = 0.5) -> None:
-    """End this process soon after the one that started it, if that is the first rank or torchrun.
+    """End this process soon after the one that started it, if that is the first rank, torchrun or a spread run's launcher.
 
     Without the others it would wait for them, with the memory and the device that it holds.
     """
     if started_by_first():
         parent = int(os.environ[FIRST])
-    elif TorchElasticEnvironment.detect():
+    elif TorchElasticEnvironment.detect() or "RHM_RANK" in os.environ:
         parent = os.getppid()
     else:
         return

@@ -126,8 +126,21 @@ class RunFolder:
         except (OSError, ValueError):
             return False
 
+    def make(self, config_yaml: str) -> None:
+        """Make the folder and write the settings, once.
+
+        Raises:
+            InvalidInput: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config.exists():
+                write_atomically(self.config, config_yaml)
+        except OSError as error:
+            raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
+
     def start(self, config: dict[str, Any], config_yaml: str, rule: LocalRule) -> Path | None:
-        """Make the folder, lock it, write the settings, once, and find the checkpoint to go on from.
+        """Lock the folder, write the settings, once, and find the checkpoint to go on from.
 
         Raises:
             InvalidInput: what :meth:`check` refuses, a folder that cannot be written, checkpoints that cannot be used.
@@ -143,10 +156,9 @@ class RunFolder:
             self.check(config)  # again: the run that held the lock may have finished
             for left in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):  # by a run that was killed
                 left.unlink()
-            if not self.config.exists():
-                write_atomically(self.config, config_yaml)
         except OSError as error:
             raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
+        self.make(config_yaml)
         return newest_readable(self.checkpoints, rule)
 
     def _take(self, file: TextIO) -> None:

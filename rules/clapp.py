@@ -66,17 +66,17 @@ class CLAPP(LayerwiseRule):
 
     def shift_R(self, pair: Pair) -> Tensor:
         """How many places further in the batch a string's negative stands."""
-        assert pair.step.batch.key_RB is not None
-        return 1 + below(fold(pair.step.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
+        assert pair.batch.key_RB is not None
+        return 1 + below(fold(pair.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
 
     def weights(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Of the positive and the negative term of each string, ``[R, B, 1]``, over the number of strings and pairs."""
-        assert pair.step.batch.key_RB is not None
+        assert pair.batch.key_RB is not None
         mean = 1 / (pair.z1_RBDC.shape[1] * pair.z1_RBDC.shape[2])
         if self.both_terms:
             both = torch.full_like(pair.z1_RBDC[:, :, :, 0], mean)
             return both, both
-        coin = below(fold(pair.step.batch.key_RB, "coin", pair.k), 2).to(pair.z1_RBDC.dtype)[:, :, None]
+        coin = below(fold(pair.batch.key_RB, "coin", pair.k), 2).to(pair.z1_RBDC.dtype)[:, :, None]
         return 2 * mean * coin, 2 * mean * (1 - coin)
 
     def pair_loss(self, pair: Pair) -> Tensor:

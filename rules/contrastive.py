@@ -78,7 +78,7 @@ class LayerwiseContrastive(LayerwiseRule):
         if self.score == "bilinear":
             predictor = pair.head.get_parameter("predictor_RCC") / self.temperature
             if self.label_context and pair.k == self.trained_layers:
-                y_RBN = functional.one_hot(pair.step.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
+                y_RBN = functional.one_hot(pair.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
                 label = torch.bmm(y_RBN, pair.head.get_parameter("label_RNC"))[:, :, None]
                 forth = bilinear_scores(pair.z1_RBDC + label, predictor, pair.z2_RBDC)
                 back = bilinear_scores(pair.z2_RBDC + label, predictor.transpose(1, 2), pair.z1_RBDC)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from datamodules import Batch
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
@@ -57,6 +58,9 @@ class Block:
             raise InvalidInput("model.block.expansion", self.expansion, "backprop with model.block.end_to_end")
 
 
+Activity = dict[tuple[int, str], list[Tensor]]
+
+
 class Pair(NamedTuple):
     """The two sides of a layer's positive pairs.
 
@@ -64,13 +68,18 @@ class Pair(NamedTuple):
         z1_RBDC, z2_RBDC: the sides, behind the head if there is one; other strings of the batch give negatives.
         head: holds the parameters that the loss has for this layer.
         k: number of the layer, from 1.
-        step: all that has been computed; a rule looks at no more than its locality says.
+        batch: the strings whose sides these are; a rule looks at no more than its locality says.
+        activity: what the losses of all layers see, by layer and name of the head: for the strings and, if there are any, for
+            their partners; with the same limit.
+        step: what this rank has computed, with the same limit.
     """
 
     z1_RBDC: Tensor
     z2_RBDC: Tensor
     head: nn.Module
     k: int
+    batch: Batch
+    activity: Activity
     step: Step
 
 
@@ -93,16 +102,21 @@ class LayerwiseRule(LocalRule):
     """A loss on the positive pairs of each layer's output; a subclass gives the loss.
 
     The loss's gradient with respect to the output is all that reaches the layer, which turns it into updates of its own
-    weights. What the layer hands on and what stands between its weights and the loss is :class:`Block`'s.
+    weights. What the layer hands on and what stands between its weights and the loss is :class:`Block`'s. Where several ranks
+    share a batch, a loss that compares strings sees the sides of all of them, and each rank hands back its own strings' part.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
         block: see :class:`Block`.
+
+    Attributes:
+        compares_strings: whether the loss is more than a mean over strings, each by itself.
     """
 
     family = "self-supervised"
     uses_pairs = True
     locality = Locality(pair=True)
+    compares_strings: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -179,15 +193,18 @@ class LayerwiseRule(LocalRule):
         if self.block.end_to_end:
             return self._end_to_end(step)
         updates = []
-        for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
+        layers = list(enumerate(self.network.layers[: self.trained_layers], 1))
+        activity = self._activity(
+            step, [(k, name) for k, layer in layers for name in ("head", "units_head")[: 1 + self._trains_units_apart(layer)]]
+        )
+        for k, layer in layers:
             states = self._states(step, k)
-            signals, update = self._signals(step, k, "head", [state.out_RBDC for state in states])
+            signals, update = self._signals(step, k, "head", activity)
             through = self.block.expansion == "backprop" or layer.projection_RGEC is None
             for state, signal in zip(states, signals, strict=True):
                 add(update, layer.backward(state, signal)[0] if through else layer.backward_output(state, signal)[0])
             if self._trains_units_apart(layer):
-                units = [layer.by_position(state.units_RGNE, state) for state in states]
-                signals, head = self._signals(step, k, "units_head", units)
+                signals, head = self._signals(step, k, "units_head", activity)
                 add(update, head)
                 for state, signal in zip(states, signals, strict=True):
                     add(update, layer.hebbian(state, layer.activation.masked(layer.by_group(signal), state.pre_RGNE)))
@@ -197,7 +214,7 @@ class LayerwiseRule(LocalRule):
     def _end_to_end(self, step: Step) -> list[LayerUpdate]:
         """The top layer's loss, propagated back through all layers below."""
         top = self.trained_layers
-        signals, head = self._signals(step, top, "head", [state.out_RBDC for state in self._states(step, top)])
+        signals, head = self._signals(step, top, "head", self._activity(step, [(top, "head")]))
         updates: list[LayerUpdate] = [{} for _ in range(top)]
         for k in range(top, 0, -1):
             layer, below = self.network.layers[k - 1], []
@@ -220,18 +237,32 @@ class LayerwiseRule(LocalRule):
         """The states of layer ``k`` for the strings and, if there are any, for their partners."""
         return [step.states[k - 1]] if step.view_states is None else [step.states[k - 1], step.view_states[k - 1]]
 
-    def _signals(self, step: Step, k: int, name: str, outs: list[Tensor]) -> tuple[list[Tensor], LayerUpdate]:
-        """What the loss of a layer tells some of its activity, for the strings and their partners; and its head's updates."""
+    def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
+        """What the loss of a head sees of a layer, ``[R, B, D, C]``."""
+        return state.out_RBDC if name == "head" else layer.by_position(state.units_RGNE, state)
+
+    def _activity(self, step: Step, heads: list[tuple[int, str]]) -> Activity:
+        """What the losses of some heads see, for the strings of all ranks if they are compared: one gather for all heads."""
         layers = self.network.layers
+        rows = [[self.seen(layers[k - 1], state, name) for state in self._states(step, k)] for k, name in heads]
+        if self.compares_strings:
+            wide = iter(self.strings_of_all_ranks([side for row in rows for side in row]))
+            rows = [[next(wide) for _ in row] for row in rows]
+        return dict(zip(heads, rows, strict=True))
+
+    def _signals(self, step: Step, k: int, name: str, activity: Activity) -> tuple[list[Tensor], LayerUpdate]:
+        """What the loss of a layer tells what it sees, for this rank's strings and their partners; and its head's updates."""
+        layers, outs = self.network.layers, activity[k, name]
+        batch = self.batch_of_all_ranks(step.batch) if self.compares_strings else step.batch
         head, patch = layers[k - 1].get_submodule(name), layers[k].patch if k < len(layers) else 1
         wide = [out.float() if out.dtype == torch.bfloat16 else out for out in outs]
         h1, h2 = self.pairs.positives(wide[0], wide[1] if len(wide) > 1 else None, patch)
         if self.block.head is None:
-            loss_R, g1, g2, update = self.pair_gradient(Pair(h1, h2, head, k, step))
+            loss_R, g1, g2, update = self.pair_gradient(Pair(h1, h2, head, k, batch, activity, step))
         else:
             u1, u2 = self._heads(head)
             z1, z2 = self._behind_head(h1, h2, head)
-            loss_R, g1, g2, update = self.pair_gradient(Pair(z1, z2, head, k, step))
+            loss_R, g1, g2, update = self.pair_gradient(Pair(z1, z2, head, k, batch, activity, step))
             products = [torch.bmm(h.flatten(1, 2).transpose(1, 2), g.flatten(1, 2)) for h, g in ((h1, g1), (h2, g2))]
             if self.block.separate_heads:
                 update |= dict(zip(HEADS, products, strict=True))
@@ -241,6 +272,8 @@ class LayerwiseRule(LocalRule):
         self.step_metrics[f"loss/layer{k}" if name == "head" else f"loss/units{k}"] = loss_R
         back = self.pairs.hand_back(g1, g2, patch)
         signals = [g.reshape(out.shape).to(out.dtype) for g, out in zip(back, outs, strict=False) if g is not None]
+        if self.compares_strings:
+            signals = [self.share(signal) for signal in signals]
         return signals, {f"{name}.{key}": grad for key, grad in update.items()}
 
     def _heads(self, head: nn.Module) -> tuple[Tensor, Tensor]:

@@ -115,6 +115,7 @@ class LocalRule(pl.LightningModule, ABC):
             raise InvalidInput("model.network", network, "HierarchicalNetwork, LocallyConnectedNetwork or DenseNetwork")
         if clip is not None and clip <= 0:
             raise InvalidInput("model.clip", clip, "a norm above 0, or null")
+        network.settle()
         self.automatic_optimization = False
         self.network_config, self.optimizer, self.clip = network, optimizer, clip
         self.step_metrics: dict[str, Tensor] = {}
@@ -261,21 +262,27 @@ class LocalRule(pl.LightningModule, ABC):
                 grad = layer.hand_down(delta, grad.shape[1])
         return updates
 
+    def tracked(self, estimates: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the tracked buffers move towards, by their names, from the estimates averaged over ranks: those themselves."""
+        return estimates
+
     def apply_updates(self, updates: Iterable[LayerUpdate]) -> None:
         """Average over ranks, clip each layer, take one optimizer step and move the tracked buffers."""
         for parameters, update in zip(self._named_parameters, updates, strict=True):
             for name, parameter in parameters:
                 grad = update.get(name)
                 parameter.grad = None if grad is None else grad.to(parameter.dtype).contiguous()
-        if self.trainer.world_size > 1:
-            self._average_over_ranks()
+        moved = [p.grad for p in self.parameters() if p.grad is not None] + list(self.estimates.values())
+        for tensor, mean in zip(moved, self.mean_over_ranks(moved), strict=True):
+            if mean is not tensor:
+                tensor.copy_(mean)
         if self.clip is not None:
             for parameters in self._named_parameters:
                 self._clip([parameter.grad for _, parameter in parameters if parameter.grad is not None], self.clip)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
-        for name, estimate in self.estimates.items():
+        for name, estimate in self.tracked(self.estimates).items():
             buffer = self.get_buffer(name)
             buffer.lerp_(estimate.to(buffer.dtype), self.rate)
         self.after_step()
@@ -289,12 +296,34 @@ class LocalRule(pl.LightningModule, ABC):
             for grad in grads:
                 grad.mul_(scale_R.view(-1, *[1] * (grad.dim() - 1)))
 
-    def _average_over_ranks(self) -> None:
-        """One reduction for all gradients and estimates of a step."""
-        tensors = [p.grad for p in self.parameters() if p.grad is not None] + list(self.estimates.values())
+    # ---------------------------------------------------------------- several ranks share a batch
+
+    def mean_over_ranks(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The mean of each tensor over the ranks, by one reduction; the tensors themselves where there is one rank."""
+        if self.data.world == 1 or not tensors:
+            return tensors
         flat = self.trainer.strategy.reduce(torch.cat([t.flatten() for t in tensors]), reduce_op="mean")
-        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        parts = flat.split([t.numel() for t in tensors])
+        return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
+
+    def strings_of_all_ranks(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Each tensor ``[R, B, ...]`` with the strings of all ranks in the order of the batch, by one gather."""
+        if self.data.world == 1 or not tensors:
+            return tensors
+        strings = [t.transpose(0, 1) for t in tensors]
+        flat = self.trainer.strategy.all_gather(torch.cat([t.flatten(1) for t in strings], 1)).flatten(0, 1)
+        parts = flat.split([t[0].numel() for t in strings], 1)
+        return [p.unflatten(1, t.shape[1:]).transpose(0, 1).to(t.dtype) for p, t in zip(parts, strings, strict=True)]
+
+    def batch_of_all_ranks(self, batch: Batch) -> Batch:
+        """The step's strings on all ranks, which every rank can make."""
+        return batch if self.data.world == 1 else self.data.train_batch(self.trainer.global_step)
+
+    def share(self, signal_RBDC: Tensor) -> Tensor:
+        """This rank's part of a signal ``[R, B, ...]`` for the strings of all ranks, as part of a mean over ranks."""
+        if self.data.world == 1:
+            return signal_RBDC
+        return signal_RBDC.chunk(self.data.world, 1)[self.data.rank] * self.data.world
 
     # ---------------------------------------------------------------- evaluation
 
