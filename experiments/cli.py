@@ -182,7 +182,8 @@ class RHMCommand(LightningCLI):
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         if self.subcommand == "fit":
-            self.folder.check(self.settings)
+            if "RHM_RANK" not in os.environ:  # else its launcher has looked, and another rank may have ended since
+                self.folder.check(self.settings)
         else:
             self.folder.check_measured(self.settings)
         self.place: Place | None = None

@@ -179,6 +179,24 @@ def test_ranks_agree_on_the_folder_that_a_run_gets_by_default(monkeypatch):
         default_run_dir("Backprop")
 
 
+def test_the_slurm_script_starts_what_its_job_has(tmp_path, monkeypatch):
+    """With a ``srun`` that writes down what it is to start; `rhm check` then takes it."""
+    script = ROOT / "configs/cluster/slurm.sbatch"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/srun").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/asked"\n')
+    (tmp_path / "bin/srun").chmod(0o755)
+    job = {**slurm(tasks=2), "SLURM_CPUS_PER_TASK": "3"}
+    environment = {**os.environ, **job, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    subprocess.run([script, *fit(tmp_path / "a")[1:]], env=environment, check=True, cwd=tmp_path)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[:4] == ["--kill-on-bad-exit=1", "--cpus-per-task=3", "rhm", "fit"]
+    for name, value in {**job, **slurm_rank(0)}.items():
+        monkeypatch.setenv(name, value)
+    main(["check", *asked[4:]])
+    header = script.read_text()
+    assert all(f"#SBATCH --{option}\n" in header for option in ("signal=USR1@120", "requeue", "open-mode=append"))
+
+
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 def test_the_precision_of_matrix_products_is_a_setting(precision, tmp_path):
     before = torch.get_float32_matmul_precision()
