@@ -71,8 +71,8 @@ def check_ranks(trainer: Trainer) -> None:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if TorchElasticEnvironment.detect():
         starter, started = "torchrun", int(os.environ["WORLD_SIZE"])
-    elif SLURMEnvironment.detect() and "SLURM_STEP_ID" in os.environ:
-        starter, started = "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ["SLURM_NTASKS"]))
+    elif SLURMEnvironment.detect() and "SLURM_STEP_ID" in os.environ and (tasks := _slurm_tasks()) > 1:
+        starter, started = "srun", tasks
     else:
         starter, started = "", 0
     if starter and started != trainer.num_devices * trainer.num_nodes:
@@ -90,6 +90,10 @@ def check_ranks(trainer: Trainer) -> None:
             raise InvalidInput("trainer.devices", error, "what the job was started with") from error
         if is_first() and starter != "torchrun":  # torchrun holds its port itself
             _check_port(environment.main_port)
+
+
+def _slurm_tasks() -> int:
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ["SLURM_NTASKS"]))
 
 
 def _check_port(port: int) -> None:

@@ -156,6 +156,11 @@ def test_another_number_of_ranks_than_were_started_is_refused(case, tmp_path, mo
     assert line.startswith("rhm: trainer.devices: got ") and word in line and not list(tmp_path.iterdir())
 
 
+def test_one_task_of_slurm_may_start_ranks_itself(tmp_path, job, capsys):
+    main(["check", *fit(tmp_path / "a", **TWO)[1:]])
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_port_in_use_is_named_before_any_rank_is_started(tmp_path, monkeypatch, capsys):
     with socket.socket() as other:
         other.bind(("", 0))
