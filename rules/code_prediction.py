@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional
 
@@ -109,6 +110,13 @@ class CodePrediction(LocalRule):
     @property
     def trained_layers(self) -> int:
         return self.pairs.layers([layer.patch for layer in self.network.layers])
+
+    def on_fit_start(self) -> None:
+        """Say so if a run is too short for all layers to have their turn."""
+        steps, needed = self.trainer.max_steps, (self.stagger or 0) * self.trained_layers
+        if steps < needed:
+            turns = f"{self.trained_layers} layers that learn one after another, model.stagger={self.stagger} steps each"
+            rank_zero_warn(f"trainer.max_steps={steps} leaves layers untrained: {turns}, need {needed}")
 
     def learns(self, k: int) -> bool:
         """Whether it is the turn of layer ``k``, from 1."""

@@ -272,9 +272,9 @@ class LocalRule(pl.LightningModule, ABC):
             for name, parameter in parameters:
                 grad = update.get(name)
                 parameter.grad = None if grad is None else grad.to(parameter.dtype).contiguous()
-        moved = [p.grad for p in self.parameters() if p.grad is not None] + list(self.estimates.values())
-        for tensor, mean in zip(moved, self.mean_over_ranks(moved), strict=True):
-            if mean is not tensor:
+        if self.data.world > 1:
+            moved = [p.grad for p in self.parameters() if p.grad is not None] + list(self.estimates.values())
+            for tensor, mean in zip(moved, self.mean_over_ranks(moved), strict=True):
                 tensor.copy_(mean)
         if self.clip is not None:
             for parameters in self._named_parameters:
