@@ -152,6 +152,8 @@ def end_with_parent(seconds: float = 0.5) -> None:
         parent = int(os.environ[FIRST])
     elif TorchElasticEnvironment.detect() or "RHM_RANK" in os.environ:
         parent = os.getppid()
+        if parent == 1 and b"torch" not in _command(1):  # it has ended while this process was starting
+            os._exit(1)
     else:
         return
 
@@ -161,6 +163,13 @@ def end_with_parent(seconds: float = 0.5) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="end with parent").start()
+
+
+def _command(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def leave(code: int) -> None:
