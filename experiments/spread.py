@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from experiments.run_folder import RunFolder, write_atomically
+from experiments.checkpoints import write_atomically
+from experiments.run_folder import RunFolder
 from rhm import InvalidInput
 
 LAUNCHERS = (
