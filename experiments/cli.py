@@ -182,8 +182,9 @@ class RHMCommand(LightningCLI):
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         if self.subcommand == "fit":
-            if "RHM_RANK" not in os.environ:  # else its launcher has looked, and another rank may have ended since
-                self.folder.check(self.settings)
+            place = find_place() if self._get(self.config, "spread_replicas") else None
+            if place is None or not RunFolder(place.folder(self.folder.path)).finished:
+                self.folder.check(self.settings)  # of a rank that has finished before, the others may have put all together
         else:
             self.folder.check_measured(self.settings)
         self.place: Place | None = None
