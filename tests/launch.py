@@ -105,7 +105,7 @@ class Ranks:
         for process in self.processes:
             process.communicate()
 
-    def wait(self, seconds: float = 120) -> list[tuple[int, str, str]]:
+    def wait(self, seconds: float = 300) -> list[tuple[int, str, str]]:
         """Exit code, output and errors of each process; all are killed when the time is over."""
         deadline = time.monotonic() + seconds
         while any(p.poll() is None for p in self.processes) and time.monotonic() < deadline:
