@@ -21,6 +21,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from callbacks import LayerwiseLinearProbe
 from callbacks.linear_probe import probe_dictionary
+from datamodules import RHMDataModule
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -247,10 +248,12 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     probe = next((c for c in trainer.callbacks if isinstance(c, LayerwiseLinearProbe)), None)  # type: ignore[attr-defined]
     accuracy = getattr(rule, "test_accuracy_R", None)
     replicas = []
-    for r, (seed, size) in enumerate(zip(data.replica_seeds, data.replica_sizes, strict=True)):
+    described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
+    for r, (seed, size, labelled) in enumerate(described):
         entry: dict[str, Any] = {
             "seed": seed,
             "train_size": size,
+            "label_size": labelled,
             "test_accuracy": None if accuracy is None else float(accuracy[r]),
             "chance": data.task.chance,
             "probe": {},
@@ -266,7 +269,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "supervision": {
             "rule": rule.supervision,
             "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
-            "readout_labels": [min(size or data.stream_length, seen) for size in data.replica_sizes],
+            "readout_labels": readout_labels(data, seen),
         },
         "replicas": replicas,
         "steps": steps,
@@ -282,6 +285,12 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         },
         "git_commit": git_commit(),
     }
+
+
+def readout_labels(data: RHMDataModule, seen: int) -> list[int]:
+    """How many different strings, at the most, the readout has seen with their labels, in each replica."""
+    sizes = zip(data.replica_sizes, data.replica_label_sizes, strict=True)
+    return [min(size or data.stream_length, labelled or seen, seen) if data.labels else 0 for size, labelled in sizes]
 
 
 def git_commit() -> str | None:
