@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jsonargparse import ArgumentError
 from rich.progress import track
 
+from experiments.explain import explain
 from experiments.study import Combination, Run
-from rhm import InvalidInput
 from rules import LocalRule
 
 START_SECONDS = 1.0
@@ -139,13 +140,13 @@ def measure(combination: Combination, replicas: int, steps: int = 3) -> Cost:
 
 
 def why_not(combination: Combination) -> str | None:
-    """Why a combination's rule, network and pairs do not fit together; None if they do."""
-    from experiments.cli import instantiate
+    """Why a combination's rule, network, pairs and settings do not fit together; None if they do."""
+    from experiments.cli import discover, instantiate
 
     run = combination.run("check", combination.sizes[:1], combination.study.seeds[:1], {})
     try:
         rule = instantiate([argument.replace("-c=", "--config=") for argument in run.args])
         rule.prepare(rule.data)
-    except InvalidInput as error:
-        return str(error)
+    except (ValueError, ArgumentError) as error:
+        return explain(str(error), discover(), ())
     return None

@@ -209,6 +209,7 @@ class Run:
         rule: name in tables and figures.
         stage: ``search-N``, ``grid`` or ``refined-N``.
         task: parameters.
+        settings: of the rule in this study.
         cell: settings of the grid.
         sizes: replicas, crossed with the seeds.
         vary: what the sizes are sizes of.
@@ -220,17 +221,13 @@ class Run:
     rule: str
     stage: str
     task: dict[str, int]
+    settings: dict[str, Any]
     cell: dict[str, Any]
     sizes: list[int]
     seeds: list[int]
     vary: str
     steps: int
     args: list[str]
-
-    @property
-    def group(self) -> str:
-        """What all runs of one rule on one task in one cell share."""
-        return self.name.rsplit("/", 1)[0]
 
 
 @dataclass(frozen=True)
@@ -299,9 +296,9 @@ class Combination:
         }
         files = [RULE_FILES / f"{self.rule.rule}.yaml", *([chosen] if chosen else [])]
         args = [*(f"-c={path}" for path in files), *as_arguments(settings)]
-        return Run(
-            f"{self.name}/{stage}", self.rule.label, stage, asdict(self.task), self.cell, sizes, seeds, self.varied, self.steps, args
-        )
+        task, own = asdict(self.task), self.rule.settings
+        name, label = f"{self.name}/{stage}", self.rule.label
+        return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, self.steps, args)
 
 
 def study_settings(args: list[str]) -> list[str]:

@@ -71,16 +71,18 @@ def sweep(
 
 
 def _fitting(combinations: list[Combination], skipped: list[str]) -> list[Combination]:
-    """Those whose rule, network and pairs fit together, as far as one task of each rule and cell tells."""
-    reasons: dict[tuple[str, str], str | None] = {}
+    """Those whose rule, network and pairs fit together: each rule is built once for each cell and once for each task."""
+    found, cells, tasks = [], dict[tuple[str, str], bool](), dict[tuple[str, str], bool]()
     for combination in track(combinations, description="checking", transient=True):
-        key = combination.rule.label, str(combination.cell)
-        if key not in reasons:
-            reasons[key] = why_not(combination)
-            if reasons[key] is not None:
-                cell = f" with {cell_label(combination.cell)}" if combination.cell else ""
-                skipped.append(f"{combination.rule.label}{cell}: {reasons[key]}")
-    found = [c for c in combinations if reasons[c.rule.label, str(c.cell)] is None]
+        cell = combination.rule.label, str(combination.cell)
+        task = combination.rule.label, str(combination.task)
+        if cell not in cells or (task not in tasks and cells[cell]):
+            reason = why_not(combination)
+            cells[cell] = tasks[task] = reason is None
+            if reason is not None:
+                skipped.append(f"{combination.name}, and what is like it: {reason}")
+        if cells[cell] and tasks.get(task):
+            found.append(combination)
     if not found:
         raise InvalidInput("study", "a grid without a run", f"rules and networks that fit together; {skipped[-1]}")
     return found
