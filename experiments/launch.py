@@ -104,9 +104,9 @@ def launch(jobs: list[Job], folder: Path, launcher: Launcher, title: str, compet
         session = session.with_name(session.name + "-")
     session.mkdir(parents=True)
     if launcher.kind == "ray":
-        from experiments.launch_ray import start
+        from experiments.launch_ray import RayWorkers
 
-        workers: Any = start(jobs, session, launcher, compete)
+        workers: Any = RayWorkers(jobs, session, launcher, compete)
     else:
         workers = SubmititWorkers(jobs, session, launcher)
     try:

@@ -32,8 +32,11 @@ FREE_KEYS = {
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "trainer.max_time",
+    "trainer.callbacks",
+    "trainer.limit_val_batches",
+    "trainer.val_check_interval",
 }
-"""Settings that may differ when an unfinished run goes on."""
+"""Settings that may differ when an unfinished run goes on: they do not change what is learned."""
 EVALUATION_KEYS = {f"data.init_args.{key}" for key in ("test_size", "probe_size", "eval_batch_size")}
 """Settings of data and model that may differ when a run is measured again."""
 

@@ -62,6 +62,7 @@ class Rule:
         sizes: instead of the study's.
         vary: ``train_size`` or ``label_size``, instead of the study's.
         only: values of the task's parameters that the rule is tried on; all by default.
+        grid: instead of the study's.
         search: settings that are searched, instead of the study's; the number of trials is the same for all rules.
     """
 
@@ -71,6 +72,7 @@ class Rule:
     sizes: Sizes | None = None
     vary: str | None = None
     only: dict[str, list[int]] = field(default_factory=dict)
+    grid: list[dict[str, Any]] | None = None
     search: dict[str, list[Any]] | None = None
 
     @property
@@ -287,6 +289,7 @@ class Combination:
             "data.test_size": min(self.study.test_size, max(1, strings // 4)),
             "data.probe_size": min(2048, max(1, strings // 4)),
             "trainer.max_steps": self.steps,
+            "trainer.limit_val_batches": 0,
             **self.study.settings,
             **self.rule.settings,
             **self.cell,
@@ -352,7 +355,7 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
         except InvalidInput as error:
             skipped.append(f"task {cell_label(parameters)}: {error}")
             continue
-        for rule, cell in itertools.product(study.rules, crossed(study.grid) or [{}]):
+        for rule, cell in ((rule, cell) for rule in study.rules for cell in crossed(_grid(study, rule)) or [{}]):
             if any(getattr(task, key) not in values for key, values in rule.only.items()):
                 continue
             sizes = (rule.sizes or study.sizes).of(task)
@@ -361,7 +364,8 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
             combination = Combination(study, rule, task, cell, fitting)
             if len(fitting) < len(sizes):
                 left = ", ".join(f"{size:,}" for size in sizes if size > most)
-                skipped.append(f"{combination.name}: sizes {left}: the task has {task.P_max:,} strings")
+                reason = f"task {cell_label(vars(task))}: {left} {combination.varied}: it has {task.P_max:,} strings"
+                skipped += [reason] if reason not in skipped else []
             if fitting:
                 found.append(combination)
             elif not sizes:
@@ -372,6 +376,10 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
     if runs > study.max_runs:
         raise InvalidInput("study", f"a grid of up to {runs} runs", f"at most max_runs={study.max_runs}")
     return found, skipped
+
+
+def _grid(study: Study, rule: Rule) -> list[dict[str, Any]]:
+    return study.grid if rule.grid is None else rule.grid
 
 
 def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

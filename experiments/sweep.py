@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import statistics
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 from rich.progress import track
@@ -180,11 +182,11 @@ class _Sweep:
         write_atomically(self.folder.plan, json.dumps(plan, indent=1) + "\n")
         jobs = []
         for run in sorted(runs, key=lambda run: -run.steps * len(run.sizes) * len(run.seeds) * run.task["s"] ** run.task["L"]):
-            folder = str(self.folder.runs / run.name)
+            folder = str(self.folder.runs.resolve() / run.name)
             if run.name not in self.failed and not RunFolder(folder).finished:
                 callbacks = [] if run.stage.startswith("search") else self.study.callbacks
                 jobs.append(Job(run.name, fit, (run.args, folder, callbacks), folder, run.steps))
-        self.failed |= launch(jobs, self.folder.path, self.launcher, title, compete=title == "search")
+        self.failed |= launch(jobs, self.folder.path.resolve(), self.launcher, title, compete=title == "search")
         write_atomically(self.folder.failed, json.dumps(self.failed, indent=1) + "\n")
 
     def _search(self) -> dict[str, dict[str, list[float] | None]]:
@@ -286,10 +288,11 @@ def _estimate(study: Study, combinations: list[Combination], launcher: Launcher,
         table.add_row(*(str(cell) for cell in cells))
     console.print(table)
     disk = count * RESULT_BYTES + sum(sorted(checkpoints)[-launcher.jobs :])
-    hours, minutes = divmod(round(seconds / launcher.jobs / 60), 60)
+    at_once = launcher.jobs if torch.cuda.is_available() else min(launcher.jobs, os.cpu_count() or 1)
+    hours, minutes = divmod(round(seconds / at_once / 60), 60)
     shown = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
     console.print(
-        f"{count} runs at the most, about {shown} with {launcher.jobs} at a time (timed with one process alone), "
+        f"{count} runs at the most, about {shown} with {at_once} at a time (a few steps timed here, one process alone), "
         f"{disk / 1e6:,.0f} MB of disk, of which {count * RESULT_BYTES / 1e6:,.0f} MB stay",
         soft_wrap=True,
         highlight=False,
