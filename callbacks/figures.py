@@ -29,7 +29,7 @@ STYLED = (
     ("mask_ladder", "local_expansion", "label_context", "simsiam", "byol", "gevb", "weight_mirror"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
-    ("rung 8",),
+    ("rung 8", "brsf", "frsf"),
 )
 """Rules by colour and shape, so that each looks the same in every figure. Rules of one study stand in different columns."""
 

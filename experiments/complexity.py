@@ -65,7 +65,10 @@ def monotone(error_BP: Floats) -> Floats:
 
 
 def crossing(size_P: Floats, error_BP: Floats, bound: float) -> Floats:
-    """Log of the number of strings at which errors that never rise come down to a bound, interpolated in log P.
+    """Log of the number of strings at which errors that never rise come down to a bound.
+
+    Interpolated is the logarithm of the error against that of the number of strings: errors fall by factors and not by
+    differences. Errors under a tenth of the bound count as a tenth, for on a few thousand test strings they are often 0.
 
     Returns:
         one number a row; ``inf`` if the last error is above the bound, ``-inf`` if the first is not.
@@ -74,15 +77,15 @@ def crossing(size_P: Floats, error_BP: Floats, bound: float) -> Floats:
     first_B = np.where(passed_BP.any(-1), passed_BP.argmax(-1), len(size_P))
     after = np.clip(first_B, 1, len(size_P) - 1) if len(size_P) > 1 else np.zeros_like(first_B)
     before = np.maximum(after - 1, 0)
-    high, low = (np.take_along_axis(error_BP, i[..., None], -1)[..., 0] for i in (before, after))
-    share = (high - bound) / np.where(high > low, high - low, 1)
-    log_P = np.log(size_P)
+    log_error_BP, log_P = np.log(np.maximum(error_BP, bound / 10)), np.log(size_P)
+    high, low = (np.take_along_axis(log_error_BP, i[..., None], -1)[..., 0] for i in (before, after))
+    share = (high - np.log(bound)) / np.where(high > low, high - low, 1)
     between = log_P[before] + share * (log_P[after] - log_P[before])
     return np.where(first_B == 0, -np.inf, np.where(first_B == len(size_P), np.inf, between))
 
 
 def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int = DRAWS) -> SampleComplexity:
-    """P* of a learning curve: where the mean error over seeds, made monotone, comes down to ``bound``.
+    """P* of a learning curve: where the mean error over seeds, made monotone, comes down to ``bound`` (:func:`crossing`).
 
     The interval is that of the percentile bootstrap: seeds are drawn with replacement, each with its whole curve.
 
@@ -95,10 +98,10 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     generator = np.random.default_rng(0)
     seeds = len(error_SP)
     mean_BP = error_SP[generator.integers(seeds, size=(draws, seeds))].mean(1)
-    log_B = np.sort(crossing(size_P, monotone(mean_BP), bound))
+    log_B = crossing(size_P, monotone(mean_BP), bound)
     value = crossing(size_P, monotone(error_SP.mean(0)[None]), bound)[0]
-    low, high = log_B[_ends(draws)]
-    return SampleComplexity(*(_size(x) for x in (value, low, high)), size_P[0], size_P[-1], generator.permutation(log_B))
+    low, high = np.sort(log_B)[_ends(draws)]
+    return SampleComplexity(*(_size(x) for x in (value, low, high)), size_P[0], size_P[-1], log_B)
 
 
 def _size(log_P: float) -> float:
@@ -137,13 +140,15 @@ class Growth:
 def growth(x_T: list[float], found_T: list[SampleComplexity]) -> Growth | None:
     """The exponent with which P* grows with ``x``; None if fewer than two tasks of different ``x`` have a P*.
 
-    A bootstrap draw that lies beyond the sizes counts as the smallest or the largest of them.
+    Tasks have grammars of their own, so that their draws are combined at random: seed 0 of one has nothing to do with seed 0
+    of another. A bootstrap draw that lies beyond the sizes counts as the smallest or the largest of them.
     """
     fitted = [(math.log(x), found) for x, found in zip(x_T, found_T, strict=True) if found.reached]
     if len({x for x, _ in fitted}) < 2:
         return None
     log_x_T = np.array([x for x, _ in fitted])
     draws_TB = np.stack([np.clip(found.draws_B, math.log(found.smallest), math.log(found.largest)) for _, found in fitted])
+    draws_TB = np.random.default_rng(0).permuted(draws_TB, axis=1)
     log_P_T = np.log([found.value for _, found in fitted])
     centred = log_x_T - log_x_T.mean()
     exponent = float(centred @ log_P_T / (centred @ centred))

@@ -131,6 +131,7 @@ class SubmititWorkers:
 
     def __init__(self, jobs: list[Job], session: Path, launcher: Launcher):
         count = min(launcher.jobs, len(jobs))
+        self.jobs: list[submitit.Job[None]]
         executor = submitit.AutoExecutor(session, cluster=launcher.kind)
         if launcher.kind == "slurm":
             parameters = {"slurm_time": "1-00:00:00", **{_slurm(key): value for key, value in launcher.slurm.items()}}
@@ -140,19 +141,17 @@ class SubmititWorkers:
                 executor.update_parameters(name="rhm", slurm_array_parallelism=count, **parameters)
             except (TypeError, ValueError, NameError) as error:
                 raise InvalidInput("slurm", error, "parameters of submitit's Slurm executor") from error
-            cores = None
-        else:
-            cores = max(1, (os.cpu_count() or 1) // count)
-        self.jobs: list[submitit.Job[None]] = []
-        gpus = torch.cuda.device_count()
-        if launcher.kind == "slurm":
-            self.jobs = executor.map_array(work, [str(session)] * count, [jobs] * count, [cores] * count)
+            self.jobs = executor.map_array(Worker(), [str(session)] * count, [jobs] * count, [None] * count)
             return
+        self.jobs = []
+        gpus = torch.cuda.device_count()
         for i in range(count):
+            cores = None
             if launcher.kind == "local":
                 visible = {"local_visible_gpus": (i % gpus,)} if gpus else {}
                 executor.update_parameters(timeout_min=YEAR_MINUTES, gpus_per_node=min(gpus, 1), **visible)
-            self.jobs.append(executor.submit(work, str(session), jobs, cores))
+                cores = max(1, (os.cpu_count() or 1) // count)
+            self.jobs.append(executor.submit(Worker(), str(session), jobs, cores))
 
     def done(self) -> bool:
         """Whether all workers have ended."""
@@ -175,23 +174,43 @@ def _slurm(key: str) -> str:
     return key if key in general or key.startswith("slurm_") else f"slurm_{key}"
 
 
-def work(session: str, jobs: list[Job], cores: int | None) -> None:
-    """Do jobs that no other worker has taken, until none is left; what fails is written down.
+class Worker:
+    """Does jobs that no other worker has taken, until none is left; what fails is written down.
 
-    Args:
-        session: folder of this start's marks: ``NAME.taken``, ``NAME.done`` and ``NAME.failed``.
-        jobs: the same list for all workers.
-        cores: that this worker may use; as many as it finds if None.
+    A Slurm job that is requeued, for its time is over, goes on with the job that it has taken.
     """
-    if cores is not None:
-        torch.set_num_threads(cores)
-    for job in jobs:
-        mark = Path(session) / job.file
-        try:
-            mark.with_name(f"{mark.name}.taken").touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        attempt(job, mark)
+
+    def __call__(self, session: str, jobs: list[Job], cores: int | None) -> None:
+        """Work.
+
+        Args:
+            session: folder of this start's marks: ``NAME.taken``, ``NAME.done`` and ``NAME.failed``.
+            jobs: the same list for all workers.
+            cores: that this worker may use; as many as it finds if None.
+        """
+        if cores is not None:
+            torch.set_num_threads(cores)
+        me = submitit.JobEnvironment().job_id
+        for job in jobs:
+            mark = Path(session) / job.file
+            if take(mark, me):
+                attempt(job, mark)
+
+    def checkpoint(self, session: str, jobs: list[Job], cores: int | None) -> submitit.helpers.DelayedSubmission:
+        """What submitit starts again when a job's time is over."""
+        return submitit.helpers.DelayedSubmission(Worker(), session, jobs, cores)
+
+
+def take(mark: Path, me: str) -> bool:
+    """Whether a job was free, or this worker's own and not ended; now it is this worker's."""
+    taken = mark.with_name(f"{mark.name}.taken")
+    try:
+        with taken.open("x") as file:
+            file.write(me)
+    except FileExistsError:
+        ended = any(mark.with_name(f"{mark.name}.{how}").exists() for how in ("done", "failed"))
+        return taken.read_text() == me and not ended
+    return True
 
 
 def attempt(job: Job, mark: Path) -> None:

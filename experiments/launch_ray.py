@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ class RayWorkers:
     """
 
     def __init__(self, jobs: list[Job], session: Path, launcher: Launcher, compete: bool):
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its own progress display, which `verbose` then silences
         if not ray.is_initialized():
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         self.jobs, self.session = jobs, session

@@ -69,7 +69,7 @@ def report(run_dir: str, out: str | None = None) -> None:
         page.section("Strings that each rule needs")
         page.paragraph(
             f"P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean error over "
-            "seeds is made monotone (isotonic regression) and interpolated in log P; the interval is the 95 % percentile bootstrap "
+            "seeds is made monotone (isotonic regression) and its logarithm interpolated in log P; the interval is the 95 % percentile bootstrap "
             f"over seeds. > P: no size up to P is enough. ≤ P: the smallest size is. Ratio: P* over that of {reference}."
         )
         page.table(_table(figures_only, found, reference))

@@ -28,7 +28,7 @@ def sigmoid_curve(p_star: Callable[[Run, Task], float], width: float = 0.25, noi
     return accuracy
 
 
-def results(run: Run, accuracy: Accuracy, **more: Any) -> dict[str, Any]:
+def results(run: Run, accuracy: Accuracy, maps: bool = True, **more: Any) -> dict[str, Any]:
     """``results.json`` of a finished run."""
     task, rng = Task(**run.task), np.random.default_rng(len(run.name))
     siblings = "contrastive" in run.rule or run.rule in ("clapp", "lpl")
@@ -40,7 +40,8 @@ def results(run: Run, accuracy: Accuracy, **more: Any) -> dict[str, Any]:
             sensitivity = {f"layer{k}": {f"level{l}": 1.0 * (k < l) for l in range(1, task.L + 1)} for k in range(1, task.L + 1)}
             sizes = {"train_size": 4096, "label_size": None, run.vary: size}
             replica = {"seed": seed, **sizes, "test_accuracy": own, "chance": task.chance, "probe": probe}
-            replicas.append({**replica, "diagnostics": {"SynonymicSensitivity": sensitivity}})
+            diagnostics = {"SynonymicSensitivity": sensitivity}
+            replicas.append({**replica, "diagnostics": diagnostics} if maps else {**replica, "probe": {}})
     return {
         "rule": "MaskLadder" if run.rule.startswith("rung") else run.rule.title(),
         "task": run.task,
@@ -57,7 +58,7 @@ def results(run: Run, accuracy: Accuracy, **more: Any) -> dict[str, Any]:
     }
 
 
-def fake_study(folder: Path, study: Study, accuracy: Accuracy) -> list[Run]:
+def fake_study(folder: Path, study: Study, accuracy: Accuracy, maps: bool = True) -> list[Run]:
     """A study's folder in which the grid is finished."""
     combinations, skipped = expand(study)
     runs = [c.run("grid", c.sizes, study.seeds, {}) for c in combinations]
@@ -65,7 +66,7 @@ def fake_study(folder: Path, study: Study, accuracy: Accuracy) -> list[Run]:
     for run in runs:
         path = place.runs / run.name / "results.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(results(run, accuracy)))
+        path.write_text(json.dumps(results(run, accuracy, maps)))
     place.study.write_text(study_yaml(study))
     place.plan.write_text(json.dumps({"runs": [asdict(run) for run in runs], "skipped": skipped}))
     return runs
