@@ -118,13 +118,19 @@ def _key(combination: Combination) -> tuple[str, str, str]:
     return combination.rule.label, str(combination.task), str(combination.cell)
 
 
+def _of_rule(run: Run) -> list[str]:
+    """A run's arguments as far as they make a rule and its data."""
+    files = [f"--config={argument.removeprefix('-c=')}" for argument in run.args if argument.startswith("-c=")]
+    return files + [argument for argument in run.args if argument.startswith(("--model", "--data"))]
+
+
 def measure(combination: Combination, replicas: int, steps: int = 3) -> Cost:
     """Time steps of a combination."""
     from experiments.cli import instantiate
 
     size = combination.sizes[:1]
     run = combination.run("timing", size, list(range(replicas)), {})
-    rule = instantiate([argument.replace("-c=", "--config=") for argument in run.args])
+    rule = instantiate(_of_rule(run))
     rule.prepare(rule.data)
     step = step_of(rule)
     gpu, threads = torch.cuda.is_available(), torch.get_num_threads()
@@ -148,7 +154,7 @@ def why_not(combination: Combination) -> str | None:
 
     run = combination.run("check", combination.sizes[:1], combination.study.seeds[:1], {})
     try:
-        rule = instantiate([argument.replace("-c=", "--config=") for argument in run.args])
+        rule = instantiate(_of_rule(run))
         rule.prepare(rule.data)
     except (ValueError, ArgumentError) as error:
         return explain(str(error), discover(), ())

@@ -274,6 +274,13 @@ class Combination:
         search = self.study.search
         return [] if search is None else draw(self.rule.search or search.settings, search.trials)
 
+    @property
+    def searched_as(self) -> str:
+        """Combinations that share a search have the same name here."""
+        parts = self.name.split("/")
+        whole = self.study.search is None or self.study.search.each_task
+        return "--".join(parts if whole else [parts[0], *parts[2:]])
+
     def run(self, stage: str, sizes: list[int], seeds: list[int], trial: dict[str, Any], chosen: Path | None = None) -> Run:
         """A run with these replicas.
 
@@ -372,7 +379,8 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
                 skipped.append(f"{combination.name}: no training-set size between sizes.least and sizes.most")
     if not found:
         raise InvalidInput("study", "a grid without a run", f"rules, tasks and sizes that fit; {'; '.join(skipped[:3]) or 'none given'}")
-    runs = sum(1 + study.refine + len(trials) for trials in (combination.trials() for combination in found))
+    searches = {combination.searched_as: len(combination.trials()) for combination in found}
+    runs = len(found) * (1 + study.refine) + sum(searches.values())
     if runs > study.max_runs:
         raise InvalidInput("study", f"a grid of up to {runs} runs", f"at most max_runs={study.max_runs}")
     return found, skipped

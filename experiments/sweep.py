@@ -196,7 +196,7 @@ class _Sweep:
             return {}
         first: dict[str, Combination] = {}
         for combination in self.combinations:
-            first.setdefault(self._searched_as(combination), combination)
+            first.setdefault(combination.searched_as, combination)
         runs = {
             key: [c.run(f"search-{i}", c.sizes, search.seeds, trial) for i, trial in enumerate(c.trials(), 1)]
             for key, c in first.items()
@@ -212,12 +212,6 @@ class _Sweep:
                 write_atomically(self.folder.chosen / f"{key}.yaml", rule_settings(self.folder.runs / best))
         return found
 
-    def _searched_as(self, combination: Combination) -> str:
-        """Combinations of the same name share one search."""
-        assert self.study.search is not None
-        parts = combination.name.split("/")
-        return "--".join(parts if self.study.search.each_task else [parts[0], *parts[2:]])
-
     def _accuracies(self, run: Run) -> list[float] | None:
         try:
             results = json.loads((self.folder.runs / run.name / "results.json").read_text())
@@ -229,7 +223,7 @@ class _Sweep:
         """The settings file that the search has written; None if there was none, or none of its runs is left."""
         if not searched:
             return None
-        path = self.folder.chosen / f"{self._searched_as(combination)}.yaml"
+        path = self.folder.chosen / f"{combination.searched_as}.yaml"
         return path.resolve() if path.exists() else None
 
     def _refined(self, stage: str, searched: dict[str, Any]) -> list[Run]:
@@ -276,9 +270,9 @@ def _estimate(study: Study, combinations: list[Combination], launcher: Launcher,
         runs = [c.run("grid", c.sizes, study.seeds, {})]
         runs += [c.run("refined", c.sizes[:1], study.seeds, {}) for _ in range(study.refine)]
         if study.search is not None:
-            key = c.rule.label, str(c.cell), str(c.task) if study.search.each_task else ""
-            runs += [] if key in searched else [c.run("search", c.sizes, study.search.seeds, t) for t in c.trials()]
-            searched.add(key)
+            new = c.searched_as not in searched
+            runs += [c.run("search", c.sizes, study.search.seeds, trial) for trial in c.trials()] if new else []
+            searched.add(c.searched_as)
         own = sum(costs.seconds(c, run) for run in runs)
         seconds, count = seconds + own, count + len(runs)
         checkpoints += [costs.checkpoint(c, run) for run in runs]

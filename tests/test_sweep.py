@@ -9,16 +9,16 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from experiments.cli import main
-from experiments.launch import Launcher
 from experiments.study import Rule, Search, Sizes, Steps, Study, crossed, draw, expand
 from experiments.sweep import _fitting
-from rhm import InvalidInput, Task
+from rhm import Task
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
@@ -138,9 +138,10 @@ def test_the_studies_that_are_shipped_can_be_run(path, quick, tmp_path, monkeypa
     study.check()
     combinations, skipped = expand(study)
     assert all("strings" in reason for reason in skipped), skipped
-    one_each = {(c.rule.label, str(c.cell)): c for c in reversed(combinations)}
+    small = [replace(c, cell={key: 4 if key.endswith("width") else value for key, value in c.cell.items()}) for c in combinations]
+    one_each = {(c.rule.label, str(c.cell)): c for c in reversed(small)}
     reasons: list[str] = []
-    _fitting(list(one_each.values())[:: 1 if quick else 5], reasons)
+    _fitting(list(one_each.values()), reasons)
     assert not reasons
     assert study.search is not None and not set(study.search.seeds) & set(study.seeds) and study.question
 
@@ -193,25 +194,21 @@ def test_a_size_between_the_last_that_fails_and_the_first_that_passes_is_tried(t
 
 def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
     study, run_dir = write(tmp_path / "s.yaml", rules=["backprop", "dfa"]), f"--run_dir={tmp_path / 'a'}"
-    sweep(study, run_dir, "--settings={'model.network.width': 8, 'data.batch_size': 16, 'trainer.accelerator': gpuu}")
+    failing = ["--settings={'model.network.width': 8, 'trainer.accelerator': gpuu}", f"--run_dir={tmp_path / 'f'}"]
+    sweep(study, *failing)
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("failed: ") == 2 and "gpuu" in out and "--retry" in out
-    failed = json.loads((tmp_path / "a/failed.json").read_text())
+    failed = json.loads((tmp_path / "f/failed.json").read_text())
     assert set(failed) == {f"{rule}/v4_n4_m2_s2_L3/grid" for rule in ("backprop", "dfa")}
-    (tmp_path / "a/study.yaml").unlink()  # as if the study had been right and the machine wrong
-    for path in (tmp_path / "a").iterdir():
-        if path.name not in ("failed.json",):
-            subprocess.run(["rm", "-r", str(path)], check=True)
-    (tmp_path / "b").mkdir()
-    sweep(study, f"--run_dir={tmp_path / 'b'}")
-    (tmp_path / "b/failed.json").write_text(json.dumps({"dfa/v4_n4_m2_s2_L3/grid": "no memory"}))
-    kept = results(tmp_path / "b")
-    subprocess.run(["rm", "-r", str(tmp_path / "b/runs/dfa")], check=True)
+    sweep(study, run_dir)
+    (tmp_path / "a/failed.json").write_text(json.dumps({"dfa/v4_n4_m2_s2_L3/grid": "no memory"}))
+    kept = results(tmp_path / "a")
+    subprocess.run(["rm", "-r", str(tmp_path / "a/runs/dfa")], check=True)
     capsys.readouterr()
-    sweep(study, f"--run_dir={tmp_path / 'b'}")
-    assert "no memory" in capsys.readouterr().out and list(results(tmp_path / "b")) == ["backprop/v4_n4_m2_s2_L3/grid"]
-    sweep(study, f"--run_dir={tmp_path / 'b'}", "--retry")
-    assert "failed" not in capsys.readouterr().out and results(tmp_path / "b") == kept
+    sweep(study, run_dir)
+    assert "no memory" in capsys.readouterr().out and list(results(tmp_path / "a")) == ["backprop/v4_n4_m2_s2_L3/grid"]
+    sweep(study, run_dir, "--retry")
+    assert "failed" not in capsys.readouterr().out and results(tmp_path / "a") == kept
 
 
 def test_ctrl_c_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_results(tmp_path):
@@ -337,7 +334,7 @@ def test_an_estimate_scales_with_the_task_and_the_rule():
     keys = {(c.rule.label, c.task.L): (c.rule.label, str(c.task), str(c.cell)) for c in combinations}
     costs.found = {keys["backprop", 2]: Cost(1, 10), keys["backprop", 3]: Cost(3, 20), keys["dfa", 2]: Cost(5, 40)}
     costs.reference = {key[1:]: key for (rule, _), key in keys.items() if rule == "backprop"}
-    costs.first = {rule: keys[rule, 2] for rule in ("backprop", "dfa")}
+    costs.first = {rule: (keys[rule, 2], *keys[rule, 2][1:]) for rule in ("backprop", "dfa")}
     by_name = {(c.rule.label, c.task.L): costs.of(c) for c in combinations}
     assert by_name["backprop", 3] == Cost(3, 20) and by_name["dfa", 3] == Cost(15, 80)
 
@@ -415,9 +412,7 @@ def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_re
 
 def test_launchers_that_are_not_there_are_refused(tmp_path, capsys, monkeypatch):
     study, run_dir = write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}"
-    assert "'local'" in refused(capsys, study, run_dir, "--launcher=locl") or True
-    with pytest.raises(InvalidInput, match="locl"):
-        Launcher("locl")
+    assert "one of local, slurm, ray, debug" in refused(capsys, study, run_dir, "--launcher=locl")
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "ray.tune", raising=False)
     assert "rhm-local-learning[ray]" in refused(capsys, study, run_dir, "--launcher=ray")
