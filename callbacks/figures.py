@@ -19,7 +19,16 @@ from torch import Tensor  # noqa: E402
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 """Okabe and Ito's, safe for the colour-blind; without yellow, which is hard to see on white."""
-SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", (0, (5, 1, 1, 1, 1, 1))), ("P", (0, (1, 3))), ("X", (0, (8, 2))), ("*", (0, (3, 1))))
+SHAPES = (
+    ("o", "-"),
+    ("s", "--"),
+    ("^", ":"),
+    ("D", "-."),
+    ("v", (0, (5, 1, 1, 1, 1, 1))),
+    ("P", (0, (1, 3))),
+    ("X", (0, (8, 2))),
+    ("*", (0, (3, 1))),
+)
 """Marker and line of the rows of ``STYLED``."""
 STYLED = (
     ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "lpl", "dfa", "feedback_alignment"),
@@ -118,7 +127,9 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
     return figure
 
 
-def learning_curves(panels: dict[str, dict[str, Curve]], chance: float, small: float | None = None, unit: str = "training") -> Figure:
+def learning_curves(
+    panels: dict[str, dict[str, Curve]], chance: float, small: float | None = None, unit: str = "training"
+) -> Figure:
     """Test accuracy against the number of strings, a panel for each title; the band goes from the lowest to the highest.
 
     Args:
@@ -140,7 +151,9 @@ def learning_curves(panels: dict[str, dict[str, Curve]], chance: float, small: f
         for name, curve in curves.items():
             look = looks[name]
             ax.fill_between(curve.sizes, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
-            ax.plot(curve.sizes, curve.mean, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, label=name)
+            ax.plot(
+                curve.sizes, curve.mean, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, label=name
+            )
         ax.axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance")
         if small is not None:
             ax.axhline(small, color="grey", linestyle="--", linewidth=1, label="small error")
@@ -163,14 +176,24 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
     Open triangles show bounds: upwards, no size that was tried is enough; downwards, the smallest is.
     """
     looks = styles({name for rules in panels.values() for name in rules})
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 0.4, 5.0), squeeze=False, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.4 * len(panels) + 0.4, 5.0), squeeze=False, sharey=True, layout="constrained"
+    )
     for ax, (label, rules) in zip(axes[0], panels.items(), strict=True):
         for name, (points, line) in rules.items():
             look = looks[name]
             inside = [point for point in points if not point.beyond]
             bars = [[p.value - p.low for p in inside], [p.high - p.value for p in inside]]
             text = name if line is None else f"{name}: {line.text}"
-            ax.errorbar([p.x for p in inside], [p.value for p in inside], bars, color=look.colour, fmt=look.marker, capsize=2, label=text)
+            ax.errorbar(
+                [p.x for p in inside],
+                [p.value for p in inside],
+                bars,
+                color=look.colour,
+                fmt=look.marker,
+                capsize=2,
+                label=text,
+            )
             for point in points:
                 if point.beyond:
                     marker = "^" if point.beyond > 0 else "v"
@@ -204,7 +227,9 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
     looks = {name: Style(COLOURS[column], *SHAPES[row % len(SHAPES)]) for name, (row, column) in places.items()}
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    figure, axes = plt.subplots(down, across, figsize=(3.8 * across + 1.6, 3.2 * down), squeeze=False, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        down, across, figsize=(3.8 * across + 1.6, 3.2 * down), squeeze=False, sharey=True, layout="constrained"
+    )
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for i, (title, lines) in enumerate(panels.items()):
@@ -214,7 +239,9 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
             x = [rung + shift for rung in sorted(rungs)]
             mean, low, high = zip(*(rungs[rung] for rung in sorted(rungs)), strict=True)
             bars = [[m - lowest for m, lowest in zip(mean, low, strict=True)], [h - m for m, h in zip(mean, high, strict=True)]]
-            ax.errorbar(x, mean, bars, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, capsize=2, label=name)
+            ax.errorbar(
+                x, mean, bars, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, capsize=2, label=name
+            )
         ax.axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance")
         ax.set_title(title, fontsize=9)
         ax.set_xticks(range(1, 9), RUNGS, rotation=60, ha="right", fontsize=7)

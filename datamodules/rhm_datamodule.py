@@ -105,7 +105,11 @@ class RHMDataModule(LightningDataModule):
         label_sizes: Sequence[int | None] = label_size if isinstance(label_size, list) else [label_size]
         if label_size is not None:
             most = min(size or 0 for size in sizes) if labels else 0
-            if not label_sizes or len(set(label_sizes)) < len(label_sizes) or any(not 1 <= (k or 0) <= most for k in label_sizes):
+            if (
+                not label_sizes
+                or len(set(label_sizes)) < len(label_sizes)
+                or any(not 1 <= (k or 0) <= most for k in label_sizes)
+            ):
                 allowed = f"null, or an integer (or different ones) from 1 to data.train_size, here {most}, with data.labels"
                 raise InvalidInput("data.label_size", label_size, allowed)
         if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):

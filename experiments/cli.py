@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | sweep | report | validate | test | check | rules | describe | curves | search | compare | demo``."""
+"""The command line: ``rhm fit | sweep | report | validate | test | check | rules | describe | curves | search | ...``."""
 
 from __future__ import annotations
 

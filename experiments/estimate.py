@@ -91,7 +91,9 @@ class Costs:
             replicas = min(8, seeds * len(combination.sizes))
             self.found[_key(combination)] = measure(combination, replicas)
         self.reference = {key: _key(combination) for key, combination in reference.items()}
-        self.first = {rule: (_key(combination), str(combination.task), str(combination.cell)) for rule, combination in first.items()}
+        self.first = {
+            rule: (_key(combination), str(combination.task), str(combination.cell)) for rule, combination in first.items()
+        }
 
     def of(self, combination: Combination) -> Cost:
         """The cost of a combination's steps."""

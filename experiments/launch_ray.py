@@ -94,7 +94,9 @@ class RayWorkers:
         self.tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(trial, jobs=told, session=str(session)), resources),
             param_space=tune.grid_search(each),
-            tune_config=tune.TuneConfig(max_concurrent_trials=launcher.jobs, scheduler=GroupASHA() if compete else FIFOScheduler()),
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=launcher.jobs, scheduler=GroupASHA() if compete else FIFOScheduler()
+            ),
             run_config=tune.RunConfig(storage_path=str(session / "ray"), verbose=0),
         )
         self.error: BaseException | None = None
@@ -112,7 +114,8 @@ class RayWorkers:
             if job is None or (self.session / f"{job.file}.done").exists() or result.error is not None:
                 continue
             if result.metrics and "accuracy" in result.metrics:
-                text = f"stopped early: test accuracy {result.metrics['accuracy']:.3f} at step {result.metrics['step']}, behind others"
+                accuracy, step = result.metrics["accuracy"], result.metrics["step"]
+                text = f"stopped early: test accuracy {accuracy:.3f} at step {step}, behind others"
                 (self.session / f"{job.file}.failed").write_text(text)
 
     def done(self) -> bool:
@@ -124,4 +127,3 @@ class RayWorkers:
     def stop(self) -> None:
         """End all trials that this process has started."""
         ray.shutdown()
-

@@ -68,15 +68,18 @@ def report(run_dir: str, out: str | None = None) -> None:
     if found:
         page.section("Strings that each rule needs")
         page.paragraph(
-            f"P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean error over "
-            "seeds is made monotone (isotonic regression) and its logarithm interpolated in log P; the interval is the 95 % percentile bootstrap "
-            f"over seeds. > P: no size up to P is enough. ≤ P: the smallest size is. Ratio: P* over that of {reference}."
+            f"P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The "
+            "mean error over seeds is made monotone (isotonic regression) and its logarithm interpolated in log P; the interval is "
+            "the 95 % percentile bootstrap over seeds. > P: no size up to P is enough. ≤ P: the smallest size is. Ratio: P* over "
+            f"that of {reference}."
         )
         page.table(_table(figures_only, found, reference))
         exponents = _exponents(figures_only, found)
         if exponents.height:
             page.section("Growth of P*")
-            page.paragraph("Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms, with 95 % bootstrap interval.")
+            page.paragraph(
+                "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms, with 95 % bootstrap interval."
+            )
             page.table(exponents)
         _figures(page, figures_only, found, threshold, {run.name: run for run in runs})
     page.details("The study", yaml.safe_dump(study, sort_keys=False))
@@ -200,16 +203,27 @@ def _figures(page: Page, table: pl.DataFrame, found: Complexities, threshold: fl
         page.figure("mask_ladder", "The mask ladder", ladder(rungs, float(table["chance"].to_numpy().min())), LADDER)
 
 
-CURVES = "Mean over seeds; the band goes from the lowest to the highest seed. Dashed: the accuracy that P* asks for. Dotted: chance."
+CURVES = (
+    "Mean over seeds; the band goes from the lowest to the highest seed. Dashed: the accuracy that P* asks for. Dotted: chance."
+)
 POINTS = (
-    "Bars: 95 % bootstrap interval over seeds. Open triangles are bounds: upwards, no size that was tried is enough; downwards, the "
-    "smallest is. Numbers: fitted exponent with its interval."
+    "Bars: 95 % bootstrap interval over seeds. Open triangles are bounds: upwards, no size that was tried is enough; "
+    "downwards, the smallest is. Numbers: fitted exponent with its interval."
 )
 MAPS = {
-    "probe": "Linear probes, mean over seeds at the largest size that a rule was tried on. Layer l is where level l should be readable.",
-    "sensitivity": "How much a layer changes when tuples of a level are exchanged for synonyms, relative to another string.",
+    "probe": (
+        "Linear probes, mean over seeds at the largest size that a rule was tried on. Layer l is where level l should be "
+        "readable."
+    ),
+    "sensitivity": (
+        "How much a layer changes when tuples of a level are exchanged for synonyms, relative to another string, mean over "
+        "seeds at the largest size that a rule was tried on."
+    ),
 }
-LADDER = "At the largest size of each task; bars from the lowest to the highest seed. 1 to 4 and 6 to 5 isolate the masks, 1 to 6 and 4 to 5 the weights."
+LADDER = (
+    "At the largest size of each task; bars from the lowest to the highest seed. 1 to 4 and 6 to 5 isolate the masks, 1 to 6 "
+    "and 4 to 5 the weights."
+)
 
 
 def _curves(group: pl.DataFrame, threshold: float, unit: str) -> Figure:
@@ -291,7 +305,8 @@ def _rungs(table: pl.DataFrame, runs: dict[str, Run]) -> dict[str, dict[str, dic
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .2rem .7rem; text-align: left; }
-th { border-bottom: 2px solid #222; } td { border-bottom: 1px solid #ddd; } img { max-width: 100%; } figure { margin: 1.5rem 0; }
+th { border-bottom: 2px solid #222; } td { border-bottom: 1px solid #ddd; }
+img { max-width: 100%; } figure { margin: 1.5rem 0; }
 figcaption, .note { color: #555; } pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; } div.wide { overflow-x: auto; }
 """
 

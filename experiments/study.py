@@ -356,13 +356,15 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
         InvalidInput: nothing is left, or more than ``max_runs`` runs.
     """
     found, skipped = [], []
+    grids = [study.grid if rule.grid is None else rule.grid for rule in study.rules]
+    pairs = [(rule, cell) for rule, grid in zip(study.rules, grids, strict=True) for cell in crossed(grid) or [{}]]
     for parameters in crossed(study.tasks):
         try:
             task = Task(**{"v": 8, "n": 8, "m": 4, "s": 2, "L": 4, **parameters})
         except InvalidInput as error:
             skipped.append(f"task {cell_label(parameters)}: {error}")
             continue
-        for rule, cell in ((rule, cell) for rule in study.rules for cell in crossed(_grid(study, rule)) or [{}]):
+        for rule, cell in pairs:
             if any(getattr(task, key) not in values for key, values in rule.only.items()):
                 continue
             sizes = (rule.sizes or study.sizes).of(task)
@@ -378,16 +380,14 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
             elif not sizes:
                 skipped.append(f"{combination.name}: no training-set size between sizes.least and sizes.most")
     if not found:
-        raise InvalidInput("study", "a grid without a run", f"rules, tasks and sizes that fit; {'; '.join(skipped[:3]) or 'none given'}")
+        raise InvalidInput(
+            "study", "a grid without a run", f"rules, tasks and sizes that fit; {'; '.join(skipped[:3]) or 'none given'}"
+        )
     searches = {combination.searched_as: len(combination.trials()) for combination in found}
     runs = len(found) * (1 + study.refine) + sum(searches.values())
     if runs > study.max_runs:
         raise InvalidInput("study", f"a grid of up to {runs} runs", f"at most max_runs={study.max_runs}")
     return found, skipped
-
-
-def _grid(study: Study, rule: Rule) -> list[dict[str, Any]]:
-    return study.grid if rule.grid is None else rule.grid
 
 
 def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -421,7 +421,9 @@ def as_arguments(settings: dict[str, Any]) -> list[str]:
 def cell_label(settings: Mapping[str, Any]) -> str:
     """Settings in short: the last part of each name and of each class."""
     shown = {key.rsplit(".", 1)[-1]: value for key, value in settings.items()}
-    return ", ".join(f"{key}={value if not isinstance(value, str) else value.rsplit('.', 1)[-1]}" for key, value in shown.items())
+    return ", ".join(
+        f"{key}={value if not isinstance(value, str) else value.rsplit('.', 1)[-1]}" for key, value in shown.items()
+    )
 
 
 def slug(name: str) -> str:

@@ -32,7 +32,6 @@ FREE_KEYS = {"max_runs", "refine", "question"}
 """Parts of a study that may differ when it goes on."""
 
 
-
 def sweep(
     study: Study,
     run_dir: str,

@@ -37,7 +37,9 @@ def results(run: Run, accuracy: Accuracy, maps: bool = True, **more: Any) -> dic
         for size in run.sizes:
             own = accuracy(run, task, size, rng)
             probe = {f"layer{k}": {f"level{l}": own ** abs(k - l) for l in range(task.L + 1)} for k in range(1, task.L + 1)}
-            sensitivity = {f"layer{k}": {f"level{l}": 1.0 * (k < l) for l in range(1, task.L + 1)} for k in range(1, task.L + 1)}
+            sensitivity = {
+                f"layer{k}": {f"level{l}": 1.0 * (k < l) for l in range(1, task.L + 1)} for k in range(1, task.L + 1)
+            }
             sizes = {"train_size": 4096, "label_size": None, run.vary: size}
             replica = {"seed": seed, **sizes, "test_accuracy": own, "chance": task.chance, "probe": probe}
             diagnostics = {"SynonymicSensitivity": sensitivity}

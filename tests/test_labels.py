@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from rule_helpers import compute, make_data, train
+from test_cli import RUN
 
 from datamodules import ClassPairs, SiblingPairs
 from experiments.cli import main
@@ -15,8 +17,6 @@ from networks import HierarchicalNetwork
 from rhm import InvalidInput
 from rules.backprop import Backprop
 from rules.contrastive import LayerwiseContrastive
-from rule_helpers import compute, make_data, train
-from test_cli import RUN
 
 NETWORK = HierarchicalNetwork(width=6, bottleneck=4)
 
@@ -79,20 +79,14 @@ def test_readout_and_upper_layer_learn_from_labelled_strings_alone_as_an_explici
 
 
 def test_hidden_layers_with_siblings_do_not_depend_on_how_many_strings_have_labels():
-    few, all_ = (
-        train(LayerwiseContrastive(NETWORK).prepare(make_data(SiblingPairs(), label_size=k)))
-        for k in (4, None)
-    )
+    few, all_ = (train(LayerwiseContrastive(NETWORK).prepare(make_data(SiblingPairs(), label_size=k))) for k in (4, None))
     siblings = [name for name in few if name.startswith(("network.layers.0", "network.layers.1"))]
     assert siblings and all(torch.equal(few[name], all_[name]) for name in siblings)
     assert not torch.equal(few["readout.weight_RFN"], all_["readout.weight_RFN"])
 
 
 def test_with_all_strings_labelled_nothing_changes():
-    every, none = (
-        train(LayerwiseContrastive(NETWORK).prepare(make_data(SiblingPairs(), label_size=k)))
-        for k in (64, None)
-    )
+    every, none = (train(LayerwiseContrastive(NETWORK).prepare(make_data(SiblingPairs(), label_size=k))) for k in (64, None))
     for name in every:
         torch.testing.assert_close(every[name], none[name])
 

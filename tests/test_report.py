@@ -49,7 +49,11 @@ def test_the_tidy_table_has_a_row_for_each_replica_in_both_formats(made):
     content = json.loads((folder / "runs" / run.name / "results.json").read_text())
     rows = parquet.filter(pl.col("run") == run.name)
     for row, replica in zip(rows.iter_rows(named=True), content["replicas"], strict=True):
-        assert (row["seed"], row["P"], row["test_accuracy"]) == (replica["seed"], replica["train_size"], replica["test_accuracy"])
+        assert (row["seed"], row["P"], row["test_accuracy"]) == (
+            replica["seed"],
+            replica["train_size"],
+            replica["test_accuracy"],
+        )
         assert row["L"] == 5 and row["n m^L"] == 8 * 4**5 and row["v m^3"] == 512 and row["chance"] == 0.125
         assert row["probe/layer2/level3"] == replica["probe"]["layer2"]["level3"]
         assert row["sensitivity/layer1/level2"] == 1.0
@@ -123,7 +127,9 @@ def test_without_sensitivities_and_probes_there_are_no_maps(tmp_path):
 def test_the_mask_ladder_shows_the_accuracy_of_each_rung_at_the_largest_size(tmp_path):
     rungs = [Rule("mask_ladder", f"rung {r}", {"model.masks": m, "model.feedback": f}) for (m, f), r in RUNGS.items()]
     study = Study(rungs, [{"L": 3}], Sizes([512, 2048]), grid=[{"model.network.width": [8, 16]}], seeds=[0, 1])
-    runs = fake_study(tmp_path / "a", study, lambda run, task, size, rng: int(run.rule[-1]) / 10 if size == 2048 else 0.0, False)
+    runs = fake_study(
+        tmp_path / "a", study, lambda run, task, size, rng: int(run.rule[-1]) / 10 if size == 2048 else 0.0, False
+    )
     main(["report", str(tmp_path / "a")])
     assert (tmp_path / "a/report/mask_ladder.png").exists()
     from experiments.report import _rungs
@@ -202,7 +208,10 @@ def test_heat_maps_wrap_and_mark_what_was_not_measured():
     [
         (lambda folder: None, ["run_dir", "rhm sweep"]),
         (lambda folder: (folder / "study.yaml").write_text("rules: [") and None, ["run_dir", "rhm sweep"]),
-        (lambda folder: (folder / "study.yaml").write_text(yaml.safe_dump({"threshold": 0.1})) and None, ["run_dir", "rhm sweep"]),
+        (
+            lambda folder: (folder / "study.yaml").write_text(yaml.safe_dump({"threshold": 0.1})) and None,
+            ["run_dir", "rhm sweep"],
+        ),
     ],
 )
 def test_a_folder_without_a_study_is_refused(prepare, words, tmp_path, capsys):

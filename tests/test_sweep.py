@@ -97,10 +97,14 @@ def test_rules_tasks_and_cells_are_crossed_and_what_cannot_be_is_named():
 
 
 def test_a_run_has_all_sizes_and_seeds_as_replicas_and_the_same_length_for_all():
-    study = Study([Rule("backprop", settings={"model.clip": 1.0})], [{}], Sizes([256, 1024]), seeds=[3, 4], steps=Steps(10, 5000, 20))
+    study = Study(
+        [Rule("backprop", settings={"model.clip": 1.0})], [{}], Sizes([256, 1024]), seeds=[3, 4], steps=Steps(10, 5000, 20)
+    )
     combination = expand(study)[0][0]
     run = combination.run("grid", combination.sizes, study.seeds, {"model.optimizer.lr": 0.1})
-    assert {"--data.train_size=[256, 1024]", "--data.seeds=[3, 4]", "--model.clip=1.0", "--model.optimizer.lr=0.1"} <= set(run.args)
+    assert {"--data.train_size=[256, 1024]", "--data.seeds=[3, 4]", "--model.clip=1.0", "--model.optimizer.lr=0.1"} <= set(
+        run.args
+    )
     assert run.steps == 160 and "--trainer.max_steps=160" in run.args  # 20 epochs of 1,024 strings in batches of 128
     assert combination.run("refined-1", [512], study.seeds, {}).steps == 160
 
@@ -124,7 +128,9 @@ def test_every_rule_has_the_same_number_of_trials_all_different():
     trials = draw(grid, 4)
     assert len(trials) == 4 == len({str(t) for t in trials}) and draw(grid, 4) == trials
     assert len(draw(grid, 100)) == 6
-    study = Study([Rule("backprop"), Rule("dfa", search={"model.feedback_scale": [1, 2, 3]})], [{}], Sizes([64]), search=Search(grid, 2))
+    study = Study(
+        [Rule("backprop"), Rule("dfa", search={"model.feedback_scale": [1, 2, 3]})], [{}], Sizes([64]), search=Search(grid, 2)
+    )
     assert [len(c.trials()) for c in expand(study)[0]] == [2, 2]
 
 
@@ -138,7 +144,9 @@ def test_the_studies_that_are_shipped_can_be_run(path, quick, tmp_path, monkeypa
     study.check()
     combinations, skipped = expand(study)
     assert all("strings" in reason for reason in skipped), skipped
-    small = [replace(c, cell={key: 4 if key.endswith("width") else value for key, value in c.cell.items()}) for c in combinations]
+    small = [
+        replace(c, cell={key: 4 if key.endswith("width") else value for key, value in c.cell.items()}) for c in combinations
+    ]
     one_each = {(c.rule.label, str(c.cell)): c for c in reversed(small)}
     reasons: list[str] = []
     _fitting(list(one_each.values()), reasons)
@@ -254,7 +262,11 @@ print("Submitted batch job 7")
 def slurm_that_runs_here(folder: Path, monkeypatch) -> None:
     """Programs named as those of Slurm: jobs start at once, in processes of this machine."""
     folder.mkdir()
-    for name, text in {"sbatch": SBATCH.format(python=sys.executable), "sacct": "#!/bin/sh\n", "scancel": "#!/bin/sh\n"}.items():
+    for name, text in {
+        "sbatch": SBATCH.format(python=sys.executable),
+        "sacct": "#!/bin/sh\n",
+        "scancel": "#!/bin/sh\n",
+    }.items():
         (folder / name).write_text(text)
         (folder / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -304,8 +316,16 @@ def test_hopeless_settings_are_stopped_early_within_their_own_group():
         return made
 
     good, bad = trials("good", 3), trials("bad", 3)
-    assert [report(trial, accuracy) for trial, accuracy in zip(good, (0.9, 0.5, 0.95), strict=True)] == ["CONTINUE", "STOP", "CONTINUE"]
-    assert [report(trial, accuracy) for trial, accuracy in zip(bad, (0.2, 0.1, 0.3), strict=True)] == ["CONTINUE", "STOP", "CONTINUE"]
+    assert [report(trial, accuracy) for trial, accuracy in zip(good, (0.9, 0.5, 0.95), strict=True)] == [
+        "CONTINUE",
+        "STOP",
+        "CONTINUE",
+    ]
+    assert [report(trial, accuracy) for trial, accuracy in zip(bad, (0.2, 0.1, 0.3), strict=True)] == [
+        "CONTINUE",
+        "STOP",
+        "CONTINUE",
+    ]
 
 
 def test_a_requeued_slurm_job_goes_on_with_what_it_had_taken_and_no_other_takes_it(tmp_path):
