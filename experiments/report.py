@@ -68,10 +68,10 @@ def report(run_dir: str, out: str | None = None) -> None:
     if found:
         page.section("Strings that each rule needs")
         page.paragraph(
-            f"P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The "
-            "mean error over seeds is made monotone (isotonic regression) and its logarithm interpolated in log P; the interval is "
-            "the 95 % percentile bootstrap over seeds. > P: no size up to P is enough. ≤ P: the smallest size is. Ratio: P* over "
-            f"that of {reference}."
+            f"P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean "
+            "error over seeds is made monotone (isotonic regression), and its logarithm interpolated in log P; the interval "
+            "is the 95 % percentile bootstrap over seeds. > P: no size up to P is enough. ≤ P: the smallest size is. Ratio: "
+            f"P* over that of {reference}."
         )
         page.table(_table(figures_only, found, reference))
         exponents = _exponents(figures_only, found)

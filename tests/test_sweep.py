@@ -216,7 +216,7 @@ def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
     sweep(study, run_dir)
     assert "no memory" in capsys.readouterr().out and list(results(tmp_path / "a")) == ["backprop/v4_n4_m2_s2_L3/grid"]
     sweep(study, run_dir, "--retry")
-    assert "failed" not in capsys.readouterr().out and results(tmp_path / "a") == kept
+    assert "failed: " not in capsys.readouterr().out and results(tmp_path / "a") == kept
 
 
 def test_ctrl_c_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_results(tmp_path):
