@@ -1,4 +1,5 @@
 """``python -m benchmarks``: prints ratios. The two sides of a ratio take turns, so that a slow minute slows both.
+``python -m benchmarks diagnostics`` prints a part by its name; several may be named.
 
 Shape suffixes: R replica, N rows, F inputs, E units.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import platform
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -21,13 +23,26 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from callbacks import RunProgress, StepLog
+from callbacks import (
+    Diagnostic,
+    EventFiles,
+    GradientAlignment,
+    HyperParameters,
+    MaskStatistics,
+    PairStatistics,
+    RepresentationGeometry,
+    RunProgress,
+    StepLog,
+    SynonymicSensitivity,
+)
+from callbacks.diagnostic import untouched
 from datamodules import RHMDataModule, SiblingPairs
 from networks import HierarchicalNetwork
 from rhm import RandomHierarchyModel
 from rules import LocalRule, Step
 from rules.backprop import Backprop
 from rules.clapp import CLAPP
+from rules.contrastive import LayerwiseContrastive
 from rules.lpl import LatentPredictiveLearning
 
 STRINGS = 100_000
@@ -141,7 +156,7 @@ def through_lightning(width: int, batch: int, steps: int) -> float:
             max_epochs=-1,
             accelerator="cpu",
             logger=TensorBoardLogger(folder, name="", version=""),
-            callbacks=[StepLog(), RunProgress(), watch],
+            callbacks=[EventFiles(), StepLog(), HyperParameters(), RunProgress(), watch],
             enable_checkpointing=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -165,6 +180,58 @@ def lightning(table: Table) -> None:
         against_autograd = statistics.median(o / p for o, p in zip(ours, autograd, strict=True))
         note = f"{statistics.median(ours) * 1e3:.2f} ms; {against_autograd:.2f} of ordinary PyTorch with autograd"
         table.add_row("b", f"Lightning / plain loop, width {width}, batch {batch}", f"{ratio:.2f}", goal, note)
+
+
+class Turns(pl.Callback):
+    """Switches the other callbacks off and on again, and keeps the computing time of the blocks of steps between.
+
+    Args:
+        block: steps of a block.
+    """
+
+    def __init__(self, block: int):
+        self.block, self.loud, self.silent = block, [], []
+
+    def on_train_start(self, trainer, pl_module) -> None:  # noqa: ANN001
+        """Start with all callbacks on."""
+        self.all, self.start = trainer.callbacks, time.process_time()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ANN001
+        """At the end of a block, after all others."""
+        if trainer.global_step % self.block == 0:
+            now = time.process_time()
+            loud = trainer.callbacks is self.all
+            (self.loud if loud else self.silent).append(now - self.start)
+            trainer.callbacks = [self] if loud else self.all
+            self.start = time.process_time()
+
+
+def logging_share(table: Table) -> None:
+    """(g) The share of a step that callbacks and logger take at their default pace, in computing time of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pace = StepLog().every
+    for width, batch, r, blocks in track(((256, 128, 1, 15), (256, 128, 8, 7), (32, 32, 1, 60), (32, 32, 8, 40)), "logging"):
+        rule, data = rule_and_data(width, batch, r)
+        turn = Turns(pace)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = pl.Trainer(
+                max_steps=2 * (blocks + 1) * pace,
+                max_epochs=-1,
+                accelerator="cpu",
+                logger=TensorBoardLogger(folder, name="", version=""),
+                callbacks=[EventFiles(), StepLog(), HyperParameters(), RunProgress(), turn],
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+            )
+            trainer.fit(rule, data)
+        pairs = list(zip(turn.loud, turn.silent, strict=True))[1:]  # the first to warm up
+        share = statistics.median(1 - silent / loud for loud, silent in pairs)
+        note = f"of {statistics.median(loud for loud, _ in pairs) / pace * 1e3:.2f} ms, once in {pace} steps"
+        table.add_row("g", f"logging / step, width {width}, batch {batch}, R = {r}", f"{share:.3f}", "under .05", note)
+    torch.set_num_threads(threads)
 
 
 def bare_products(rule: LocalRule, batch: int) -> Callable[[int], None]:
@@ -268,8 +335,38 @@ def saved_bytes(rule: LocalRule, step: Step) -> int:
     return saved[0]
 
 
+def look(diagnostic: Diagnostic, trainer: pl.Trainer, rule: LocalRule) -> None:
+    """One measurement."""
+    with untouched(rule):
+        diagnostic.measure(trainer, rule)
+
+
+def diagnostics(table: Table) -> None:
+    """(h) What one measurement of each diagnostic costs, in training steps."""
+    trainer, between = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False), 500
+    for r in track((1, 4), "diagnostics"):
+        supervised = rule_and_data(256, 128, r)[0]
+        data = RHMDataModule(L=4, batch_size=128, seeds=list(range(r)), pairs=SiblingPairs())
+        paired = LayerwiseContrastive(HierarchicalNetwork(256, bottleneck=8)).prepare(data)
+        for rule, diagnostic in (
+            (supervised, GradientAlignment()),
+            (paired, GradientAlignment()),
+            (supervised, MaskStatistics()),
+            (supervised, SynonymicSensitivity()),
+            (supervised, RepresentationGeometry()),
+            (paired, PairStatistics()),
+        ):
+            diagnostic.check(rule)
+            loop, steps = PlainLoop(rule, rule.data), 10 if r == 1 else 2
+            one, step = turns(partial(look, diagnostic, trainer, rule), partial(loop, steps), rounds=5)
+            step /= steps
+            name = f"{type(diagnostic).__name__}, {type(rule).__name__}, R = {r}"
+            note = f"{one * 1e3:.0f} against {step * 1e3:.1f} ms; {one / step / between:.1%} at one in {between} steps"
+            table.add_row("h", name, f"{one / step:.1f}", "", note)
+
+
 def main() -> None:
-    """Print all ratios."""
+    """Print all ratios, or those of the parts that are named."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     table = Table(
@@ -277,8 +374,14 @@ def main() -> None:
     )
     for column in "", "ratio", "value", "goal", "measured":
         table.add_column(column)
-    for part in (sampling, lightning, products, replicas, batches, forms):
-        part(table)
+    parts = {
+        part.__name__: part for part in (sampling, lightning, products, replicas, batches, forms, logging_share, diagnostics)
+    }
+    named = sys.argv[1:] or list(parts)
+    if not parts.keys() >= set(named):
+        raise SystemExit(f"benchmarks: got {' '.join(named)}, allowed: {' '.join(parts)}")
+    for name in named:
+        parts[name](table)
     Console(width=150).print(table)
 
 

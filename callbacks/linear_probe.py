@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from callbacks.figures import heat_map
+from callbacks.figures import map_picture
+from callbacks.tensorboard import log_picture, mean_and_std, shows_figures
 from datamodules import Batch
 from networks import LayeredNetwork, LayerState
 from rhm import InvalidInput, Task
@@ -166,13 +166,15 @@ class LayerwiseLinearProbe(Callback):
     Probes are fitted on strings that were not trained on and measured on the test strings. At every validation they are ridge
     regressions, a lower bound that costs little; after the run logistic regressions are added.
 
-    Tags: ``probe/level{l}/layer{k}``, means over replicas.
+    Tags: ``probe/level{l}/layer{k}``, means over replicas, ``probe/level{l}_std/layer{k}`` if there are several; pictures
+    ``probe/heat_map`` and, after the run, ``probe/heat_map_logistic``.
 
     Args:
         ridge: penalty of the ridge probes, as a share of the features' mean square.
         logistic: also fit logistic probes after the run.
         logistic_rows: rows that each logistic probe is fitted on, at the most.
         iterations: of L-BFGS.
+        picture_every: validations from one heat map to the next.
 
     Attributes:
         accuracy_KLR: ridge accuracy after the last validation or test, ``[layers, levels, R]``; NaN where a layer's positions
@@ -180,12 +182,25 @@ class LayerwiseLinearProbe(Callback):
         logistic_KLR: the same for logistic probes, after a test; None before.
     """
 
-    def __init__(self, ridge: float = 1e-3, logistic: bool = True, logistic_rows: int = 4096, iterations: int = 60):
-        for key, value, least in ("ridge", ridge, 0), ("logistic_rows", logistic_rows, 1), ("iterations", iterations, 1):
+    def __init__(
+        self,
+        ridge: float = 1e-3,
+        logistic: bool = True,
+        logistic_rows: int = 4096,
+        iterations: int = 60,
+        picture_every: int = 1,
+    ):
+        for key, value, least in (
+            ("ridge", ridge, 0),
+            ("logistic_rows", logistic_rows, 1),
+            ("iterations", iterations, 1),
+            ("picture_every", picture_every, 1),
+        ):
             if value < least:
                 raise InvalidInput(f"LayerwiseLinearProbe.{key}", value, f"at least {least}")
         self.ridge, self.logistic = ridge, logistic
         self.logistic_rows, self.iterations = logistic_rows, iterations
+        self.picture_every, self.validations = picture_every, 0
         self.accuracy_KLR: Tensor | None = None
         self.logistic_KLR: Tensor | None = None
 
@@ -266,14 +281,13 @@ class LayerwiseLinearProbe(Callback):
     def _finish(self, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LocalRule)
         self.accuracy_KLR = self._table(self.counts, pl_module.data.task)
-        mean = self.accuracy_KLR.mean(-1).tolist()
-        tags = {
-            f"probe/level{level}/layer{k + 1}": value
-            for k, row in enumerate(mean)
-            for level, value in enumerate(row)
-            if not math.isnan(value)
+        measured = {
+            f"probe/level{level}/layer{k}": accuracy_R
+            for k, accuracy_LR in enumerate(self.accuracy_KLR, 1)
+            for level, accuracy_R in enumerate(accuracy_LR)
+            if not accuracy_R.isnan().any()
         }
-        pl_module.log_dict(tags, rank_zero_only=True)
+        pl_module.log_measured(mean_and_std(measured))
         self.sums, self.counts, self.weights = [], [], []
 
     def _table(self, counts: list[ProbeCounts], task: Task) -> Tensor:
@@ -287,26 +301,26 @@ class LayerwiseLinearProbe(Callback):
 
     # ---------------------------------------------------------------- what a person sees
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put all layers of a level on one TensorBoard chart."""
-        assert isinstance(pl_module, LocalRule)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                charts = {
-                    f"level{level}": ["Multiline", [rf"^probe/level{level}/layer\d+$"]]
-                    for level in range(pl_module.data.task.L + 1)
-                }
-                logger.experiment.add_custom_scalars({"probe": charts})
+    def charts(self, rule: LocalRule) -> dict[str, dict[str, str]]:
+        """One chart a level, with all layers that the level can be asked at."""
+        levels = {target.level for positions in rule.network.positions for target in targets_of(rule.data.task, positions)}
+        return {"probe": {f"level{level}": rf"^probe/level{level}/layer\d+$" for level in sorted(levels)}}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the heat map, if it is the validation's turn."""
+        if self.validations % self.picture_every == 0:
+            self._draw(trainer, pl_module, "probe/heat_map", self.accuracy_KLR)
+        self.validations += 1
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the layer-by-level heat map to TensorBoard."""
-        assert isinstance(pl_module, LocalRule)
-        if self.accuracy_KLR is None:
-            return
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                figure = heat_map({type(pl_module).__name__: self.accuracy_KLR.mean(-1)}, 1 / pl_module.data.task.v)
-                logger.experiment.add_figure("probe/heat_map", figure, trainer.global_step)
+        """Add the logistic probes' heat map."""
+        self._draw(trainer, pl_module, "probe/heat_map_logistic", self.logistic_KLR)
+
+    @staticmethod
+    def _draw(trainer: Trainer, rule: LightningModule, tag: str, accuracy_KLR: Tensor | None) -> None:
+        assert isinstance(rule, LocalRule)
+        if accuracy_KLR is not None and shows_figures(trainer):
+            log_picture(trainer, tag, map_picture(accuracy_KLR.mean(-1), 1 / rule.data.task.v, 1.0))
 
 
 def probe_dictionary(accuracy_KLR: Tensor, replica: int) -> dict[str, dict[str, float]]:

@@ -60,6 +60,17 @@ class Pairs(ABC):
         """
         return channels
 
+    def symbols(self, derivation: Derivation, positions: int, patch: int) -> Tensor | None:
+        """The hidden symbol that the two sides of each pair have in common, ``[R, B, pairs of a string]``, to count false
+        negatives; None where no level has a symbol for each pair.
+
+        Args:
+            derivation: the batch.
+            positions: of the layer.
+            patch: positions that the next layer merges.
+        """
+        return next((symbols for symbols in derivation.symbols if symbols.shape[2] == positions), None)
+
     @abstractmethod
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
         """The two sides of all pairs, each ``[R, B, pairs of a string, channels of a side]``.
@@ -93,6 +104,10 @@ class SiblingPairs(Pairs):
         below_top = patches[1:]
         return next((k for k, patch in enumerate(below_top) if patch < 2), len(below_top))
 
+    def symbols(self, derivation: Derivation, positions: int, patch: int) -> Tensor | None:
+        parents = super().symbols(derivation, positions // patch, patch)
+        return parents if parents is None or patch == 2 else parents.repeat_interleave(patch, 2)
+
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
         tuples = h_RBDC.unflatten(2, (-1, patch))
         if patch == 2:
@@ -123,6 +138,9 @@ class ViewPairs(Pairs):
             got = f"{type(self).__name__} with a layer of {positions} positions"
             raise InvalidInput("data.pairs", got, f"positions that {self.shared} shared symbols divide, or fewer")
         return channels * max(1, positions // self.shared)
+
+    def symbols(self, derivation: Derivation, positions: int, patch: int) -> Tensor | None:
+        return super().symbols(derivation, min(self.shared, positions), patch)
 
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
         assert view_RBDC is not None

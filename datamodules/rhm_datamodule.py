@@ -63,6 +63,9 @@ class RHMDataModule(LightningDataModule):
             is all. The readout and the layers that are its own learn from these alone, hidden layers see all strings; rules
             whose hidden layers learn from labels are refused.
 
+    Attributes:
+        rank, world: which of how many ranks that share a batch this is; known once a trainer runs.
+
     Raises:
         InvalidInput: an impossible task, a size under 1, more strings than there are, pairs that the task does not have.
     """
@@ -114,25 +117,45 @@ class RHMDataModule(LightningDataModule):
                 raise InvalidInput("data.label_size", label_size, allowed)
         if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
             raise InvalidInput("data.seeds", seeds, "different integers in [0, 2**63), one or more")
-        replicas = list(itertools.product(seeds, sizes, label_sizes))
-        self.replica_seeds = [seed for seed, _, _ in replicas]
-        self.replica_sizes = [size for _, size, _ in replicas]
-        self.replica_label_sizes = [k for _, _, k in replicas]
-        self.grammar = RandomHierarchyModel(v, n, m, s, L, seeds=self.replica_seeds)
+        self._have(list(itertools.product(seeds, sizes, label_sizes)))
         largest, strings = max(size or 1 for size in sizes), self.grammar.index_range
         if largest + test_size > strings:
             raise InvalidInput(
                 "data.train_size", f"{largest} with test_size {test_size}", f"train_size + test_size at most P_max = {strings}"
             )
-        self.train_sizes_R = None if None in self.replica_sizes else torch.tensor(self.replica_sizes)
-        self.label_sizes_R = None if label_size is None else torch.tensor(self.replica_label_sizes)
         self.pairs, self.labels = pairs, labels
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.test_range = (strings - test_size, strings)
         self.probe_range = (max(0, strings - test_size - probe_size), strings - test_size)
         if pairs is not None:
             pairs.prepare(self)
+        self.rank, self.world = 0, 1
+
+    def _have(self, replicas: list[tuple[int, int | None, int | None]]) -> None:
+        """Replicas of these seeds, training-set sizes and label sizes."""
+        task = self.task
+        self.replica_seeds = [seed for seed, _, _ in replicas]
+        self.replica_sizes = [size for _, size, _ in replicas]
+        self.replica_label_sizes = [labelled for _, _, labelled in replicas]
+        self.grammar = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=self.replica_seeds)
+        self.train_sizes_R = None if None in self.replica_sizes else torch.tensor(self.replica_sizes)
+        self.label_sizes_R = None if None in self.replica_label_sizes else torch.tensor(self.replica_label_sizes)
         self._block: tuple[int, Batch] | None = None
+
+    def keep_share(self, rank: int, world: int) -> None:
+        """Keep one of ``world`` equal shares of the replicas, or nearly equal ones, in order; before a rule is prepared.
+
+        Raises:
+            InvalidInput: fewer replicas than shares.
+        """
+        if world > self.replicas:
+            allowed = f"at most the number of replicas, {self.replicas}, if they are spread"
+            raise InvalidInput("number of ranks", world, allowed)
+        kept = range(self.replicas * rank // world, self.replicas * (rank + 1) // world)
+        replicas = list(zip(self.replica_seeds, self.replica_sizes, self.replica_label_sizes, strict=True))
+        self._have([replicas[r] for r in kept])
+        if self.pairs is not None:
+            self.pairs.prepare(self)
 
     @property
     def replicas(self) -> int:
@@ -144,9 +167,9 @@ class RHMDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Move the grammar to the device that trains."""
         assert self.trainer is not None
-        world = self.trainer.world_size
-        if self.batch_size % world:
-            raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {world}")
+        self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
+        if self.batch_size % self.world:
+            raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {self.world}")
         self.move(self.trainer.strategy.root_device)
 
     def move(self, device: torch.device) -> None:
@@ -186,10 +209,10 @@ class RHMDataModule(LightningDataModule):
         """Make the batch of a step, on the device."""
         assert self.trainer is not None
         if self.trainer.training:  # the trainer's step, not the loader's: it is right also after a resume
-            return self.train_batch(self.trainer.global_step, self.trainer.global_rank, self.trainer.world_size)
+            return self.train_batch(self.trainer.global_step, self.rank, self.world)
         if dataloader_idx == 0:  # every rank fits its probes on all strings: so they are equal without being sent
             return self.eval_batch(batch, *self.probe_range)
-        return self.eval_batch(batch, *self.test_range, self.trainer.global_rank, self.trainer.world_size)
+        return self.eval_batch(batch, *self.test_range, self.rank, self.world)
 
     # ---------------------------------------------------------------- batches
 

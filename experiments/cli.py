@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
@@ -27,12 +28,13 @@ import callbacks
 import datamodules
 import networks
 import rules
-from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
+from callbacks import Diagnostic, EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
 from experiments.explain import explain
 from experiments.launch import Launcher
 from experiments.run_folder import RunFolder, RunRecord, StepCheckpoint, collect_results
+from experiments.spread import Place, check_folders, find_place, launch, put_together, stand_alone
 from experiments.study import Study, study_settings
 from experiments.sweep import sweep
 from experiments.tables import probe_table, replica_table, wide_console
@@ -54,7 +56,7 @@ COMMANDS = {
     "compare": "tune and train every rule on some tasks and tabulate them",
     "demo": "three rules on one task in a few minutes",
 }
-SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "tables")
+SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "tables", "spread_replicas")
 
 
 def _whole(limit: float | None) -> bool:
@@ -101,7 +103,7 @@ class RHMCommand(LightningCLI):
     """
 
     def __init__(self, args: list[str], only_check: bool = False):
-        self.only_check = only_check
+        self.only_check, self.arguments = only_check, args
         super().__init__(
             LocalRule,
             RHMDataModule,
@@ -135,6 +137,12 @@ class RHMCommand(LightningCLI):
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run's folder; runs/RULE-DATE by default")
         parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
         parser.add_argument("--tables", type=bool, default=True, help="print accuracies and probes at the end")
+        parser.add_argument(
+            "--spread_replicas",
+            type=bool,
+            default=False,
+            help="each of trainer.devices ranks trains a share of the replicas",
+        )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
@@ -171,10 +179,33 @@ class RHMCommand(LightningCLI):
             self.folder.check(settings)
         else:
             self.folder.check_measured(settings)
+        self.place: Place | None = None
+        if self.subcommand == "fit" and self._get(self.config, "spread_replicas"):
+            self._spread(trainer)
+
+    def _spread(self, trainer: Any) -> None:
+        """Give this rank a folder of its own and let it train by itself; without a launcher, get ready to start the ranks."""
+        started, gpus = find_place(), torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") else 0
+        world = started.world if started else (gpus or 1) if trainer.devices == "auto" else trainer.devices
+        if not str(world).isdigit() or int(world) < 1:
+            raise InvalidInput("trainer.devices", world, "a number of ranks with spread_replicas")
+        check_folders(self.folder.path, int(world))
+        self.place = started or Place(0, 0, int(world))
+        self.launches = started is None and not self.only_check
+        self.all_ranks = self.folder
+        trainer.strategy, trainer.devices = "auto", [self.place.local_rank] if gpus and started else 1
+        trainer.num_nodes = 1
+        if started:
+            stand_alone()
+            self.folder = RunFolder(started.folder(self.all_ranks.path))
+            if started.rank > 0:
+                trainer.enable_progress_bar = False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks and the logger that every run has; a callback given in the settings takes its place."""
         assert isinstance(self.datamodule, RHMDataModule)
+        if self.place is not None:
+            self.datamodule.keep_share(self.place.rank, self.place.world)
         self.model.prepare(self.datamodule)  # refuses here what does not fit, before anything is written
         try:
             self.model.configure_optimizers()
@@ -185,7 +216,8 @@ class RHMCommand(LightningCLI):
         self.record = RunRecord(self.folder)
         ours = [LayerwiseLinearProbe(), self.record]
         if self.subcommand == "fit" and not self.only_check:
-            ours += [StepLog(), StepCheckpoint(self.folder, self._get(self.config, "checkpoint_every"))]
+            ours += [EventFiles(), StepLog(), HyperParameters()]
+            ours += [StepCheckpoint(self.folder, self._get(self.config, "checkpoint_every"))]
             if self._get(self.config, "trainer").enable_progress_bar is not False:
                 ours.append(RunProgress())
             if self._get(self.config, "trainer").logger in (None, True):
@@ -204,6 +236,11 @@ class RHMCommand(LightningCLI):
         if self.datamodule.batch_size % trainer.world_size:
             allowed = f"a multiple of the number of ranks, {trainer.world_size}"
             raise InvalidInput("data.batch_size", self.datamodule.batch_size, allowed)
+        diagnostics = [callback for callback in kwargs["callbacks"] if isinstance(callback, Diagnostic)]
+        for callback in diagnostics:
+            callback.check(self.model)
+            if sum(type(callback) is type(other) for other in diagnostics) > 1:
+                raise InvalidInput("trainer.callbacks", f"{type(callback).__name__} twice", "each diagnostic once")
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -214,6 +251,22 @@ class RHMCommand(LightningCLI):
 
     def fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         """Train, from the last checkpoint if there is one, then test and keep the results."""
+        if self.place is None:
+            self._fit(model, datamodule)
+            return
+        self.all_ranks.start(self.config_yaml)
+        if self.launches:
+            rhm = [sys.executable, "-m", "experiments.cli"]
+            command = [*rhm, *self.arguments, f"--run_dir={self.all_ranks.path}", "--tables=false"]
+            launch(command, self.all_ranks.path, self.place.world)
+        elif not self.folder.finished:
+            self._fit(model, datamodule)
+        results = put_together(self.all_ranks.path, self.place.world)
+        if results is not None and self._get(self.config, "tables"):
+            wide_console().print(replica_table(results))
+            print(f"results in {self.all_ranks.results}")
+
+    def _fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         self.folder.start(self.config_yaml)
         last = self.folder.last_checkpoint
         if last is not None:
@@ -228,7 +281,7 @@ class RHMCommand(LightningCLI):
             status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say
             results = self.record.write(self.trainer, model, status)
             self._draw()
-            if self._get(self.config, "tables"):
+            if self._get(self.config, "tables") and self.place is None:
                 self._show(results)
                 print(f"results in {self.folder.results}, probe heat map in {self.folder.path / 'probe.png'}")
 

@@ -24,7 +24,7 @@ def compare(
     tasks: list[str],
     run_dir: str,
     rules: list[str] | None = None,
-    rates: list[float] = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
+    rates: list[float] = [3e-4, 1e-3, 3e-3, 1e-2],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
     seed: int = 100,
     args: list[str] = [],  # noqa: B006
     jobs: int = 2,

@@ -101,7 +101,7 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     log_B = crossing(size_P, monotone(mean_BP), bound)
     value = crossing(size_P, monotone(error_SP.mean(0)[None]), bound)[0]
     low, high = np.sort(log_B)[_ends(draws)]
-    return SampleComplexity(*(_size(x) for x in (value, low, high)), size_P[0], size_P[-1], log_B)
+    return SampleComplexity(_size(value), _size(low), _size(high), float(size_P[0]), float(size_P[-1]), log_B)
 
 
 def _size(log_P: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from callbacks.figures import Curve, learning_curves
+from experiments.figures import Curve, learning_curves
 from experiments.run_folder import new_file
 from experiments.tables import replica_table, wide_console
 from rhm import InvalidInput

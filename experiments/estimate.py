@@ -80,7 +80,7 @@ class Costs:
 
     def __init__(self, combinations: list[Combination], seeds: int):
         self.found: dict[tuple[str, str, str], Cost] = {}
-        reference = {}
+        reference: dict[tuple[str, str], Combination] = {}
         for combination in combinations:
             reference.setdefault((str(combination.task), str(combination.cell)), combination)
         first: dict[str, Combination] = {}

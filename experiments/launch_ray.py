@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import threading
 from pathlib import Path
@@ -86,10 +87,10 @@ class RayWorkers:
     def __init__(self, jobs: list[Job], session: Path, launcher: Launcher, compete: bool):
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its own progress display, which `verbose` then silences
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         self.jobs, self.session = jobs, session
         told = [competing(job) for job in jobs] if compete else jobs
-        resources = {"cpu": 1, "gpu": 1 if ray.cluster_resources().get("GPU") else 0}
+        resources = {"cpu": 1.0, "gpu": 1.0 if ray.cluster_resources().get("GPU") else 0.0}
         each = [{"job": i, "group": job.name.rsplit("/", 1)[0], "steps": job.steps} for i, job in enumerate(jobs)]
         self.tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(trial, jobs=told, session=str(session)), resources),
@@ -109,7 +110,8 @@ class RayWorkers:
         except BaseException as error:  # given to the thread that waits
             self.error = error
             return
-        for result in results:
+        for i in range(len(results)):
+            result = results[i]
             job = self.jobs[result.config["job"]] if result.config else None
             if job is None or (self.session / f"{job.file}.done").exists() or result.error is not None:
                 continue

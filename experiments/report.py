@@ -15,8 +15,9 @@ import torch
 import yaml
 from matplotlib.figure import Figure
 
-from callbacks.figures import Curve, Line, Point, complexity, heat_map, ladder, learning_curves
+from callbacks.figures import heat_map
 from experiments.complexity import SampleComplexity, growth
+from experiments.figures import Curve, Line, Point, complexity, ladder, learning_curves
 from experiments.study import Run, slug
 from experiments.sweep import StudyFolder
 from experiments.tables import wide_console

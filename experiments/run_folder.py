@@ -19,7 +19,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from callbacks import LayerwiseLinearProbe
+from callbacks import Diagnostic, LayerwiseLinearProbe
 from callbacks.linear_probe import probe_dictionary
 from datamodules import RHMDataModule
 from rhm import InvalidInput
@@ -244,7 +244,8 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     """Everything a report needs of a run.
 
     ``samples_seen`` are strings shown to each replica, ``samples_per_second`` strings of all replicas together, ``seconds``
-    training time with validation and without the final test, accuracies shares in [0, 1].
+    training time with validation and without the final test, accuracies shares in [0, 1]. ``diagnostics`` has, for each
+    diagnostic callback, nested dictionaries with a list over replicas in each.
     """
     data, steps = rule.data, trainer.global_step
     seen = steps * data.batch_size
@@ -275,6 +276,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "readout_labels": readout_labels(data, seen),
         },
         "replicas": replicas,
+        "diagnostics": {type(c).__name__: c.results() for c in trainer.callbacks if isinstance(c, Diagnostic)},  # type: ignore[attr-defined]
         "steps": steps,
         "samples_seen": seen,
         "seconds": round(seconds, 3),

@@ -118,7 +118,7 @@ def _rows(run: Run, results: dict[str, Any]) -> list[dict[str, Any]]:
                 "steps": results["steps"],
                 "seconds": results["seconds"],
                 **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
-                **_layer_by_level("sensitivity", (replica.get("diagnostics") or {}).get("SynonymicSensitivity")),
+                **_sensitivity(results.get("diagnostics"), len(rows)),
             }
         )
     return rows
@@ -133,6 +133,18 @@ def _layer_by_level(name: str, table: dict[str, Any] | None) -> dict[str, float 
         for layer, levels in table.items()
         if layer.startswith("layer") and isinstance(levels, dict)
         for level, value in levels.items()
+    }
+
+
+def _sensitivity(diagnostics: Any, r: int) -> dict[str, float | None]:
+    """A replica's synonymic sensitivities, which are kept as ``{level1: {layer1: [one for each replica]}}``."""
+    table = diagnostics.get("SynonymicSensitivity") if isinstance(diagnostics, dict) else None
+    if not isinstance(table, dict):
+        return {}
+    return {
+        f"sensitivity/{layer}/{level}": None if values[r] is None else float(values[r])
+        for level, layers in table.items()
+        for layer, values in layers.items()
     }
 
 

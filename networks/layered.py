@@ -355,6 +355,9 @@ class NetworkConfig(ABC):
             )
         self.normalise, self.label_slot, self.codebooks = normalise, label_slot, codebooks
 
+    def settle(self) -> None:  # noqa: B027
+        """Nothing; but the argument parser's lazy default has its sizes only after its first call."""
+
     def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.
 

@@ -13,7 +13,7 @@ from rhm import InvalidInput
 from rhm.hashing import below, fold
 from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient
 from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import hinge, other_strings, pair_scores, project, scatter_strings
+from rules.losses import bilinear_scores, hinge, other_strings, pair_scores, project, scatter_strings
 
 
 class CLAPP(LayerwiseRule):
@@ -44,6 +44,7 @@ class CLAPP(LayerwiseRule):
     """
 
     source = "Illing et al. 2021, arXiv 2010.08262"
+    hinged = True
 
     def __init__(
         self,
@@ -64,19 +65,22 @@ class CLAPP(LayerwiseRule):
         for name in ("prediction_RCC", "retrodiction_RCC")[: 1 + self.retrodiction]:
             self.add_matrix(head, name, k, (channels, channels), scale=1 / channels)
 
+    def scores(self, pair: Pair) -> Tensor:
+        return bilinear_scores(pair.z1_RBDC, pair.head.get_parameter("prediction_RCC"), pair.z2_RBDC)
+
     def shift_R(self, pair: Pair) -> Tensor:
         """How many places further in the batch a string's negative stands."""
-        assert pair.step.batch.key_RB is not None
-        return 1 + below(fold(pair.step.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
+        assert pair.batch.key_RB is not None
+        return 1 + below(fold(pair.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
 
     def weights(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Of the positive and the negative term of each string, ``[R, B, 1]``, over the number of strings and pairs."""
-        assert pair.step.batch.key_RB is not None
+        assert pair.batch.key_RB is not None
         mean = 1 / (pair.z1_RBDC.shape[1] * pair.z1_RBDC.shape[2])
         if self.both_terms:
             both = torch.full_like(pair.z1_RBDC[:, :, :, 0], mean)
             return both, both
-        coin = below(fold(pair.step.batch.key_RB, "coin", pair.k), 2).to(pair.z1_RBDC.dtype)[:, :, None]
+        coin = below(fold(pair.batch.key_RB, "coin", pair.k), 2).to(pair.z1_RBDC.dtype)[:, :, None]
         return 2 * mean * coin, 2 * mean * (1 - coin)
 
     def pair_loss(self, pair: Pair) -> Tensor:

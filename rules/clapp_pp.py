@@ -42,6 +42,7 @@ class CLAPPPlusPlus(LayerwiseRule):
     """
 
     source = "arXiv 2601.21683"
+    hinged = True
 
     def __init__(
         self,
@@ -80,20 +81,29 @@ class CLAPPPlusPlus(LayerwiseRule):
         return self.context != "own" and k < self.trained_layers
 
     def pair_loss(self, pair: Pair) -> Tensor:
-        assert pair.step.batch.key_RB is not None
+        assert pair.batch.key_RB is not None
         loss_R = torch.zeros_like(pair.z1_RBDC[:, 0, 0, 0])
         if self._uses_own(pair.k):
             context = torch.einsum("rbdc,rdce->rbde", pair.z1_RBDC, pair.head.get_parameter("prediction_RDCC"))
             loss_R = loss_R + self._hinges(pair, context, pair.z2_RBDC, "own")
         if self._uses_top(pair.k):
-            top_RBE = pair.step.states[self.trained_layers - 1].out_RBDC.flatten(2).to(pair.z1_RBDC.dtype)
+            top_RBE = pair.activity[self.trained_layers, "head"][0].flatten(2).to(pair.z1_RBDC.dtype)
             for name, side in ("top_first_RDEC", pair.z1_RBDC), ("top_second_RDEC", pair.z2_RBDC):
                 context = torch.einsum("rbe,rdec->rbdc", top_RBE, pair.head.get_parameter(name))
                 loss_R = loss_R + self._hinges(pair, context, side, name) / 2
         return loss_R
 
+    def scores(self, pair: Pair) -> Tensor:
+        """Of the second side, with the context from the layer itself, or from the top where that is the only one."""
+        if self._uses_own(pair.k):
+            context = torch.einsum("rbdc,rdce->rbde", pair.z1_RBDC, pair.head.get_parameter("prediction_RDCC"))
+        else:
+            top_RBE = pair.activity[self.trained_layers, "head"][0].flatten(2).to(pair.z1_RBDC.dtype)
+            context = torch.einsum("rbe,rdec->rbdc", top_RBE, pair.head.get_parameter("top_second_RDEC"))
+        return context.transpose(1, 2) @ pair.z2_RBDC.permute(0, 2, 3, 1)
+
     def _hinges(self, pair: Pair, context: Tensor, z: Tensor, name: str) -> Tensor:
-        assert pair.step.batch.key_RB is not None
-        shift_R = 1 + below(fold(pair.step.batch.key_RB[:, 0], name, pair.k), z.shape[1] - 1)
+        assert pair.batch.key_RB is not None
+        shift_R = 1 + below(fold(pair.batch.key_RB[:, 0], name, pair.k), z.shape[1] - 1)
         positive, negative = pair_scores(context, z), pair_scores(context, other_strings(z, shift_R))
         return (hinge(positive, 1) + hinge(negative, -1)).mean((1, 2))

@@ -6,7 +6,10 @@ codebook, J = 2 K predictions, P = S J.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +17,24 @@ from datamodules import SiblingPairs
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+
+
+class Codes(NamedTuple):
+    """What a layer predicts and codes in a step.
+
+    Attributes:
+        u_RNE: units.
+        q_RNSJ: predictions.
+        t_RNSK: soft codes.
+        winner_RNSK: winners, one-hot.
+        strings: strings of the batch on this rank.
+    """
+
+    u_RNE: Tensor
+    q_RNSJ: Tensor
+    t_RNSK: Tensor
+    winner_RNSK: Tensor
+    strings: int
 
 
 class CodePrediction(LocalRule):
@@ -90,6 +111,13 @@ class CodePrediction(LocalRule):
     def trained_layers(self) -> int:
         return self.pairs.layers([layer.patch for layer in self.network.layers])
 
+    def on_fit_start(self) -> None:
+        """Say so if a run is too short for all layers to have their turn."""
+        steps, needed = self.trainer.max_steps, (self.stagger or 0) * self.trained_layers
+        if steps < needed:
+            turns = f"{self.trained_layers} layers that learn one after another, model.stagger={self.stagger} steps each"
+            rank_zero_warn(f"trainer.max_steps={steps} leaves layers untrained: {turns}, need {needed}")
+
     def learns(self, k: int) -> bool:
         """Whether it is the turn of layer ``k``, from 1."""
         steps = 0 if self._trainer is None else self.trainer.global_step
@@ -97,18 +125,29 @@ class CodePrediction(LocalRule):
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         self.estimates = {}
-        layers = self.network.layers[: self.trained_layers]
-        return [self.layer_update(k, layer, step.states[k - 1]) if self.learns(k) else {} for k, layer in enumerate(layers, 1)]
+        learning = [k for k in range(1, self.trained_layers + 1) if self.learns(k)]
+        seen = {k: self.codes(self.network.layers[k - 1], step.states[k - 1]) for k in learning}
+        tracked = [x for codes in seen.values() for x in (codes.u_RNE, codes.q_RNSJ, codes.t_RNSK)]
+        means = iter(self.mean_over_ranks([x.mean(1, keepdim=True) for x in tracked]))
+        updates: list[LayerUpdate] = [{} for _ in range(self.trained_layers)]
+        for k in learning:
+            updates[k - 1] = self.layer_update(k, seen[k], next(means), next(means), next(means))
+        return updates
 
-    def layer_update(self, k: int, layer: Layer, state: LayerState) -> LayerUpdate:
-        """The predictor's gradient for layer ``k``; estimates of all that it tracks."""
-        code, patch, batch = layer.code, self.network.layers[k].patch, state.out_RBDC.shape[1]
+    def codes(self, layer: Layer, state: LayerState) -> Codes:
+        """What a layer predicts and codes."""
+        code = layer.code
         assert code is not None
         u_RNE = state.units_RGNE[:, 0].to(code.mean_R1E.dtype)
         q_RNSJ = code.predict(u_RNE)
         scores = code.scores(q_RNSJ) - self.conscience * (code.symbols * code.frequency_RSK).clamp_min(1e-4).log()[:, None]
         winner_RNSK = functional.one_hot(scores.argmax(-1), code.symbols).to(q_RNSJ.dtype)
-        t_RNSK = (scores / self.temperature).softmax(-1)
+        return Codes(u_RNE, q_RNSJ, (scores / self.temperature).softmax(-1), winner_RNSK, state.out_RBDC.shape[1])
+
+    def layer_update(self, k: int, codes: Codes, mean_u: Tensor, mean_q: Tensor, mean_t: Tensor) -> LayerUpdate:
+        """The predictor's gradient for layer ``k``; estimates of all that it tracks. Means are those over the whole batch."""
+        u_RNE, q_RNSJ, t_RNSK, winner_RNSK, batch = codes
+        patch = self.network.layers[k].patch
 
         def sides(x_RNSK: Tensor) -> tuple[Tensor, Tensor]:
             return self.pairs.positives(x_RNSK.flatten(2).unflatten(1, (batch, -1)), None, patch)
@@ -116,22 +155,21 @@ class CodePrediction(LocalRule):
         def rows(first: Tensor, second: Tensor) -> Tensor:
             return self.pairs.hand_back(first, second, patch)[0].reshape(t_RNSK.shape)
 
-        to_right, to_left = (q_RNSJ - q_RNSJ.mean(1, keepdim=True)).chunk(2, -1)
-        left, right = sides(t_RNSK - t_RNSK.mean(1, keepdim=True))
+        to_right, to_left = (q_RNSJ - mean_q).chunk(2, -1)
+        left, right = sides(t_RNSK - mean_t)
         error1, error2 = right - sides(to_right)[0], left - sides(to_left)[1]
         none, pairs = torch.zeros_like(error1), error1.shape[1] * error1.shape[2]
         error_RNSJ = torch.cat([rows(error1, none), rows(none, error2)], -1)
 
-        k_left, k_right = (w.flatten(1, 2).unflatten(-1, (code.codebooks, -1)) for w in sides(winner_RNSK))
+        k_left, k_right = (w.flatten(1, 2).unflatten(-1, t_RNSK.shape[2:]) for w in sides(winner_RNSK))
         estimates = {
-            "mean_R1E": u_RNE.mean(1, keepdim=True),
+            "mean_R1E": mean_u,
             "prototypes_RSKJ": torch.einsum("rnsk,rnsj->rskj", t_RNSK, functional.normalize(q_RNSJ, dim=-1)) / t_RNSK.shape[1],
             "joint_RSKK": torch.einsum("rnsa,rnsb->rsab", k_left, k_right) / pairs,
         }
         self.estimates |= {f"network.layers.{k - 1}.code.{name}": value for name, value in estimates.items()}
         self.step_metrics[f"loss/layer{k}"] = (error1.square() + error2.square()).mean((1, 2, 3))
-        centred = u_RNE - estimates["mean_R1E"]
-        return {"code.predictor_REP": -torch.bmm(centred.transpose(1, 2), error_RNSJ.flatten(2)) / pairs}
+        return {"code.predictor_REP": -torch.bmm((u_RNE - mean_u).transpose(1, 2), error_RNSJ.flatten(2)) / pairs}
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
         return [{} for _ in self.network.layers[down_to:]]

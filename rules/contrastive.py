@@ -75,13 +75,23 @@ class LayerwiseContrastive(LayerwiseRule):
             self.add_matrix(head, "predictor_RCC", k, (channels, channels), scale=1 / channels)
 
     def pair_loss(self, pair: Pair) -> Tensor:
-        if self.score == "bilinear":
-            predictor = pair.head.get_parameter("predictor_RCC") / self.temperature
-            if self.label_context and pair.k == self.trained_layers:
-                y_RBN = functional.one_hot(pair.step.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
-                label = torch.bmm(y_RBN, pair.head.get_parameter("label_RNC"))[:, :, None]
-                forth = bilinear_scores(pair.z1_RBDC + label, predictor, pair.z2_RBDC)
-                back = bilinear_scores(pair.z2_RBDC + label, predictor.transpose(1, 2), pair.z1_RBDC)
-                return (info_nce_of_targets(forth) + info_nce_of_targets(back)) / 2
-            return info_nce(bilinear_scores(pair.z1_RBDC, predictor, pair.z2_RBDC))
-        return info_nce(cosine_scores(pair.z1_RBDC, pair.z2_RBDC) / self.temperature)
+        if self._shows_label(pair):
+            back = bilinear_scores(pair.z2_RBDC + self._label(pair), self._predictor(pair).transpose(1, 2), pair.z1_RBDC)
+            return (info_nce_of_targets(self.scores(pair)) + info_nce_of_targets(back)) / 2
+        return info_nce(self.scores(pair))
+
+    def scores(self, pair: Pair) -> Tensor:
+        if self.score == "cosine":
+            return cosine_scores(pair.z1_RBDC, pair.z2_RBDC) / self.temperature
+        context = pair.z1_RBDC + self._label(pair) if self._shows_label(pair) else pair.z1_RBDC
+        return bilinear_scores(context, self._predictor(pair), pair.z2_RBDC)
+
+    def _predictor(self, pair: Pair) -> Tensor:
+        return pair.head.get_parameter("predictor_RCC") / self.temperature
+
+    def _shows_label(self, pair: Pair) -> bool:
+        return self.label_context and pair.k == self.trained_layers
+
+    def _label(self, pair: Pair) -> Tensor:
+        y_RBN = functional.one_hot(pair.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
+        return torch.bmm(y_RBN, pair.head.get_parameter("label_RNC"))[:, :, None]

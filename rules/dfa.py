@@ -75,6 +75,9 @@ class DirectFeedback(LocalRule):
             updates.append(self.backward_layer(layer, state, signal.to(state.out_RBDC.dtype))[0])
         return updates
 
+    def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return {f"layer{k}": (self.feedback(k), weights) for k, weights in enumerate(self.weight_products(), 1)}
+
 
 class DirectFeedbackAlignment(DirectFeedback):
     """Direct feedback alignment (Nokland 2016, eq. 7): ``delta_l = D_l B_l e``.

@@ -64,4 +64,5 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         for k, state in enumerate(step.states, 1):
             self.estimates[f"feedback_{k}"] = error_correlation(step.readout.error_RBN, state.out_RBDC)
+        self.estimates = dict(zip(self.estimates, self.mean_over_ranks(list(self.estimates.values())), strict=True))
         return super().layer_updates(step)

@@ -62,6 +62,12 @@ class LayeredFeedback(LocalRule):
                     found.append((k, name, matrix))
         return found
 
+    def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return {
+            f"layer{k}_projection" if name == "projection_RGEC" else f"layer{k - 1}": (self.feedback(k, name), matrix)
+            for k, name, matrix in self.carriers()
+        }
+
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         top = len(self.network)
         signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))

@@ -13,7 +13,7 @@ from datamodules import Batch
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import below, fold
-from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient
+from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient, add
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 from rules.losses import other_strings, scatter_strings
 
@@ -164,9 +164,9 @@ class SelfContrastiveForwardForward(LayerwiseRule):
 
     def pair_gradient(self, pair: Pair) -> PairGradient:
         """For sides that are pre-activations: the loss and its gradients by them."""
-        assert pair.step.batch.key_RB is not None
+        assert pair.batch.key_RB is not None
         activation = self.network.layers[pair.k - 1].activation
-        shift_R = 1 + below(fold(pair.step.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
+        shift_R = 1 + below(fold(pair.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
         loss_R, deltas = torch.zeros_like(pair.z1_RBDC[:, 0, 0, 0]), []
         partners = pair.z2_RBDC, other_strings(pair.z2_RBDC, shift_R)
         for sign, partner, threshold in zip((1.0, -1.0), partners, self.thresholds, strict=True):
@@ -178,19 +178,25 @@ class SelfContrastiveForwardForward(LayerwiseRule):
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         updates = []
+        activity = self._activity(step, [(k, "head") for k in range(1, self.trained_layers + 1)])
         for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
-            states = self._states(step, k)
-            signals, _ = self._signals(step, k, "head", [self._without_bias(layer, state) for state in states])
+            signals, _ = self._signals(step, k, "head", activity)
             update: LayerUpdate = {}
-            for state, signal in zip(states, signals, strict=True):
-                part = layer.hebbian(state, layer.by_group(signal))
-                for name, grad in part.items():
-                    update[name] = update[name] + grad if name in update else grad
+            for state, signal in zip(self._states(step, k), signals, strict=True):
+                add(update, layer.hebbian(state, layer.by_group(signal)))
             update["bias_RG1E"] = update["bias_RG1E"] / 2  # a pair has the bias once
             updates.append(update)
         return updates
 
-    @staticmethod
-    def _without_bias(layer: Layer, state: LayerState) -> Tensor:
+    def end_to_end(self, step: Step) -> list[LayerUpdate]:
+        top, layer = self.trained_layers, self.network.layers[self.trained_layers - 1]
+        deltas = [layer.by_group(signal) for signal in self._top_signals(step)[0]]
+        update: LayerUpdate = {}
+        for state, delta in zip(self._states(step, top), deltas, strict=True):
+            add(update, layer.hebbian(state, delta))
+        update["bias_RG1E"] = update["bias_RG1E"] / 2
+        return [*self._below(step, top, deltas), update]
+
+    def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
         """Pre-activations ``[R, B, D, E]`` with half the bias, so that two of them have it once."""
         return layer.by_position(state.pre_RGNE - layer.bias_RG1E / 2, state)

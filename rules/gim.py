@@ -25,5 +25,7 @@ class GreedyInfoMax(LayerwiseRule):
         self.add_matrix(head, "predictor_RCC", k, (channels, channels), scale=1 / channels)
 
     def pair_loss(self, pair: Pair) -> Tensor:
-        scores = bilinear_scores(pair.z1_RBDC, pair.head.get_parameter("predictor_RCC"), pair.z2_RBDC)
-        return info_nce_of_targets(scores)
+        return info_nce_of_targets(self.scores(pair))
+
+    def scores(self, pair: Pair) -> Tensor:
+        return bilinear_scores(pair.z1_RBDC, pair.head.get_parameter("predictor_RCC"), pair.z2_RBDC)

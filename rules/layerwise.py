@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from datamodules import Batch
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
-from rules.losses import project
+from rules.losses import cosine_scores, project
 
 EXPANSIONS = ("backprop", "random", "local")
 
@@ -57,6 +58,9 @@ class Block:
             raise InvalidInput("model.block.expansion", self.expansion, "backprop with model.block.end_to_end")
 
 
+Activity = dict[tuple[int, str], list[Tensor]]
+
+
 class Pair(NamedTuple):
     """The two sides of a layer's positive pairs.
 
@@ -64,13 +68,18 @@ class Pair(NamedTuple):
         z1_RBDC, z2_RBDC: the sides, behind the head if there is one; other strings of the batch give negatives.
         head: holds the parameters that the loss has for this layer.
         k: number of the layer, from 1.
-        step: all that has been computed; a rule looks at no more than its locality says.
+        batch: the strings whose sides these are; a rule looks at no more than its locality says.
+        activity: what the losses of all layers see, by layer and name of the head: for the strings and, if there are any, for
+            their partners; with the same limit.
+        step: what this rank has computed, with the same limit.
     """
 
     z1_RBDC: Tensor
     z2_RBDC: Tensor
     head: nn.Module
     k: int
+    batch: Batch
+    activity: Activity
     step: Step
 
 
@@ -93,16 +102,24 @@ class LayerwiseRule(LocalRule):
     """A loss on the positive pairs of each layer's output; a subclass gives the loss.
 
     The loss's gradient with respect to the output is all that reaches the layer, which turns it into updates of its own
-    weights. What the layer hands on and what stands between its weights and the loss is :class:`Block`'s.
+    weights. What the layer hands on and what stands between its weights and the loss is :class:`Block`'s. Where several ranks
+    share a batch, a loss that compares strings sees the sides of all of them, and each rank hands back its own strings' part.
 
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
         block: see :class:`Block`.
+
+    Attributes:
+        hinged: whether a pair learns only while its score is under 1, and a negative while its score is above -1.
+        compares_strings: whether the loss is more than a mean over strings, each by itself.
     """
 
     family = "self-supervised"
     uses_pairs = True
     locality = Locality(pair=True)
+    end_to_end_needs_labels = False
+    hinged: ClassVar[bool] = False
+    compares_strings: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -177,38 +194,73 @@ class LayerwiseRule(LocalRule):
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         if self.block.end_to_end:
-            return self._end_to_end(step)
+            return self.end_to_end(step)
         updates = []
-        for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
+        layers = list(enumerate(self.network.layers[: self.trained_layers], 1))
+        activity = self._activity(
+            step, [(k, name) for k, layer in layers for name in ("head", "units_head")[: 1 + self._trains_units_apart(layer)]]
+        )
+        for k, layer in layers:
             states = self._states(step, k)
-            signals, update = self._signals(step, k, "head", [state.out_RBDC for state in states])
+            signals, update = self._signals(step, k, "head", activity)
             through = self.block.expansion == "backprop" or layer.projection_RGEC is None
             for state, signal in zip(states, signals, strict=True):
                 add(update, layer.backward(state, signal)[0] if through else layer.backward_output(state, signal)[0])
             if self._trains_units_apart(layer):
-                units = [layer.by_position(state.units_RGNE, state) for state in states]
-                signals, head = self._signals(step, k, "units_head", units)
+                signals, head = self._signals(step, k, "units_head", activity)
                 add(update, head)
                 for state, signal in zip(states, signals, strict=True):
                     add(update, layer.hebbian(state, layer.activation.masked(layer.by_group(signal), state.pre_RGNE)))
             updates.append(update)
         return updates
 
-    def _end_to_end(self, step: Step) -> list[LayerUpdate]:
+    def end_to_end(self, step: Step) -> list[LayerUpdate]:
         """The top layer's loss, propagated back through all layers below."""
+        top, layer = self.trained_layers, self.network.layers[self.trained_layers - 1]
+        signals, update = self._top_signals(step)
+        deltas = []
+        for state, signal in zip(self._states(step, top), signals, strict=True):
+            part, delta = layer.backward(state, signal)
+            add(update, part)
+            deltas.append(delta)
+        return [*self._below(step, top, deltas), update]
+
+    def _top_signals(self, step: Step) -> tuple[list[Tensor], LayerUpdate]:
+        """What the loss of the top layer that has pairs tells what it sees, and its head's updates."""
         top = self.trained_layers
-        signals, head = self._signals(step, top, "head", [state.out_RBDC for state in self._states(step, top)])
-        updates: list[LayerUpdate] = [{} for _ in range(top)]
-        for k in range(top, 0, -1):
-            layer, below = self.network.layers[k - 1], []
-            for state, signal in zip(self._states(step, k), signals, strict=True):
-                update, delta = layer.backward(state, signal)
-                add(updates[k - 1], update)
-                if k > 1:
-                    below.append(layer.hand_down(delta, signal.shape[1]))
-            signals = below
-        add(updates[-1], head)
+        return self._signals(step, top, "head", self._activity(step, [(top, "head")]))
+
+    def _below(self, step: Step, top: int, deltas: list[Tensor]) -> list[LayerUpdate]:
+        """Updates of the layers below ``top`` for signals at its pre-activations, of the strings and their partners."""
+        updates: list[LayerUpdate] = [{} for _ in range(top - 1)]
+        for j, delta in enumerate(deltas):
+            for k in range(top - 1, 0, -1):
+                state = self._states(step, k)[j]
+                signal = self.network.layers[k].hand_down(delta, state.out_RBDC.shape[1])
+                part, delta = self.network.layers[k - 1].backward(state, signal)
+                add(updates[k - 1], part)
         return updates
+
+    def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
+        signals = [signal.flatten(2) for signal in self._top_signals(step)[0]]
+        views = [step.states] if step.view_states is None else [step.states, step.view_states]
+        return list(zip(views, signals, strict=True))
+
+    def pair(self, step: Step, k: int) -> Pair:
+        """The two sides of the pairs of layer ``k`` as its loss sees them, of a step's strings and of no other rank's."""
+        layers = self.network.layers
+        activity = {
+            (j, "head"): [self.seen(layers[j - 1], state, "head") for state in self._states(step, j)]
+            for j in (k, self.trained_layers)
+        }
+        head = layers[k - 1].get_submodule("head")
+        sides = self._behind_head(*self._positives(activity[k, "head"], k), head)
+        return Pair(*sides, head, k, step.batch, activity, step)
+
+    def scores(self, pair: Pair) -> Tensor:
+        """How well each string's first side fits each string's second side, ``[R, D, B, B]``: the rule's own score, or their
+        cosine where the loss has none."""
+        return cosine_scores(pair.z1_RBDC, pair.z2_RBDC)
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
         if self.block.expansion == "backprop":
@@ -220,18 +272,31 @@ class LayerwiseRule(LocalRule):
         """The states of layer ``k`` for the strings and, if there are any, for their partners."""
         return [step.states[k - 1]] if step.view_states is None else [step.states[k - 1], step.view_states[k - 1]]
 
-    def _signals(self, step: Step, k: int, name: str, outs: list[Tensor]) -> tuple[list[Tensor], LayerUpdate]:
-        """What the loss of a layer tells some of its activity, for the strings and their partners; and its head's updates."""
+    def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
+        """What the loss of a head sees of a layer, ``[R, B, D, C]``."""
+        return state.out_RBDC if name == "head" else layer.by_position(state.units_RGNE, state)
+
+    def _activity(self, step: Step, heads: list[tuple[int, str]]) -> Activity:
+        """What the losses of some heads see, for the strings of all ranks if they are compared: one gather for all heads."""
         layers = self.network.layers
-        head, patch = layers[k - 1].get_submodule(name), layers[k].patch if k < len(layers) else 1
-        wide = [out.float() if out.dtype == torch.bfloat16 else out for out in outs]
-        h1, h2 = self.pairs.positives(wide[0], wide[1] if len(wide) > 1 else None, patch)
+        rows = [[self.seen(layers[k - 1], state, name) for state in self._states(step, k)] for k, name in heads]
+        if self.compares_strings:
+            wide = iter(self.strings_of_all_ranks([side for row in rows for side in row]))
+            rows = [[next(wide) for _ in row] for row in rows]
+        return dict(zip(heads, rows, strict=True))
+
+    def _signals(self, step: Step, k: int, name: str, activity: Activity) -> tuple[list[Tensor], LayerUpdate]:
+        """What the loss of a layer tells what it sees, for this rank's strings and their partners; and its head's updates."""
+        layers, outs = self.network.layers, activity[k, name]
+        batch = self.batch_of_all_ranks(step.batch) if self.compares_strings else step.batch
+        head = layers[k - 1].get_submodule(name)
+        h1, h2 = self._positives(outs, k)
         if self.block.head is None:
-            loss_R, g1, g2, update = self.pair_gradient(Pair(h1, h2, head, k, step))
+            loss_R, g1, g2, update = self.pair_gradient(Pair(h1, h2, head, k, batch, activity, step))
         else:
             u1, u2 = self._heads(head)
             z1, z2 = self._behind_head(h1, h2, head)
-            loss_R, g1, g2, update = self.pair_gradient(Pair(z1, z2, head, k, step))
+            loss_R, g1, g2, update = self.pair_gradient(Pair(z1, z2, head, k, batch, activity, step))
             products = [torch.bmm(h.flatten(1, 2).transpose(1, 2), g.flatten(1, 2)) for h, g in ((h1, g1), (h2, g2))]
             if self.block.separate_heads:
                 update |= dict(zip(HEADS, products, strict=True))
@@ -239,9 +304,20 @@ class LayerwiseRule(LocalRule):
                 update[HEADS[0]] = products[0] + products[1]
             g1, g2 = project(g1, u1.transpose(1, 2)), project(g2, u2.transpose(1, 2))
         self.step_metrics[f"loss/layer{k}" if name == "head" else f"loss/units{k}"] = loss_R
-        back = self.pairs.hand_back(g1, g2, patch)
+        back = self.pairs.hand_back(g1, g2, self.merged(k))
         signals = [g.reshape(out.shape).to(out.dtype) for g, out in zip(back, outs, strict=False) if g is not None]
+        if self.compares_strings:
+            signals = [self.share(signal) for signal in signals]
         return signals, {f"{name}.{key}": grad for key, grad in update.items()}
+
+    def merged(self, k: int) -> int:
+        """How many positions of layer ``k`` the next layer merges."""
+        return self.network.layers[k].patch if k < len(self.network) else 1
+
+    def _positives(self, outs: list[Tensor], k: int) -> tuple[Tensor, Tensor]:
+        """The two sides of the pairs of layer ``k``, before a head."""
+        wide = [out.float() if out.dtype == torch.bfloat16 else out for out in outs]
+        return self.pairs.positives(wide[0], wide[1] if len(wide) > 1 else None, self.merged(k))
 
     def _heads(self, head: nn.Module) -> tuple[Tensor, Tensor]:
         """The head's matrices for the two sides, which may be the same one."""

@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D position, C channel, N classes, K layer.
 
 from __future__ import annotations
 
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from networks import (
     ReadoutState,
     VectorNetwork,
 )
+from networks.layered import multiply
 from rhm import InvalidInput
 from rhm.hashing import fold, normal, seed_keys
 from rules.metrics import ReplicaAccuracy
@@ -103,6 +105,7 @@ class LocalRule(pl.LightningModule, ABC):
     uses_pairs: ClassVar[bool] = False
     uses_label_slot: ClassVar[bool] = False
     takes_vectors: ClassVar[bool] = True
+    end_to_end_needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -115,11 +118,13 @@ class LocalRule(pl.LightningModule, ABC):
             raise InvalidInput("model.network", network, "HierarchicalNetwork, LocallyConnectedNetwork or DenseNetwork")
         if clip is not None and clip <= 0:
             raise InvalidInput("model.clip", clip, "a norm above 0, or null")
+        network.settle()
         self.automatic_optimization = False
         self.network_config, self.optimizer, self.clip = network, optimizer, clip
         self.step_metrics: dict[str, Tensor] = {}
         self.estimates: dict[str, Tensor] = {}
         self.rate = 0.0
+        self.measured_step: int | None = None
 
     # ---------------------------------------------------------------- what a rule says of itself
 
@@ -177,7 +182,7 @@ class LocalRule(pl.LightningModule, ABC):
             raise InvalidInput("data.labels", False, f"true for {learner}, which learns from labels")
         if data.label_sizes_R is not None and self.supervision == "labels":
             allowed = f"null for {type(self).__name__}, whose hidden layers learn from labels; use data.train_size"
-            raise InvalidInput("data.label_size", sorted(set(data.replica_label_sizes)), allowed)
+            raise InvalidInput("data.label_size", data.label_sizes_R.tolist(), allowed)
         self.build()
         return self
 
@@ -266,21 +271,27 @@ class LocalRule(pl.LightningModule, ABC):
                 grad = layer.hand_down(delta, grad.shape[1])
         return updates
 
+    def tracked(self, estimates: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the tracked buffers move towards, by their names, from the estimates averaged over ranks: those themselves."""
+        return estimates
+
     def apply_updates(self, updates: Iterable[LayerUpdate]) -> None:
         """Average over ranks, clip each layer, take one optimizer step and move the tracked buffers."""
         for parameters, update in zip(self._named_parameters, updates, strict=True):
             for name, parameter in parameters:
                 grad = update.get(name)
                 parameter.grad = None if grad is None else grad.to(parameter.dtype).contiguous()
-        if self.trainer.world_size > 1:
-            self._average_over_ranks()
+        if self.data.world > 1:
+            moved = [p.grad for p in self.parameters() if p.grad is not None] + list(self.estimates.values())
+            for tensor, mean in zip(moved, self.mean_over_ranks(moved), strict=True):
+                tensor.copy_(mean)
         if self.clip is not None:
             for parameters in self._named_parameters:
                 self._clip([parameter.grad for _, parameter in parameters if parameter.grad is not None], self.clip)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
-        for name, estimate in self.estimates.items():
+        for name, estimate in self.tracked(self.estimates).items():
             buffer = self.get_buffer(name)
             buffer.lerp_(estimate.to(buffer.dtype), self.rate)
         self.after_step()
@@ -294,12 +305,67 @@ class LocalRule(pl.LightningModule, ABC):
             for grad in grads:
                 grad.mul_(scale_R.view(-1, *[1] * (grad.dim() - 1)))
 
-    def _average_over_ranks(self) -> None:
-        """One reduction for all gradients and estimates of a step."""
-        tensors = [p.grad for p in self.parameters() if p.grad is not None] + list(self.estimates.values())
+    # ---------------------------------------------------------------- several ranks share a batch
+
+    def mean_over_ranks(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The mean of each tensor over the ranks, by one reduction; the tensors themselves where there is one rank."""
+        if self.data.world == 1 or not tensors:
+            return tensors
         flat = self.trainer.strategy.reduce(torch.cat([t.flatten() for t in tensors]), reduce_op="mean")
-        for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        parts = flat.split([t.numel() for t in tensors])
+        return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
+
+    def strings_of_all_ranks(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Each tensor ``[R, B, ...]`` with the strings of all ranks in the order of the batch, by one gather."""
+        if self.data.world == 1 or not tensors:
+            return tensors
+        strings = [t.transpose(0, 1) for t in tensors]
+        flat = self.trainer.strategy.all_gather(torch.cat([t.flatten(1) for t in strings], 1)).flatten(0, 1)
+        parts = flat.split([t[0].numel() for t in strings], 1)
+        return [p.unflatten(1, t.shape[1:]).transpose(0, 1).to(t.dtype) for p, t in zip(parts, strings, strict=True)]
+
+    def batch_of_all_ranks(self, batch: Batch) -> Batch:
+        """The step's strings on all ranks, which every rank can make."""
+        return batch if self.data.world == 1 else self.data.train_batch(self.trainer.global_step)
+
+    def share(self, signal_RBDC: Tensor) -> Tensor:
+        """This rank's part of a signal ``[R, B, ...]`` for the strings of all ranks, as part of a mean over ranks."""
+        if self.data.world == 1:
+            return signal_RBDC
+        return signal_RBDC.chunk(self.data.world, 1)[self.data.rank] * self.data.world
+
+    # ---------------------------------------------------------------- what backpropagation would do
+
+    def end_to_end(self, step: Step) -> list[LayerUpdate]:
+        """What backpropagation makes of the batch, to compare with: gradients of the readout's loss for all layers."""
+        return self.backpropagate(step, down_to=0)
+
+    def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
+        """The error ``[R, B, F]`` from which :meth:`end_to_end` starts, with the states that it goes down through."""
+        return [(step.states, step.readout.error_RBN / step.readout.error_RBN.shape[1])]
+
+    def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The matrices that carry an error to each layer's output (``layer1``; ``layer1_projection``: to its units), each with
+        the weights in whose place it stands, in the same shape; none by default."""
+        return {}
+
+    def weight_products(self) -> list[Tensor]:
+        """``W_{l+1}^T ... W_L^T W_o^T``, which carry an error from the logits to each layer's output if no mask and no
+        normalisation stands in its way: ``[R, N, D * C]``, one a layer."""
+        network, weight = self.network, self.readout.weight_RFN
+        R, N = len(weight), self.data.task.n
+        eye = torch.eye(N, dtype=weight.dtype, device=weight.device).expand(R, N, N)
+        unit_errors = ReadoutState(eye, eye, eye * N, eye[:, 0])  # one string a class; the mean over strings divides by N
+        shape = torch.Size((R, N, network.positions[-1], network.layers[-1].out_channels))
+        signal = self.readout.hand_down(unit_errors, shape)
+        products = [signal.flatten(2)]
+        for layer in reversed(list(network.layers)[1:]):
+            grad = layer.by_group(signal)
+            if layer.projection_RGEC is not None:
+                grad = multiply(grad, layer.projection_RGEC.transpose(-1, -2))
+            signal = layer.hand_down(grad, N)
+            products.insert(0, signal.flatten(2))
+        return products
 
     # ---------------------------------------------------------------- evaluation
 
@@ -315,13 +381,32 @@ class LocalRule(pl.LightningModule, ABC):
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the accuracy on test strings: mean over replicas, and their standard deviation if there are several."""
+        """Log the accuracy on test strings: mean over replicas, and their standard deviation if there are several.
+
+        A learning curve has the same for each of its training-set sizes, as ``test/accuracy_P{size}``.
+        """
         self.test_accuracy_R = self.accuracy.compute().reshape(-1)  # torchmetrics squeezes a single number
         self.accuracy.reset()
-        self.log("test/accuracy", self.test_accuracy_R.mean(), rank_zero_only=True)
-        if self.data.replicas > 1:
-            self.log("test/accuracy_std", self.test_accuracy_R.std(), rank_zero_only=True)
+        groups: dict[str, list[float]] = {"test/accuracy": self.test_accuracy_R.tolist()}
+        if len(set(self.data.replica_sizes)) > 1:
+            for size, accuracy in zip(self.data.replica_sizes, groups["test/accuracy"], strict=True):
+                groups.setdefault(f"test/accuracy_P{size}", []).append(accuracy)
+        values = {name: statistics.fmean(group) for name, group in groups.items()}
+        values |= {f"{name}_std": statistics.stdev(group) for name, group in groups.items() if len(group) > 1}
+        self.log_measured(values)
+        self.measured_step = self.trainer.global_step
 
     def on_test_epoch_end(self) -> None:
         """The same as in validation."""
         self.on_validation_epoch_end()
+
+    def log_measured(self, values: dict[str, float]) -> None:
+        """Log what validation or test has measured, at the trainer's step (Lightning's own is one behind in validation).
+
+        The test after a run's last validation measures the same again, and writes nothing.
+        """
+        self.log_dict(values, logger=False, rank_zero_only=True)  # for callbacks that watch a number
+        if not self.trainer.sanity_checking and self.measured_step != self.trainer.global_step:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(values, self.trainer.global_step)
+                logger.save()

@@ -37,14 +37,18 @@ class LocalLabelLoss(LocalRule):
             layer.register_parameter("label_head_RFE", nn.Parameter(matrix.to(torch.get_default_dtype())))
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        updates = []
-        for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
+        updates, compares = [], self.locality.pair
+        outs = [state.out_RBDC for state in step.states]
+        outs = self.strings_of_all_ranks(outs) if compares else outs
+        y_RB = self.batch_of_all_ranks(step.batch).y_RB if compares else step.batch.y_RB
+        for k, (layer, state, seen) in enumerate(zip(self.network.layers, step.states, outs, strict=True), 1):
             head = layer.get_parameter("label_head_RFE")
             with torch.enable_grad():
-                out = state.out_RBDC.detach().to(head.dtype).requires_grad_()
+                out = seen.detach().to(head.dtype).requires_grad_()
                 flat = out.flatten(2)
-                loss_R = self.label_loss(torch.bmm(flat, head).to(head.dtype), flat, step.batch.y_RB)
+                loss_R = self.label_loss(torch.bmm(flat, head).to(head.dtype), flat, y_RB)
                 signal, grad = torch.autograd.grad(loss_R.sum(), [out, head])
+            signal = self.share(signal) if compares else signal
             updates.append(layer.backward(state, signal.to(state.out_RBDC.dtype))[0] | {"label_head_RFE": grad})
             self.step_metrics[f"loss/layer{k}"] = loss_R.detach()
         return updates

@@ -75,14 +75,18 @@ class LowRankFeedback(LayeredFeedback):
         return self.parts[k - 1].get_parameter(f"Q_{name}") @ self.get_buffer(f"P_{k}_{name}")
 
     def learn_p(self, k: int, name: str, delta_RGNE: Tensor) -> None:
-        """Oja's rule for the errors of a batch, as the value that ``P`` moves towards."""
+        """Oja's rule for the errors of a batch, and their power."""
         p = self.get_buffer(f"P_{k}_{name}")
         delta = delta_RGNE.to(p.dtype)
         power = delta.square().sum((-1, -2), keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)  # tr C times the rows
         low_rank = delta @ p.transpose(-1, -2)
         hebb = low_rank.transpose(-1, -2) @ delta
         decay = low_rank.transpose(-1, -2) @ low_rank @ p
-        self.estimates[f"P_{k}_{name}"] = p + (hebb - decay) / power
+        self.estimates |= {f"P_{k}_{name}": hebb - decay, f"power_{k}_{name}": power}
+
+    def tracked(self, estimates: dict[str, Tensor]) -> dict[str, Tensor]:
+        change = {name: estimates[name] / estimates[f"power{name[1:]}"] for name in estimates if name.startswith("P_")}
+        return {name: self.get_buffer(name) + step for name, step in change.items()}
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         top = len(self.network)

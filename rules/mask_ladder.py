@@ -8,15 +8,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks import Layer, LayerState, LayerUpdate
+from networks import LayerUpdate
 from rhm import InvalidInput
 from rules.feedback import broadcast_error, random_feedback
 from rules.feedback_alignment import LayeredFeedback, random_like
-from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 
 MASKS = ("exact", "batch_mean", "other_string", "constant", "none")
 FEEDBACK = ("transposed", "random", "direct")
 DIRECT_MASKS = ("constant", "none")
+RUNGS = (
+    ("exact", "transposed"),
+    ("batch_mean", "transposed"),
+    ("other_string", "transposed"),
+    ("constant", "transposed"),
+    ("constant", "random"),
+    ("exact", "random"),
+    ("constant", "direct"),
+    ("none", "direct"),
+)
+"""``masks`` and ``feedback`` of the ladder's rungs, from the first."""
 
 
 class MaskLadder(LayeredFeedback):
@@ -98,6 +109,15 @@ class MaskLadder(LayeredFeedback):
                 other_layers=feedback == "transposed" or masks != "constant" or averaged,
             )
 
+    @classmethod
+    def beside(cls, rule: LocalRule, masks: str, feedback: str) -> MaskLadder:
+        """A rung that looks at another rule's network and readout, which stay its own, to see what it would do with them."""
+        rung = cls(rule.network_config, masks=masks, feedback=feedback)
+        rung.__dict__["data"] = rule.data
+        rung.network, rung.readout = rule.network, rule.readout
+        rung.build()
+        return rung
+
     def build(self) -> None:
         if self.route == "random":
             for k, name, matrix in self.carriers():
@@ -113,34 +133,39 @@ class MaskLadder(LayeredFeedback):
             return self.parts[k - 1].get_parameter(name)
         return self.get_buffer(f"feedback_{k}_{name}")
 
-    def passing(self, layer: Layer, state: LayerState, signal_RBDE: Tensor) -> Tensor:
-        """A signal at a layer's units behind the mask ``M`` that it meets on its way down: ``[R, G, N, E]``."""
+    def masks_on_the_way(self, step: Step) -> list[Tensor] | None:
+        """``M_2 ... M_L``, which multiply ``[R, B, D, E]``; None where each string meets its own."""
+        layers, states = self.network.layers[1:], step.states[1:]
         if self.masks == "exact":
-            return layer.activation.masked(layer.by_group(signal_RBDE), state.pre_RGNE)
+            return None
         if self.masks == "constant" and self.network_config.activation == "relu":
-            return layer.by_group(signal_RBDE) / 2
-        mask_RBDE = layer.by_position(layer.mask(state), state)
-        if self.masks == "batch_mean":
-            mask_RBDE = mask_RBDE.mean(1, keepdim=True)
-        elif self.masks == "other_string":
-            mask_RBDE = mask_RBDE.roll(-1, dims=1)
-        else:
-            mask_RBDE = mask_RBDE.mean((1, 2, 3), keepdim=True)
-        return layer.by_group(signal_RBDE * mask_RBDE)
+            return [torch.tensor(0.5)] * len(layers)
+        masks = [layer.by_position(layer.mask(state), state) for layer, state in zip(layers, states, strict=True)]
+        if self.masks == "other_string":
+            firsts, after = self.strings_of_all_ranks([mask[:, :1] for mask in masks]), (self.data.rank + 1) % self.data.world
+            return [torch.cat([m[:, 1:], first[:, after, None]], 1) for m, first in zip(masks, firsts, strict=True)]
+        over = 1 if self.masks == "batch_mean" else (1, 2, 3)
+        return self.mean_over_ranks([mask.mean(over, keepdim=True) for mask in masks])
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         if self.route == "direct":
             return self.direct_updates(step)
-        top = len(self.network)
+        top, masks = len(self.network), self.masks_on_the_way(step)
         signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
         updates: list[LayerUpdate] = []
         for k in range(top, 0, -1):
             layer, state = self.network.layers[k - 1], step.states[k - 1]
-            updates.insert(0, layer.backward(state, signal)[0])
+            update, delta = layer.backward(state, signal)
+            updates.insert(0, update)
             if k > 1:
-                passed = self.passing(layer, state, signal)
+                passed = delta if masks is None else layer.by_group(signal * masks[k - 2].to(signal.dtype))
                 signal = layer.hand_down(passed, signal.shape[1], self.feedback(k, "weight_RGFE"))
         return updates
+
+    def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        if self.route != "direct":
+            return super().feedback_and_weights()
+        return {f"layer{k}": (self.get_buffer(f"feedback_{k}"), weights) for k, weights in enumerate(self.weight_products(), 1)}
 
     def direct_updates(self, step: Step) -> list[LayerUpdate]:
         """``B_l e`` at each layer, with its own mask or without."""

@@ -33,6 +33,7 @@ class SimSiam(LayerwiseRule):
     """
 
     source = "Chen, He 2021, arXiv 2011.10566"
+    compares_strings = False
 
     def __init__(
         self,

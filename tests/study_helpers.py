@@ -37,13 +37,11 @@ def results(run: Run, accuracy: Accuracy, maps: bool = True, **more: Any) -> dic
         for size in run.sizes:
             own = accuracy(run, task, size, rng)
             probe = {f"layer{k}": {f"level{l}": own ** abs(k - l) for l in range(task.L + 1)} for k in range(1, task.L + 1)}
-            sensitivity = {
-                f"layer{k}": {f"level{l}": 1.0 * (k < l) for l in range(1, task.L + 1)} for k in range(1, task.L + 1)
-            }
             sizes = {"train_size": 4096, "label_size": None, run.vary: size}
             replica = {"seed": seed, **sizes, "test_accuracy": own, "chance": task.chance, "probe": probe}
-            diagnostics = {"SynonymicSensitivity": sensitivity}
-            replicas.append({**replica, "diagnostics": diagnostics} if maps else {**replica, "probe": {}})
+            replicas.append(replica if maps else {**replica, "probe": {}})
+    layers = {f"layer{k}": [float(k)] * len(replicas) for k in range(1, task.L + 1)}
+    diagnostics = {"SynonymicSensitivity": {f"level{l}": layers for l in range(1, task.L + 1)}} if maps else {}
     return {
         "rule": "MaskLadder" if run.rule.startswith("rung") else run.rule.title(),
         "task": run.task,
@@ -53,6 +51,7 @@ def results(run: Run, accuracy: Accuracy, maps: bool = True, **more: Any) -> dic
             "readout_labels": [size for _ in run.seeds for size in run.sizes],
         },
         "replicas": replicas,
+        "diagnostics": diagnostics,
         "steps": run.steps,
         "seconds": 12.5,
         "status": "finished",

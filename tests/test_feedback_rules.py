@@ -106,7 +106,7 @@ def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
 @torch.no_grad()
 def apply(rule: LocalRule, estimates: bool = True) -> None:
     """What a step does to tracked buffers, without its weights."""
-    for name, estimate in rule.estimates.items():
+    for name, estimate in rule.tracked(rule.estimates).items():
         rule.get_buffer(name).lerp_(estimate, rule.rate)
     rule.after_step()
 
@@ -452,7 +452,7 @@ def test_low_rank_p_finds_the_leading_directions_of_the_errors_and_q_learns_what
     with torch.no_grad():
         for _ in range(600):
             rule.updates(step)
-            for name, estimate in rule.estimates.items():
+            for name, estimate in rule.tracked(rule.estimates).items():
                 rule.get_buffer(name).lerp_(estimate, rule.rate)
         ours = rule.updates(step)
     error, p = step.readout.error_RBN, rule.get_buffer("P_4_weight_RFN")
@@ -494,7 +494,7 @@ def test_low_rank_feedback_hands_down_no_more_than_its_rank():
     for delta in flat:
         y = start @ delta
         change += np.outer(y, delta) - np.outer(y, y) @ start
-    ours_p = rule.estimates["P_2_weight_RGFE"][0, 0].numpy()
+    ours_p = rule.tracked(rule.estimates)["P_2_weight_RGFE"][0, 0].numpy()
     np.testing.assert_allclose(ours_p - start, change / (flat**2).sum(), rtol=1e-8, atol=1e-12)
 
 

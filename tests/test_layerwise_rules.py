@@ -50,7 +50,7 @@ def pair_of(rule: LayerwiseRule, k: int = 1) -> Pair:
     patch = rule.network.layers[k].patch
     outs = [state.out_RBDC for state in rule._states(step, k)]
     z1, z2 = rule.pairs.positives(outs[0], outs[1] if len(outs) > 1 else None, patch)
-    return Pair(z1, z2, rule.network.layers[k - 1].get_submodule("head"), k, step)
+    return Pair(z1, z2, rule.network.layers[k - 1].get_submodule("head"), k, step.batch, {}, step)
 
 
 # -------------------------------------------------------------------- losses against loops
@@ -193,7 +193,7 @@ def test_no_draw_of_clapp_makes_a_string_its_own_negative_and_all_others_occur()
     seen = set()
     for i in range(60):
         step = compute(rule, i)
-        shift_R = rule.shift_R(Pair(*sides(3, 16), torch.nn.Module(), 1, step))
+        shift_R = rule.shift_R(Pair(*sides(3, 16), torch.nn.Module(), 1, step.batch, {}, step))
         assert ((shift_R >= 1) & (shift_R < 16)).all()
         seen |= set(shift_R.tolist())
     assert len(seen) == 15

@@ -10,9 +10,8 @@ import math
 import pytest
 import pytorch_lightning as pl
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks import LayerwiseLinearProbe, RunProgress, StepLog
+from callbacks import LayerwiseLinearProbe, RunProgress
 from callbacks.linear_probe import RidgeSums, fit_logistic, on_own_level, probe_dictionary, targets_of
 from datamodules import RHMDataModule, SiblingPairs
 from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
@@ -144,28 +143,6 @@ def test_probing_changes_nothing_that_is_trained():
 
     with_probe, without = fit(LayerwiseLinearProbe()), fit()
     assert all(torch.equal(with_probe[name], without[name]) for name in without)
-
-
-def test_event_files_hold_every_probe_the_losses_a_chart_a_level_and_the_heat_map(tmp_path):
-    logger = pl.loggers.TensorBoardLogger(tmp_path, name="", version="")
-    data = RHMDataModule(4, 4, 2, 2, 3, train_size=32, test_size=64, probe_size=64, seeds=[0, 1])
-    rule, run = Backprop(HierarchicalNetwork(8)), LayerwiseLinearProbe()
-    t = trainer(run, StepLog(every=2), logger=logger, max_steps=4, val_check_interval=2, check_val_every_n_epoch=None)
-    t.fit(rule, data)
-    at_validation = run.accuracy_KLR.clone()
-    t.test(rule, data, verbose=False)
-    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0, "images": 0, "scalars": 0}).Reload()
-    tags = events.Tags()
-    for level in range(4):
-        for layer in range(1, 4):
-            points = [e.value for e in events.Scalars(f"probe/level{level}/layer{layer}") if e.step == 4]
-            assert math.isclose(points[0], float(at_validation[layer - 1, level].mean()), rel_tol=1e-6)
-    assert [e.step for e in events.Scalars("train/loss/readout")] == [2, 4]
-    assert "probe/heat_map" in tags["images"]
-    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    for level in range(4):
-        assert f"^probe/level{level}/layer\\d+$".encode() in layout
-    assert {"test/accuracy", "test/accuracy_std"} <= set(tags["scalars"])
 
 
 def test_progress_shows_the_loss_of_each_layer_and_the_current_test_accuracy(capsys):

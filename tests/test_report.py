@@ -15,9 +15,10 @@ import torch
 import yaml
 from study_helpers import fake_study, results, sigmoid_curve
 
-from callbacks.figures import COLOURS, STYLED, heat_map, styles
+from callbacks.figures import heat_map
 from experiments.cli import main
 from experiments.complexity import sample_complexity
+from experiments.figures import COLOURS, STYLED, styles
 from experiments.report import RUNGS, ratio
 from experiments.study import Rule, Sizes, Study
 from experiments.tidy import complexities, curve, gather, next_size
@@ -56,7 +57,7 @@ def test_the_tidy_table_has_a_row_for_each_replica_in_both_formats(made):
         )
         assert row["L"] == 5 and row["n m^L"] == 8 * 4**5 and row["v m^3"] == 512 and row["chance"] == 0.125
         assert row["probe/layer2/level3"] == replica["probe"]["layer2"]["level3"]
-        assert row["sensitivity/layer1/level2"] == 1.0
+        assert row["sensitivity/layer3/level2"] == 3.0
     assert csv["test_accuracy"].to_list() == pytest.approx(parquet["test_accuracy"].to_list())
 
 

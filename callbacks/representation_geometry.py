@@ -1,0 +1,173 @@
+"""How many dimensions do layers use, and which layers are alike?
+
+Shape suffixes: R replica, B string, D position, C channel, F = D * C; G groups of positions that share
+weights, N rows, T eigenvalue.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+import yaml
+from pytorch_lightning import Trainer
+from torch import Tensor
+
+from callbacks.diagnostic import Diagnostic, full
+from callbacks.figures import spectra
+from callbacks.tensorboard import log_figure
+from networks import LayeredNetwork
+from rhm import InvalidInput
+from rules import LocalRule
+
+
+class RepresentationGeometry(Diagnostic):
+    """Dimension and spectrum of what each layer hands on, and linear CKA of layers with one another and with another run's.
+
+    Measured on fresh strings that nothing is trained on, the first of those that probes are fitted on (as long as the task has
+    enough strings); every rank sees all of them, so that ranks agree without a word.
+
+    Tags: ``geometry/participation_ratio/layer{k}``, ``geometry/rank_me/layer{k}``, ``geometry/cka/layer{j}/layer{k}``,
+    ``geometry/reference_cka/layer{j}/layer{k}`` (own layer ``j``, the other run's layer ``k``); picture: ``geometry/spectra``.
+    ``results.json`` also has
+    ``spectrum``, the leading eigenvalues of the covariance as shares of its trace. Rows of a covariance are strings and the
+    positions that share weights; where positions have weights of their own, the mean over positions is given. CKA compares
+    whole strings.
+
+    Args:
+        strings: number of strings.
+        eigenvalues: of the spectrum, that are kept.
+        reference: folder of a run of the same task and with our seeds, whose newest checkpoint is compared with; None has none.
+
+    Raises:
+        InvalidInput: a number out of range; a reference that is missing, unreadable, or of another task or other seeds.
+    """
+
+    prefix = "geometry"
+    charted = ("participation_ratio", "rank_me")
+
+    def __init__(self, strings: int = 512, eigenvalues: int = 32, reference: str | None = None):
+        super().__init__()
+        for key, value, least in ("strings", strings, 3), ("eigenvalues", eigenvalues, 1):
+            if value < least:
+                raise InvalidInput(f"RepresentationGeometry.{key}", value, f"an integer of at least {least}")
+        self.strings, self.eigenvalues, self.reference = strings, eigenvalues, reference
+        self.other: LayeredNetwork | None = None
+
+    def check(self, rule: LocalRule) -> None:
+        if self.reference is not None and self.other is None:
+            self.other = load_network(self.reference, rule)
+
+    def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
+        x_RBD = self.held_out(rule)
+        values: dict[str, Tensor] = {}
+        codes = []
+        for k, (layer, state) in enumerate(zip(rule.network.layers, rule.network(x_RBD), strict=True), 1):
+            codes.append(full(state.out_RBDC).flatten(2))
+            rows_RGNC = layer.by_group(state.out_RBDC).double()
+            variances_RGC = eigenvalues(rows_RGNC - rows_RGNC.mean(2, keepdim=True))
+            values[f"participation_ratio/layer{k}"] = participation_ratio(variances_RGC).mean(1)
+            values[f"rank_me/layer{k}"] = rank_me(eigenvalues(rows_RGNC)).mean(1)
+            share = variances_RGC / variances_RGC.sum(-1, keepdim=True)
+            values[f"spectrum/layer{k}"] = share.mean(1)[:, : self.eigenvalues]
+        grams = [centred_gram(code) for code in codes]
+        for j, first in enumerate(grams, 1):
+            for k, second in enumerate(grams[j:], j + 1):
+                values[f"cka/layer{j}/layer{k}"] = alignment(first, second)
+        if self.other is not None:
+            other = self.other.to(x_RBD.device, rule.readout.weight_RFN.dtype)
+            theirs = [centred_gram(full(state.out_RBDC).flatten(2)) for state in other(x_RBD)]
+            for j, first in enumerate(grams, 1):
+                for k, second in enumerate(theirs, 1):
+                    values[f"reference_cka/layer{j}/layer{k}"] = alignment(first, second)
+        return values
+
+    def draw(self, trainer: Trainer, rule: LocalRule) -> None:
+        """The spectra of all layers, means over replicas."""
+        shares = {f"layer {k}": self.values[f"spectrum/layer{k}"].nanmean(0) for k in range(1, len(rule.network) + 1)}
+        log_figure(trainer, f"{self.prefix}/spectra", spectra(shares))
+
+    def held_out(self, rule: LocalRule) -> Tensor:
+        """Tokens of the strings that are looked at, ``[R, B, D]``."""
+        start, end = rule.data.probe_range
+        index = torch.arange(start, min(start + self.strings, end), device=rule.data.grammar.seeds_R.device)
+        return rule.data.grammar.sample(index).x_RBD
+
+
+# -------------------------------------------------------------------- measures
+
+
+def eigenvalues(rows_RGNC: Tensor) -> Tensor:
+    """Of ``X^T X / N``, the largest first, ``[R, G, C]``."""
+    moment = rows_RGNC.transpose(-1, -2) @ rows_RGNC / rows_RGNC.shape[2]
+    return torch.linalg.eigvalsh(moment).clamp_min(0).flip(-1)
+
+
+def participation_ratio(eigenvalues_T: Tensor) -> Tensor:
+    """``(sum l)^2 / sum l^2`` of a covariance's eigenvalues: between 1 and its rank; NaN if all are 0."""
+    return eigenvalues_T.sum(-1).square() / eigenvalues_T.square().sum(-1)
+
+
+def rank_me(eigenvalues_T: Tensor) -> Tensor:
+    """RankMe (Garrido et al. 2023, eq. 1): the exponential of the entropy of the singular values of ``X``, without centring.
+
+    Args:
+        eigenvalues_T: of ``X^T X``, up to a factor.
+    """
+    singular = eigenvalues_T.sqrt()
+    share = singular / singular.sum(-1, keepdim=True)
+    return (-torch.xlogy(share, share).sum(-1)).exp()
+
+
+def centred_gram(x_RBF: Tensor) -> Tensor:
+    """``K = X X^T`` of strings whose mean is taken out, ``[R, B, B]``."""
+    x_RBF = x_RBF - x_RBF.mean(1, keepdim=True)
+    return x_RBF @ x_RBF.transpose(1, 2)
+
+
+def alignment(first_RBB: Tensor, second_RBB: Tensor) -> Tensor:
+    """Linear CKA (Kornblith et al. 2019, eq. 3) of two centred Gram matrices, ``[R]`` in [0, 1]; NaN if one is 0."""
+    product = (first_RBB * second_RBB).sum((1, 2))
+    return product / (first_RBB.flatten(1).norm(dim=1) * second_RBB.flatten(1).norm(dim=1))
+
+
+# -------------------------------------------------------------------- another run
+
+
+def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
+    """The network of a run's newest checkpoint, with those of its replicas that have our seeds, in our order.
+
+    Raises:
+        InvalidInput: no run there, of another task or other seeds, or with a checkpoint that cannot be read.
+    """
+    key, path = "RepresentationGeometry.reference", Path(folder)
+    checkpoints = sorted((path / "checkpoints").glob("step=*.ckpt"), key=lambda p: int(p.stem.removeprefix("step=")))
+    if not checkpoints or not (path / "config.yaml").exists():
+        raise InvalidInput(key, folder, "a run's folder, with config.yaml and checkpoints")
+    try:
+        settings = yaml.safe_load((path / "config.yaml").read_text())
+        data, network = settings["data"]["init_args"], settings["model"]["init_args"]["network"]
+        state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # whatever a damaged file makes of itself
+        raise InvalidInput(key, f"{folder} ({type(error).__name__}: {error})", "a run that can be read") from error
+    for name, ours in vars(rule.data.task).items():
+        if data[name] != ours:
+            raise InvalidInput(key, f"{folder} with {name}={data[name]}", f"a run of the same task, {name}={ours}")
+    sizes = data["train_size"] if isinstance(data["train_size"], list) else [data["train_size"]]
+    theirs = [(seed, size) for seed in data["seeds"] for size in sizes]
+    chosen = []
+    for seed, size in zip(rule.data.replica_seeds, rule.data.replica_sizes, strict=True):
+        alike = [r for r, other in enumerate(theirs) if other == (seed, size)] or [
+            r for r, other in enumerate(theirs) if other[0] == seed and len(sizes) == 1
+        ]
+        if not alike:
+            allowed = f"a run with seed {seed}, and train_size {size} if it has several"
+            raise InvalidInput(key, f"{folder} with seeds {data['seeds']} and train_size {data['train_size']}", allowed)
+        chosen.append(alike[0])
+    module, _, name = network["class_path"].rpartition(".")
+    config = getattr(importlib.import_module(module), name)(**network["init_args"])
+    other = config.build(rule.data.task, torch.tensor(rule.data.replica_seeds))
+    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    other.load_state_dict({name: own[name][chosen] for name in other.state_dict()})
+    return other

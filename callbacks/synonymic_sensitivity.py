@@ -1,0 +1,88 @@
+"""Which exchanges of synonyms does a layer still see?
+
+Shape suffixes: R replica, B batch, D position, C channel, K layer, L level.
+"""
+
+from __future__ import annotations
+
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor
+
+from callbacks.diagnostic import Diagnostic, MeanOverStrings, StringDistance, full
+from callbacks.figures import map_picture
+from callbacks.tensorboard import log_picture
+from rhm import InvalidInput
+from rhm.hashing import scramble
+from rules import LocalRule
+
+
+class SynonymicSensitivity(Diagnostic):
+    """``S_{k,l} = <|f_k(x) - f_k(P_l x)|^2> / <|f_k(x) - f_k(y)|^2>`` (Cagnetta et al. 2024, eq. 10), layer by level.
+
+    ``f_k`` is what layer ``k`` hands on at all positions, ``P_l`` gives each symbol of level ``l`` another of its rules and
+    leaves all other rule choices as they are (:meth:`rhm.RandomHierarchyModel.exchange`), ``y`` is any other string: the mean
+    over all pairs is exact. A layer that has found level ``l`` has ``S = 0`` there, one that takes synonyms for different
+    strings has 1. Measured on test strings, shared out over ranks.
+
+    Tags: ``sensitivity/level{l}/layer{k}``; NaN, and not written, for a layer that gives the same for all strings. Picture:
+    ``sensitivity/map``.
+
+    Args:
+        strings: test strings, rounded up to whole steps of ``data.eval_batch_size``; all there are if there are fewer.
+
+    Raises:
+        InvalidInput: ``strings`` under 2; a task with ``m = 1``, which has no synonyms.
+    """
+
+    prefix = "sensitivity"
+
+    def __init__(self, strings: int = 512):
+        super().__init__()
+        if strings < 2:
+            raise InvalidInput("SynonymicSensitivity.strings", strings, "an integer of at least 2")
+        self.strings = strings
+
+    def check(self, rule: LocalRule) -> None:
+        if rule.data.task.m == 1:
+            raise InvalidInput("data.m", 1, "at least 2 with SynonymicSensitivity: there must be synonyms")
+
+    def charts(self, rule: LocalRule) -> dict[str, dict[str, str]]:
+        levels = range(1, rule.data.task.L + 1)
+        return {self.prefix: {f"level{level}": rf"^{self.prefix}/level{level}/layer\d+$" for level in levels}}
+
+    def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
+        data, network = rule.data, rule.network
+        R, L, K, device = data.replicas, data.task.L, len(network), rule.readout.weight_RFN.device
+        sizes = [p * layer.out_channels for p, layer in zip(network.positions, network.layers, strict=True)]
+        spread = [StringDistance(R, size).to(device) for size in sizes]
+        moved = MeanOverStrings(K, L, R).to(device)
+        start, end = data.test_range
+        for i in range(-(-min(self.strings, end - start) // data.eval_batch_size)):
+            batch = data.eval_batch(i, start, end, data.rank, data.world)
+            outs = [full(state.out_RBDC).flatten(2) for state in network(batch.x_RBD)]
+            for metric, out in zip(spread, outs, strict=True):
+                metric.update(out)
+            key_RB1, squares = content_key(batch.x_RBD), []
+            for level in range(1, L + 1):
+                exchanged = network(data.grammar.exchange(batch.derivation, level, key_RB1).x_RBD)
+                squares += [(a - full(b.out_RBDC).flatten(2)).square().sum(2) for a, b in zip(outs, exchanged, strict=True)]
+            moved.update(torch.stack(squares).unflatten(0, (L, K)).transpose(0, 1))
+        moved_KLR = moved.compute().reshape(K, L, R)  # torchmetrics squeezes a single number
+        spread_KR = torch.stack([metric.compute().reshape(R) for metric in spread])
+        share_KLR = moved_KLR / spread_KR.where(spread_KR > 0, torch.nan)[:, None]
+        return {f"level{level + 1}/layer{k + 1}": share_KLR[k, level] for level in range(L) for k in range(K)}
+
+    def draw(self, trainer: Trainer, rule: LocalRule) -> None:
+        """The map of layers by levels; an exchange of tokens does not exist, so level 0 is grey."""
+        table_KL = torch.full((len(rule.network), rule.data.task.L + 1), torch.nan)
+        for k in range(len(table_KL)):
+            for level in range(1, rule.data.task.L + 1):
+                table_KL[k, level] = self.values[f"level{level}/layer{k + 1}"].nanmean()
+        log_picture(trainer, f"{self.prefix}/map", map_picture(table_KL, 0.0, 1.0))
+
+
+def content_key(x_RBD: Tensor) -> Tensor:
+    """Random bits that depend on a string alone, ``[R, B, 1]``: the exchange is the same, whichever batch or rank has it."""
+    place_D = scramble(torch.arange(x_RBD.shape[2], device=x_RBD.device))
+    return scramble(x_RBD.long() + place_D).sum(2, keepdim=True)
