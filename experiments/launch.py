@@ -271,7 +271,8 @@ def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  
         return
     probe = {"class_path": "callbacks.LayerwiseLinearProbe", "init_args": {"logistic": False}}
     quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
-    quiet.append(f"--trainer.callbacks={json.dumps([probe, *more_callbacks])}")
+    more = [{"class_path": callback} if isinstance(callback, str) else callback for callback in more_callbacks]
+    quiet.append(f"--trainer.callbacks={json.dumps([probe, *more])}")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

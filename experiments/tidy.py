@@ -88,7 +88,7 @@ def gather(folder: Path, runs: list[Run]) -> Gathered:
 
 def _rows(run: Run, results: dict[str, Any]) -> list[dict[str, Any]]:
     task, source = Task(**results["task"]), results["supervision"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for replica, labels in zip(results["replicas"], source["readout_labels"], strict=True):
         accuracy = float(replica["test_accuracy"])
         if not 0 <= accuracy <= 1:
