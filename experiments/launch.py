@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,8 @@ class SubmititWorkers:
                 visible = {"local_visible_gpus": (i % gpus,)} if gpus else {}
                 executor.update_parameters(timeout_min=YEAR_MINUTES, gpus_per_node=min(gpus, 1), **visible)
                 cores = max(1, (os.cpu_count() or 1) // count)
-            self.jobs.append(executor.submit(Worker(), str(session), jobs, cores))
+            with _children_say_nothing():
+                self.jobs.append(executor.submit(Worker(), str(session), jobs, cores))
 
     def done(self) -> bool:
         """Whether all workers have ended."""
@@ -167,6 +168,20 @@ class SubmititWorkers:
         for job in self.jobs:
             if isinstance(job, submitit.LocalJob) and job._process is not None:
                 job._process.wait()
+
+
+@contextlib.contextmanager
+def _children_say_nothing() -> Iterator[None]:
+    """Processes started here have no standard error: what workers say is in their logs, and an interrupt needs no traceback."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _slurm(key: str) -> str:

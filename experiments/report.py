@@ -306,7 +306,7 @@ def _rungs(table: pl.DataFrame, runs: dict[str, Run]) -> dict[str, dict[str, dic
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } th, td { padding: .2rem .7rem; text-align: left; }
-th { border-bottom: 2px solid #222; } td { border-bottom: 1px solid #ddd; }
+th { border-bottom: 2px solid #222; } td { border-bottom: 1px solid #ddd; white-space: nowrap; }
 img { max-width: 100%; } figure { margin: 1.5rem 0; }
 figcaption, .note { color: #555; } pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; } div.wide { overflow-x: auto; }
 """
