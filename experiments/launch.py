@@ -75,8 +75,8 @@ class Launcher:
             raise InvalidInput("launcher", self.kind, f"one of {', '.join(LAUNCHERS)}")
         if self.jobs < 1:
             raise InvalidInput("jobs", self.jobs, "an integer of at least 1")
-        if self.kind == "slurm" and shutil.which("sbatch") is None:
-            raise InvalidInput("launcher", "slurm", "slurm on a machine that has the program sbatch")
+        if self.kind == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+            raise InvalidInput("launcher", "slurm", "slurm on a machine that has the programs sbatch and srun")
         if self.kind == "ray":
             try:
                 import ray.tune  # noqa: F401

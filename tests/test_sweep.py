@@ -220,7 +220,7 @@ def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
 
 
 def test_ctrl_c_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_results(tmp_path):
-    study = write(tmp_path / "s.yaml", rules=["backprop", "dfa"], steps={"least": 1200, "most": 1200})
+    study = write(tmp_path / "s.yaml", rules=["backprop", "dfa"], steps={"least": 500, "most": 500})
     command = [sys.executable, "-m", "experiments.cli", "sweep", study, "--jobs=1", f"--run_dir={tmp_path / 'a'}"]
     process = subprocess.Popen(
         command,
@@ -247,6 +247,7 @@ def test_ctrl_c_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_resu
     assert all(r["status"] == "finished" for r in results(tmp_path / "a").values())
 
 
+EMPTY = "#!/bin/sh\n"
 SBATCH = """#!{python}
 import os, re, subprocess, sys
 text = open(sys.argv[-1]).read()
