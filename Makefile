@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare search test test-learning test-chaos test-all lint bench tensorboard clean
+.PHONY: install demo curves compare search studies studies-quick test test-learning test-chaos test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -33,6 +33,20 @@ search: $(STAMP)
 	for rule in $(NON_CONTRASTIVE); do \
 	  $(BIN)/rhm search --rule=configs/rules/$$rule.yaml --task=configs/tasks/search_L4.yaml --grid=configs/searches/$$rule.yaml --trials=20 --run_dir=runs/search/$$rule && \
 	  $(BIN)/rhm fit -c configs/tasks/search_L4.yaml -c runs/search/$$rule/best.yaml --trainer.max_steps=1500 --run_dir=runs/search/$$rule/final || exit 1; \
+	done
+
+# The six studies of the paper's claims and their pages. Quick: under five minutes each on 2 idle cores; full: one GPU, up to an hour each.
+STUDIES := data_efficiency depth direct_feedback masking negative_control labels
+studies-quick: $(STAMP)
+	for study in $(STUDIES); do \
+	  $(BIN)/rhm sweep -c configs/studies/$$study.yaml --quick --run_dir=runs/studies-quick/$$study && \
+	  $(BIN)/rhm report runs/studies-quick/$$study --out=docs/results/$$study || exit 1; \
+	done
+
+studies: $(STAMP)
+	for study in $(STUDIES); do \
+	  $(BIN)/rhm sweep -c configs/studies/$$study.yaml --run_dir=runs/studies/$$study --jobs=4 && \
+	  $(BIN)/rhm report runs/studies/$$study || exit 1; \
 	done
 
 test: lint

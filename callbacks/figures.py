@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+import math
 
 import matplotlib
 
@@ -16,43 +16,34 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 
-def heat_map(accuracy_KL: dict[str, Tensor], chance: float) -> Figure:
+def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", columns: int = 6) -> Figure:
     """Probe accuracy, layer by level, one panel for each name; colours go from chance to 1."""
-    rows, levels = next(iter(accuracy_KL.values())).shape
-    size = (1.2 + (0.6 * levels + 0.5) * len(accuracy_KL), 1.3 + 0.45 * rows)
-    figure, axes = plt.subplots(1, len(accuracy_KL), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    shapes = [table.shape for table in accuracy_KL.values()]
+    rows, levels = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+    across, down = min(columns, len(shapes)), math.ceil(len(shapes) / columns)
+    size = (1.2 + (0.6 * levels + 0.5) * across, 0.4 + (0.9 + 0.45 * rows) * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     image = None
-    for ax, (name, table) in zip(axes[0], accuracy_KL.items(), strict=True):
+    for ax in axes.flat[len(shapes) :]:
+        ax.set_visible(False)
+    for i, (name, table) in enumerate(accuracy_KL.items()):
+        ax = axes.flat[i]
         image = ax.imshow(table.tolist(), vmin=chance, vmax=1, cmap="viridis", origin="lower", aspect="auto")
         for k, row in enumerate(table.tolist()):
             for level, value in enumerate(row):
                 colour = "black" if value > (1 + chance) / 2 else "white"
-                ax.text(level, k, "–" if value != value else f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+                shown = "–" if value != value else f"{value:.2f}"
+                ax.text(level, k, shown, ha="center", va="center", color="black" if value != value else colour, fontsize=8)
         ax.set_title(name, fontsize=9)
-        ax.set_xlabel("level (0: tokens)")
-        ax.set_xticks(range(levels))
-        ax.set_yticks(range(rows), [str(k) for k in range(1, rows + 1)])
-    axes[0][0].set_ylabel("layer")
+        ax.set_xticks(range(table.shape[1]))
+        ax.set_yticks(range(table.shape[0]), [str(k) for k in range(1, table.shape[0] + 1)])
+        if i + across >= len(shapes):
+            ax.set_xlabel("level (0: tokens)")
+        if i % across == 0:
+            ax.set_ylabel("layer")
     if image is not None:
-        figure.colorbar(image, ax=list(axes[0]), label="probe accuracy", shrink=0.9)
+        figure.colorbar(image, ax=list(axes.flat), label=label, shrink=0.9)
     plt.close(figure)  # drop it from pyplot's list; the figure itself stays usable
-    return figure
-
-
-def learning_curves(curves: dict[str, tuple[list[int], list[float], list[float], list[float]]], chance: float) -> Figure:
-    """Test accuracy against the number of training strings: for each name sizes, means, lowest and highest."""
-    figure, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
-    colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's, safe for the colour-blind
-    for (name, (sizes, mean, low, high)), colour in zip(curves.items(), cycle(colours), strict=False):
-        ax.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(sizes, mean, color=colour, marker="o", label=name)
-    ax.axhline(chance, color="grey", linestyle=":", label="chance")
-    ax.set_xscale("log", base=2)
-    ax.set_xlabel("training strings P")
-    ax.set_ylabel("test accuracy")
-    ax.set_ylim(0, 1.03)
-    ax.legend(frameon=False)
-    plt.close(figure)
     return figure
 
 

@@ -21,6 +21,8 @@ class Batch(NamedTuple):
         view_RBD: tokens of the positive partner of each string, or None where pairs are made within one string.
         key_RB: random bits, a key for all noise that a rule draws for a string; None in validation.
         derivation: all levels of ``x_RBD``, for probes and statistics; no rule looks at it.
+        weight_RB: what each string counts in losses on labels, 0 for strings without a label, so that a mean over the batch is
+            one over the labelled strings of the step, on all ranks; None where all have labels.
     """
 
     x_RBD: Tensor
@@ -28,3 +30,4 @@ class Batch(NamedTuple):
     view_RBD: Tensor | None
     key_RB: Tensor | None
     derivation: Derivation
+    weight_RB: Tensor | None = None

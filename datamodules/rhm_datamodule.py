@@ -41,7 +41,7 @@ class SizedSteps(Steps):
 
 
 class RHMDataModule(LightningDataModule):
-    """Replicas of a task: every seed crossed with every training-set size.
+    """Replicas of a task: every seed crossed with every training-set size and, if there are several, label size.
 
     A seed gives the grammar, the order of its strings and the order in which they are shown. Training strings are the first
     ``train_size`` numbers, test strings the last ``test_size``, the strings that probes are fitted on stand before those.
@@ -59,6 +59,9 @@ class RHMDataModule(LightningDataModule):
             may be training strings.
         eval_batch_size: strings of a step and replica in validation and test.
         labels: whether training strings have classes. Without, only rules that need none can learn, nor does the readout.
+        label_size: how many of the training strings, from the first, have classes; a list is crossed with seeds and sizes; null
+            is all. The readout and the layers that are its own learn from these alone, hidden layers see all strings; rules
+            whose hidden layers learn from labels are refused.
 
     Attributes:
         rank, world: which of how many ranks that share a batch this is; known once a trainer runs.
@@ -82,6 +85,7 @@ class RHMDataModule(LightningDataModule):
         probe_size: int = 2048,
         eval_batch_size: int = 512,
         labels: bool = True,
+        label_size: int | list[int] | None = None,
     ):
         super().__init__()
         try:
@@ -101,9 +105,19 @@ class RHMDataModule(LightningDataModule):
         if train_size is not None and (wrong or len(set(sizes)) < max(1, len(sizes))):
             allowed = "an integer of at least 1, a list of different ones, or null for an endless stream"
             raise InvalidInput("data.train_size", train_size, allowed)
+        label_sizes: Sequence[int | None] = label_size if isinstance(label_size, list) else [label_size]
+        if label_size is not None:
+            most = min(size or 0 for size in sizes) if labels else 0
+            if (
+                not label_sizes
+                or len(set(label_sizes)) < len(label_sizes)
+                or any(not 1 <= (k or 0) <= most for k in label_sizes)
+            ):
+                allowed = f"null, or an integer (or different ones) from 1 to data.train_size, here {most}, with data.labels"
+                raise InvalidInput("data.label_size", label_size, allowed)
         if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
             raise InvalidInput("data.seeds", seeds, "different integers in [0, 2**63), one or more")
-        self._have([seed for seed in seeds for _ in sizes], [size for _ in seeds for size in sizes])
+        self._have(list(itertools.product(seeds, sizes, label_sizes)))
         largest, strings = max(size or 1 for size in sizes), self.grammar.index_range
         if largest + test_size > strings:
             raise InvalidInput(
@@ -117,12 +131,15 @@ class RHMDataModule(LightningDataModule):
             pairs.prepare(self)
         self.rank, self.world = 0, 1
 
-    def _have(self, seeds: list[int], sizes: list[int | None]) -> None:
-        """Replicas of these seeds and training-set sizes."""
+    def _have(self, replicas: list[tuple[int, int | None, int | None]]) -> None:
+        """Replicas of these seeds, training-set sizes and label sizes."""
         task = self.task
-        self.replica_seeds, self.replica_sizes = seeds, sizes
-        self.grammar = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=seeds)
-        self.train_sizes_R = None if None in sizes else torch.tensor(sizes)
+        self.replica_seeds = [seed for seed, _, _ in replicas]
+        self.replica_sizes = [size for _, size, _ in replicas]
+        self.replica_label_sizes = [labelled for _, _, labelled in replicas]
+        self.grammar = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=self.replica_seeds)
+        self.train_sizes_R = None if None in self.replica_sizes else torch.tensor(self.replica_sizes)
+        self.label_sizes_R = None if None in self.replica_label_sizes else torch.tensor(self.replica_label_sizes)
         self._block: tuple[int, Batch] | None = None
 
     def keep_share(self, rank: int, world: int) -> None:
@@ -135,13 +152,14 @@ class RHMDataModule(LightningDataModule):
             allowed = f"at most the number of replicas, {self.replicas}, if they are spread"
             raise InvalidInput("number of ranks", world, allowed)
         kept = range(self.replicas * rank // world, self.replicas * (rank + 1) // world)
-        self._have([self.replica_seeds[r] for r in kept], [self.replica_sizes[r] for r in kept])
+        replicas = list(zip(self.replica_seeds, self.replica_sizes, self.replica_label_sizes, strict=True))
+        self._have([replicas[r] for r in kept])
         if self.pairs is not None:
             self.pairs.prepare(self)
 
     @property
     def replicas(self) -> int:
-        """Number of replicas: seeds times training-set sizes."""
+        """Number of replicas: seeds times training-set sizes times label sizes."""
         return len(self.replica_seeds)
 
     # ---------------------------------------------------------------- Lightning's hooks
@@ -152,14 +170,20 @@ class RHMDataModule(LightningDataModule):
         self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
         if self.batch_size % self.world:
             raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {self.world}")
-        device = self.trainer.strategy.root_device
-        if self.grammar.seeds_R.device != device:
-            self._block = None
-            self.grammar.to(device)
-            if self.train_sizes_R is not None:
-                self.train_sizes_R = self.train_sizes_R.to(device)
-            if self.pairs is not None:
-                self.pairs.prepare(self)
+        self.move(self.trainer.strategy.root_device)
+
+    def move(self, device: torch.device) -> None:
+        """Make strings on another device from now on."""
+        if self.grammar.seeds_R.device == device:
+            return
+        self._block = None
+        self.grammar.to(device)
+        if self.train_sizes_R is not None:
+            self.train_sizes_R = self.train_sizes_R.to(device)
+        if self.label_sizes_R is not None:
+            self.label_sizes_R = self.label_sizes_R.to(device)
+        if self.pairs is not None:
+            self.pairs.prepare(self)
 
     def train_dataloader(self) -> Steps:
         """Steps without end: a run's length is ``trainer.max_steps``."""
@@ -205,8 +229,9 @@ class RHMDataModule(LightningDataModule):
             return t[:, start : start + size]
 
         view = None if block.view_RBD is None else cut(block.view_RBD)
+        weight = None if block.weight_RB is None else cut(block.weight_RB)
         assert block.key_RB is not None
-        return Batch(cut(block.x_RBD), cut(block.y_RB), view, cut(block.key_RB), block.derivation.map(cut))
+        return Batch(cut(block.x_RBD), cut(block.y_RB), view, cut(block.key_RB), block.derivation.map(cut), weight)
 
     def _make(self, first: int, steps: int) -> Batch:
         device = self.grammar.seeds_R.device
@@ -217,7 +242,14 @@ class RHMDataModule(LightningDataModule):
         if self.pairs is not None:
             bits_RB = fold(seed_keys(self.grammar.seeds_R, "pairs")[:, None], position)
             view = self.pairs.view(self, derivation, index_RB, bits_RB)
-        return Batch(derivation.x_RBD, derivation.y_RB, view, key_RB, derivation)
+        return Batch(derivation.x_RBD, derivation.y_RB, view, key_RB, derivation, self._label_weights(index_RB))
+
+    def _label_weights(self, index_RB: Tensor) -> Tensor | None:
+        """What each string of whole steps counts in means over the batch that are to be means over labelled strings."""
+        if self.label_sizes_R is None:
+            return None
+        labelled = (index_RB < self.label_sizes_R[:, None]).unflatten(1, (-1, self.batch_size)).to(torch.get_default_dtype())
+        return (labelled * self.batch_size / labelled.sum(-1, keepdim=True).clamp_min(1)).flatten(1)
 
     def train_index(self, position: Tensor) -> Tensor:
         """String numbers ``[R, B]`` at given positions ``[B]`` of the stream that a run sees."""

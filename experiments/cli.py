@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | validate | test | check | rules | describe | curves | search | compare | demo``."""
+"""The command line: ``rhm fit | sweep | report | validate | test | check | rules | describe | curves | search | ...``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,12 @@ from datamodules import RHMDataModule
 from experiments import ranks
 from experiments.checkpoints import StepCheckpoint, newest_readable
 from experiments.explain import explain
+from experiments.launch import Launcher
 from experiments.requeue import StopOnSignal, Stopped, requeue
 from experiments.run_folder import RunFolder, RunRecord, collect_results
 from experiments.spread import Place, check_folders, find_place, launch, put_together, stand_alone
+from experiments.study import Study, study_settings
+from experiments.sweep import sweep
 from experiments.tables import probe_table, replica_table, wide_console
 from rhm import InvalidInput
 from rhm.errors import nearest
@@ -44,6 +48,8 @@ from rules import LocalRule
 
 COMMANDS = {
     "fit": "train a rule, test it and keep the results in --run_dir",
+    "sweep": "make all runs of a study: -c STUDY.yaml --run_dir=DIR [--quick] [--dry-run] [--retry] [--strict]",
+    "report": "figures, tables and a page of a study: DIR",
     "validate": "measure accuracy and ridge probes of a run in --run_dir",
     "test": "the same with logistic probes",
     "check": "build everything as fit would, train nothing, print only what is wrong",
@@ -385,10 +391,14 @@ def main(args: list[str] | None = None) -> None:
             print("\n`rhm fit --help` lists the settings, `rhm fit --model.help=RULE` those of a rule.")
         elif command not in COMMANDS:
             raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))
-        elif command in ("rules", "describe", "curves", "search", "compare", "demo"):
+        elif command == "sweep":
+            discover()
+            quiet()
+            sweep_command(args[1:])
+        elif command in ("report", "rules", "describe", "curves", "search", "compare", "demo"):
             function = getattr(importlib.import_module(f"experiments.{command}"), command)
             parser = Parser(prog=f"rhm {command}")
-            parser.add_function_arguments(function)
+            parser.add_function_arguments(function, as_positional=command == "report")
             function(**vars(parser.parse_args(args[1:])))
         else:
             discover()
@@ -423,6 +433,28 @@ def instantiate(args: list[str]) -> LocalRule:
         built = parser.instantiate_classes(parser.parse_args(args))
     built.model.__dict__["data"] = built.data
     return built.model
+
+
+def sweep_command(args: list[str]) -> None:
+    """Read a study, with its quick variant if asked for, and sweep it."""
+    parser = Parser(prog="rhm sweep")
+    parser.add_argument("-c", "--config", action="config", help="the study's file; later settings win")
+    parser.add_argument("--run_dir", type=str, help="folder of the study")
+    parser.add_argument("--launcher", type=str, default="local", help="local, slurm or ray")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--slurm", type=dict, default={}, help="parameters of submitit's Slurm executor")
+    flags = {"quick": "the file's quick variant", "retry": "repeat what has failed", "strict": "refuse rather than skip"}
+    flags["dry_run"] = "print what would be run and train nothing"
+    for flag, text in flags.items():
+        parser.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", action="store_true", help=text)
+    parser.add_class_arguments(Study)
+    settings = parser.parse_args(study_settings(args))
+    where = Launcher(settings.launcher, settings.jobs, settings.slurm)
+    built = parser.instantiate_classes(settings)
+    study = Study(**{field.name: built[field.name] for field in fields(Study)})
+    if settings.run_dir is None and not settings.dry_run:
+        raise InvalidInput("run_dir", "nothing", "--run_dir=DIR, the folder of the study")
+    sweep(study, settings.run_dir or "", where, settings.retry, settings.strict, settings.dry_run)
 
 
 def with_run_settings(command: str, args: list[str]) -> list[str]:

@@ -6,14 +6,13 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from experiments.search import fit, in_processes
+from experiments.estimate import stepper
+from experiments.launch import Job, Launcher, fit, launch
 from experiments.tables import spread, wide_console
 from rhm import InvalidInput
 
@@ -61,8 +60,8 @@ def compare(
     sizes = {Path(task).stem: _sizes(task, seed) for task in tasks}
     console, folder = wide_console(), Path(run_dir)
     work = [(task, str(configs / f"{name}.yaml"), str(folder / Path(task).stem / name)) for task in tasks for name in names]
-    calls = {item[2]: (*item, rates, seed, args) for item in work}
-    _, failed = in_processes(_search_and_train, calls, jobs, "rules")
+    chains = [Job("/".join(Path(item[2]).parts[-2:]), _search_and_train, (*item, rates, seed, args)) for item in work]
+    failed = launch(chains, folder, Launcher(jobs=jobs), "rules")
     results = {task: _collect(folder / task, names) for task in sizes}
     table = "\n\n".join(_markdown(task, sizes[task], rows) for task, rows in results.items())
     console.print(table, soft_wrap=True)
@@ -94,7 +93,8 @@ def _search_and_train(task: str, rule: str, folder: str, rates: list[float], see
     found = {}
     for rate in rates:
         args = [f"--data.seeds=[{seed}]", f"--model.optimizer.lr={rate}", *more]
-        found[rate] = _mean_accuracy(fit([f"-c={task}", f"-c={rule}", *args], f"{folder}/search-{rate:g}"))
+        fit([f"-c={task}", f"-c={rule}", *args], f"{folder}/search-{rate:g}")
+        found[rate] = _mean_accuracy(f"{folder}/search-{rate:g}")
     best = max(found, key=lambda rate: found[rate])
     fit([f"-c={task}", f"-c={rule}", f"--model.optimizer.lr={best}", *more], f"{folder}/final")
     chosen = Path(folder) / "chosen.json"
@@ -103,14 +103,15 @@ def _search_and_train(task: str, rule: str, folder: str, rates: list[float], see
         chosen.write_text(json.dumps({"rate": best, "search": found, "step_time_ratio": ratio}) + "\n")
 
 
-def _mean_accuracy(results: dict[str, Any]) -> float:
+def _mean_accuracy(run_dir: str) -> float:
+    results = json.loads((Path(run_dir) / "results.json").read_text())
     return statistics.fmean(replica["test_accuracy"] for replica in results["replicas"])
 
 
 def step_time_ratio(task: str, rule: str, more: list[str], rounds: int = 9) -> float:
     """How long a rule's step takes relative to backprop's, with all replicas of a task; the median of pairs of steps."""
     reference = str(Path(rule).parent / f"{REFERENCE}.yaml")
-    steps = [_stepper(task, settings, more) for settings in (rule, reference)]
+    steps = [stepper([f"--config={task}", f"--config={settings}", *more]) for settings in (rule, reference)]
     ratios = []
     for i in range(rounds + 2):
         times = []
@@ -120,25 +121,6 @@ def step_time_ratio(task: str, rule: str, more: list[str], rounds: int = 9) -> f
             times.append(time.perf_counter() - start)
         ratios.append(times[0] / times[1])
     return statistics.median(ratios[2:])
-
-
-def _stepper(task: str, rule: str, more: list[str]) -> Callable[[int], None]:
-    """A function that computes the updates of a step and applies them, without a trainer."""
-    from experiments.cli import instantiate
-
-    built = instantiate([f"--config={task}", f"--config={rule}", *more])
-    built.prepare(built.data)
-    optimizer = built.configure_optimizers()
-
-    @torch.no_grad()
-    def step(i: int) -> None:
-        updates = built.updates(built.compute(built.data.train_batch(i)))
-        for module, update in zip(built.parts, updates, strict=True):
-            for name, parameter in module.named_parameters():
-                parameter.grad = update.get(name)
-        optimizer.step()
-
-    return step
 
 
 def _collect(folder: Path, names: list[str]) -> dict[str, Any]:

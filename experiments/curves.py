@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from callbacks.figures import learning_curves
+from experiments.figures import Curve, learning_curves
 from experiments.run_folder import new_file
 from experiments.tables import replica_table, wide_console
 from rhm import InvalidInput
@@ -21,7 +21,7 @@ def curves(run_dirs: list[str], out: str) -> None:
     new_file("out", out, (".png", ".svg"))
     if not run_dirs:
         raise InvalidInput("run_dirs", run_dirs, "folders of finished runs, one or more")
-    lines: dict[str, tuple[list[int], list[float], list[float], list[float]]] = {}
+    lines: dict[str, Curve] = {}
     tasks, chance, console = [], 0.0, wide_console()
     for run_dir in run_dirs:
         try:
@@ -44,6 +44,6 @@ def curves(run_dirs: list[str], out: str) -> None:
             name = f"{name} ({Path(run_dir).name})"
         sizes = sorted(by_size)
         mean = [sum(by_size[p]) / len(by_size[p]) for p in sizes]
-        lines[name] = sizes, mean, [min(by_size[p]) for p in sizes], [max(by_size[p]) for p in sizes]
-    learning_curves(lines, chance).savefig(out, dpi=150)
+        lines[name] = Curve(sizes, mean, [min(by_size[p]) for p in sizes], [max(by_size[p]) for p in sizes])
+    learning_curves({"": lines}, chance).savefig(out, dpi=150)
     console.print(f"learning curves (mean, lowest and highest over seeds): {out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -56,11 +57,11 @@ class StopOnSignal(Callback):
 
         After a run was stopped by it further ones are ignored, as they come to each rank in its own time.
         """
-        before = signal.signal(signal.SIGUSR1, self._take)
+        before = listen(signal.SIGUSR1, self._take)
         try:
             yield
         finally:
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN if self.signum == signal.SIGUSR1 else before)
+            listen(signal.SIGUSR1, signal.SIG_IGN if self.signum == signal.SIGUSR1 else before)
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
         if self.signum and signum == signal.SIGINT:
@@ -69,7 +70,7 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take signals, Lightning's SIGTERM too, and prepare to ask the other ranks."""
-        self.before = {signum: signal.signal(signum, self._take) for signum in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {signum: listen(signum, self._take) for signum in (signal.SIGINT, signal.SIGTERM)}
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             self.group = distributed.new_group(backend="gloo")  # flags stay on the host: no step waits for a device
             # Lightning asks in every step, and waits for the answer; this callback takes its place
@@ -114,12 +115,17 @@ class StopOnSignal(Callback):
 
     def _restore(self) -> None:
         for signum, handler in self.before.items():
-            signal.signal(signum, handler)
+            listen(signum, handler)
         self.before = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A SIGTERM ends a test at once: there is nothing to save, and the same command does it again."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        listen(signal.SIGTERM, signal.SIG_DFL)
+
+
+def listen(signum: int, handler: Any) -> Any:
+    """Set a signal's handler and return the one before; in a thread, which gets no signals, leave all as it is."""
+    return signal.signal(signum, handler) if threading.current_thread() is threading.main_thread() else None
 
 
 def _nothing() -> None:

@@ -24,6 +24,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from callbacks import Diagnostic, LayerwiseLinearProbe
 from callbacks.linear_probe import probe_dictionary
+from datamodules import RHMDataModule
 from experiments.checkpoints import checkpoints, newest_readable, write_atomically
 from experiments.ranks import is_first, started_outside
 from rhm import InvalidInput
@@ -36,8 +37,11 @@ FREE_KEYS = {
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "trainer.max_time",
+    "trainer.callbacks",
+    "trainer.limit_val_batches",
+    "trainer.val_check_interval",
 }
-"""Settings that may differ when an unfinished run goes on."""
+"""Settings that may differ when an unfinished run goes on: they do not change what is learned."""
 OURS = re.compile(r"\.lock|\..*\.part")
 """Names of files that a run leaves which was killed while it started."""
 EVALUATION_KEYS = {f"data.init_args.{key}" for key in ("test_size", "probe_size", "eval_batch_size")}
@@ -249,10 +253,12 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     probe = next((c for c in trainer.callbacks if isinstance(c, LayerwiseLinearProbe)), None)  # type: ignore[attr-defined]
     accuracy = getattr(rule, "test_accuracy_R", None)
     replicas = []
-    for r, (seed, size) in enumerate(zip(data.replica_seeds, data.replica_sizes, strict=True)):
+    described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
+    for r, (seed, size, labelled) in enumerate(described):
         entry: dict[str, Any] = {
             "seed": seed,
             "train_size": size,
+            "label_size": labelled,
             "test_accuracy": None if accuracy is None else float(accuracy[r]),
             "chance": data.task.chance,
             "probe": {},
@@ -268,7 +274,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "supervision": {
             "rule": rule.supervision,
             "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
-            "readout_labels": [min(size or data.stream_length, seen) for size in data.replica_sizes],
+            "readout_labels": readout_labels(data, seen),
         },
         "replicas": replicas,
         "diagnostics": {type(c).__name__: c.results() for c in trainer.callbacks if isinstance(c, Diagnostic)},  # type: ignore[attr-defined]
@@ -285,6 +291,12 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         },
         "git_commit": git_commit(),
     }
+
+
+def readout_labels(data: RHMDataModule, seen: int) -> list[int]:
+    """How many different strings, at the most, the readout has seen with their labels, in each replica."""
+    sizes = zip(data.replica_sizes, data.replica_label_sizes, strict=True)
+    return [min(size or data.stream_length, labelled or seen, seen) if data.labels else 0 for size, labelled in sizes]
 
 
 def git_commit() -> str | None:

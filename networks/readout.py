@@ -37,6 +37,11 @@ class ReadoutState(NamedTuple):
         """Cross-entropy, a mean over the batch."""
         return self.loss_RB.mean(1)
 
+    def weighted(self, weight_RB: Tensor) -> ReadoutState:
+        """The same with each string's loss and error times a weight."""
+        error = self.error_RBN * weight_RB[..., None]
+        return self._replace(error_RBN=error, loss_RB=self.loss_RB * weight_RB)
+
 
 class Readout(nn.Module):
     """A linear classifier, ``o = F W + b``, trained by its own cross-entropy.

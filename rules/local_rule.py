@@ -181,6 +181,9 @@ class LocalRule(pl.LightningModule, ABC):
         if not data.labels and self.supervision == "labels":
             learner = f"{type(self).__name__} with {type(data.pairs).__name__}" if self.uses_pairs else type(self).__name__
             raise InvalidInput("data.labels", False, f"true for {learner}, which learns from labels")
+        if data.label_sizes_R is not None and self.supervision == "labels":
+            allowed = f"null for {type(self).__name__}, whose hidden layers learn from labels; use data.train_size"
+            raise InvalidInput("data.label_size", data.label_sizes_R.tolist(), allowed)
         self.build()
         return self
 
@@ -245,6 +248,9 @@ class LocalRule(pl.LightningModule, ABC):
         self.step_metrics["loss/readout"] = step.readout.loss_R
         if not self.data.labels:
             return [*updates, *({} for _ in self.parts[len(updates) :])]
+        if step.batch.weight_RB is not None:
+            step = step._replace(readout=step.readout.weighted(step.batch.weight_RB))
+            self.step_metrics["loss/readout"] = step.readout.loss_R
         upper = self.upper_updates(step, down_to=len(updates))
         return [*updates, *upper, self.readout.backward(step.readout)]
 

@@ -233,7 +233,20 @@ def test_help_lists_the_commands(capsys):
     out = capsys.readouterr().out
     assert all(
         f"rhm {name}" in out
-        for name in ("fit", "validate", "test", "check", "rules", "describe", "curves", "search", "compare", "demo")
+        for name in (
+            "fit",
+            "sweep",
+            "report",
+            "validate",
+            "test",
+            "check",
+            "rules",
+            "describe",
+            "curves",
+            "search",
+            "compare",
+            "demo",
+        )
     )
 
 

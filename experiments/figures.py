@@ -1,0 +1,243 @@
+"""Pictures of studies: learning curves, P* and the mask ladder, each rule in a look of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import MaxNLocator, NullFormatter  # noqa: E402
+
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+"""Okabe and Ito's, safe for the colour-blind; without yellow, which is hard to see on white."""
+SHAPES = (
+    ("o", "-"),
+    ("s", "--"),
+    ("^", ":"),
+    ("D", "-."),
+    ("v", (0, (5, 1, 1, 1, 1, 1))),
+    ("P", (0, (1, 3))),
+    ("X", (0, (8, 2))),
+    ("*", (0, (3, 1))),
+)
+"""Marker and line of the rows of ``STYLED``."""
+STYLED = (
+    ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "lpl", "dfa", "feedback_alignment"),
+    ("frozen", "code_prediction", "supervised_contrastive", "clapp_local", "vicreg", "sign_dfa", "kolen_pollack"),
+    ("backprop_decay", "gim", "local_cross_entropy", "clapp_pp", "barlow_twins", "drtp", "dkp"),
+    ("end_to_end_contrastive", "random_expansion", "similarity_matching", "phyll", "sfa", "pepita", "forward_dfa"),
+    ("mask_ladder", "local_expansion", "label_context", "simsiam", "byol", "gevb", "weight_mirror"),
+    ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
+    ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
+    ("rung 8", "brsf", "frsf"),
+)
+"""Rules by colour and shape, so that each looks the same in every figure. Rules of one study stand in different columns."""
+
+
+class Style(NamedTuple):
+    """How a rule is drawn."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+class Curve(NamedTuple):
+    """A learning curve: for rising sizes the mean, the lowest and the highest over seeds."""
+
+    sizes: list[int]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Point(NamedTuple):
+    """A number of strings for a task.
+
+    Attributes:
+        x: of the task.
+        value, low, high: P* and its interval.
+        beyond: 1 if P* is larger than ``value``, -1 if it is at most that, 0 if it is ``value``.
+    """
+
+    x: float
+    value: float
+    low: float
+    high: float
+    beyond: int
+
+
+class Line(NamedTuple):
+    """``prefactor x^exponent``, with the exponent and its interval as text."""
+
+    prefactor: float
+    exponent: float
+    text: str
+
+
+def styles(names: Iterable[str]) -> dict[str, Style]:
+    """A style for each name, all different: that of ``STYLED``, or one that the name decides."""
+    places = {name: (row, column) for row, line in enumerate(STYLED) for column, name in enumerate(line)}
+    found = {name: places[name] for name in names if name in places}
+    for name in sorted(set(names) - found.keys()):
+        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        count = len(COLOURS) * len(SHAPES)
+        tried = (divmod((start + i) % count, len(COLOURS)) for i in range(count))
+        found[name] = next((place for place in tried if place not in found.values()), divmod(start % count, len(COLOURS)))
+    return {name: Style(COLOURS[column], *SHAPES[row]) for name, (row, column) in found.items()}
+
+
+def learning_curves(
+    panels: dict[str, dict[str, Curve]], chance: float, small: float | None = None, unit: str = "training"
+) -> Figure:
+    """Test accuracy against the number of strings, a panel for each title; the band goes from the lowest to the highest.
+
+    Args:
+        panels: titles with the curves of each name.
+        chance: accuracy of guessing.
+        small: accuracy at which the error counts as small.
+        unit: which strings, ``training`` or ``labelled``.
+    """
+    looks = styles({name for curves in panels.values() for name in curves})
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    legend = 0.45 + 0.18 * max(map(len, looks)) / 3 if looks else 0
+    size = (0.6 + 3.6 * across + legend, 0.4 + 2.9 * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for i, (title, curves) in enumerate(panels.items()):
+        ax = axes.flat[i]
+        for name, curve in curves.items():
+            look = looks[name]
+            ax.fill_between(curve.sizes, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
+            ax.plot(
+                curve.sizes, curve.mean, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, label=name
+            )
+        ax.axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance")
+        if small is not None:
+            ax.axhline(small, color="grey", linestyle="--", linewidth=1, label="small error")
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_title(title, fontsize=9)
+        ax.set_ylim(0, 1.03)
+        if i + across >= len(panels):
+            ax.set_xlabel(f"{unit} strings P")
+        if i % across == 0:
+            ax.set_ylabel("test accuracy")
+    _legend(figure, axes.flat[: len(panels)])
+    plt.close(figure)
+    return figure
+
+
+def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], unit: str = "training") -> Figure:
+    """P* against what theory says of the task, a panel for each abscissa, with fitted lines and their exponents.
+
+    Open triangles show bounds: upwards, no size that was tried is enough; downwards, the smallest is.
+    """
+    looks = styles({name for rules in panels.values() for name in rules})
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.4 * len(panels) + 0.4, 5.0), squeeze=False, sharey=True, layout="constrained"
+    )
+    for ax, (label, rules) in zip(axes[0], panels.items(), strict=True):
+        for name, (points, line) in rules.items():
+            look = looks[name]
+            inside = [point for point in points if not point.beyond]
+            bars = [[p.value - p.low for p in inside], [p.high - p.value for p in inside]]
+            text = name if line is None else f"{name}: {line.text}"
+            ax.errorbar(
+                [p.x for p in inside],
+                [p.value for p in inside],
+                bars,
+                color=look.colour,
+                fmt=look.marker,
+                capsize=2,
+                label=text,
+            )
+            for point in points:
+                if point.beyond:
+                    marker = "^" if point.beyond > 0 else "v"
+                    ax.plot(point.x, point.value, marker=marker, markersize=9, markerfacecolor="none", color=look.colour)
+            if line is not None:
+                ends = [min(p.x for p in inside), max(p.x for p in inside)]
+                ax.plot(ends, [line.prefactor * x**line.exponent for x in ends], color=look.colour, linestyle=look.line)
+        if label == "L":
+            ax.set_xlabel("depth L")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            ax.set_xscale("log")
+            ax.set_xlabel(label.replace("^L", "$^L$").replace("^3", "$^3$"))
+        ax.set_yscale("log")
+        if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
+            ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
+    axes[0][0].set_ylabel(f"P*, {unit} strings")
+    plt.close(figure)
+    return figure
+
+
+def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], chance: float) -> Figure:
+    """Test accuracy on each rung of the mask ladder, a panel for each task and a line for each cell.
+
+    Args:
+        panels: titles with, for each line, the mean, lowest and highest accuracy by rung.
+        chance: accuracy of guessing.
+    """
+    names = sorted({name for lines in panels.values() for name in lines})
+    places = {name: divmod(i, len(COLOURS)) for i, name in enumerate(names)}  # settings are no rules: colours in their order
+    looks = {name: Style(COLOURS[column], *SHAPES[row % len(SHAPES)]) for name, (row, column) in places.items()}
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure, axes = plt.subplots(
+        down, across, figsize=(3.8 * across + 1.6, 3.2 * down), squeeze=False, sharey=True, layout="constrained"
+    )
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for i, (title, lines) in enumerate(panels.items()):
+        ax = axes.flat[i]
+        for name, rungs in lines.items():
+            look, shift = looks[name], 0.08 * (names.index(name) - (len(names) - 1) / 2)  # so that bars do not hide one another
+            x = [rung + shift for rung in sorted(rungs)]
+            mean, low, high = zip(*(rungs[rung] for rung in sorted(rungs)), strict=True)
+            bars = [[m - lowest for m, lowest in zip(mean, low, strict=True)], [h - m for m, h in zip(mean, high, strict=True)]]
+            ax.errorbar(
+                x, mean, bars, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, capsize=2, label=name
+            )
+        ax.axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance")
+        ax.set_title(title, fontsize=9)
+        ax.set_xticks(range(1, 9), RUNGS, rotation=60, ha="right", fontsize=7)
+        ax.set_ylim(0, 1.03)
+        if i % across == 0:
+            ax.set_ylabel("test accuracy")
+    _legend(figure, axes.flat[: len(panels)])
+    plt.close(figure)
+    return figure
+
+
+RUNGS = (
+    "1 backprop",
+    "2 masks: batch mean",
+    "3 masks: other string",
+    "4 masks: constant",
+    "5 random, constant",
+    "6 random, exact (FA)",
+    "7 direct (DFA)",
+    "8 direct, no own mask",
+)
+"""Of the mask ladder, see :class:`rules.mask_ladder.MaskLadder`."""
+
+
+def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend for all panels, beside them."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(list(found.values()), list(found), loc="outside right upper", frameon=False, fontsize=8)

@@ -1,0 +1,188 @@
+"""The results of a study's runs as one table, and what can be computed from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from experiments.complexity import Floats, SampleComplexity, sample_complexity
+from experiments.study import TASK_KEYS, Run, cell_label
+from rhm import Task
+
+GROUP = ["rule", "task", "cell"]
+"""Columns that tell learning curves apart."""
+SCHEMA = {
+    "run": pl.String,
+    "stage": pl.String,
+    "rule": pl.String,
+    "class": pl.String,
+    "supervision": pl.String,
+    "pairs": pl.String,
+    "task": pl.String,
+    **dict.fromkeys(TASK_KEYS, pl.Int64),
+    "cell": pl.String,
+    "vary": pl.String,
+    "P": pl.Int64,
+    "seed": pl.Int64,
+    "train_size": pl.Int64,
+    "label_size": pl.Int64,
+    "readout_labels": pl.Int64,
+    "test_accuracy": pl.Float64,
+    "test_error": pl.Float64,
+    "chance": pl.Float64,
+    "n m^L": pl.Float64,
+    "v m^3": pl.Float64,
+    "steps": pl.Int64,
+    "seconds": pl.Float64,
+}
+
+
+@dataclass
+class Gathered:
+    """What was found of a study.
+
+    Attributes:
+        table: a row for each replica; columns as in ``SCHEMA`` and ``probe/layerK/levelL``, ``sensitivity/...``.
+        missing: runs without results or with those of a stopped run.
+        damaged: runs with results that cannot be read, and why.
+    """
+
+    table: pl.DataFrame
+    missing: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def gather(folder: Path, runs: list[Run]) -> Gathered:
+    """Read the results of runs; what cannot be read is named and left out.
+
+    Args:
+        folder: of the runs.
+        runs: those that are expected.
+    """
+    rows: list[dict[str, Any]] = []
+    missing, damaged = [], {}
+    for run in runs:
+        path = folder / run.name / "results.json"
+        if not path.exists():
+            missing.append(run.name)
+            continue
+        try:
+            results = json.loads(path.read_text())
+            if results["status"] != "finished":
+                missing.append(run.name)
+                continue
+            rows += _rows(run, results)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            damaged[run.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    columns: dict[str, Any] = dict(SCHEMA)
+    for row in rows:
+        columns |= {key: pl.Float64 for key in row if key not in columns}
+    return Gathered(pl.DataFrame(rows, schema=columns), missing, damaged)
+
+
+def _rows(run: Run, results: dict[str, Any]) -> list[dict[str, Any]]:
+    task, source = Task(**results["task"]), results["supervision"]
+    rows: list[dict[str, Any]] = []
+    for replica, labels in zip(results["replicas"], source["readout_labels"], strict=True):
+        accuracy = float(replica["test_accuracy"])
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"a test accuracy of {accuracy}")
+        rows.append(
+            {
+                "run": run.name,
+                "stage": run.stage,
+                "rule": run.rule,
+                "class": results["rule"],
+                "supervision": source["rule"],
+                "pairs": source["pairs"],
+                "task": task_label(task),
+                **vars(task),
+                "cell": cell_label(run.cell),
+                "vary": run.vary,
+                "P": replica[run.vary],
+                "seed": replica["seed"],
+                "train_size": replica["train_size"],
+                "label_size": replica.get("label_size"),
+                "readout_labels": labels,
+                "test_accuracy": accuracy,
+                "test_error": 1 - accuracy,
+                "chance": replica["chance"],
+                "n m^L": float(task.supervised_complexity),
+                "v m^3": float(task.self_supervised_complexity),
+                "steps": results["steps"],
+                "seconds": results["seconds"],
+                **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
+                **_sensitivity(results.get("diagnostics"), len(rows)),
+            }
+        )
+    return rows
+
+
+def _layer_by_level(name: str, table: dict[str, Any] | None) -> dict[str, float | None]:
+    """``{layer1: {level1: x}}`` as columns; what is not of that form is left out."""
+    if not isinstance(table, dict):
+        return {}
+    return {
+        f"{name}/{layer}/{level}": None if value is None else float(value)
+        for layer, levels in table.items()
+        if layer.startswith("layer") and isinstance(levels, dict)
+        for level, value in levels.items()
+    }
+
+
+def _sensitivity(diagnostics: Any, r: int) -> dict[str, float | None]:
+    """A replica's synonymic sensitivities, which are kept as ``{level1: {layer1: [one for each replica]}}``."""
+    table = diagnostics.get("SynonymicSensitivity") if isinstance(diagnostics, dict) else None
+    if not isinstance(table, dict):
+        return {}
+    return {
+        f"sensitivity/{layer}/{level}": None if values[r] is None else float(values[r])
+        for level, layers in table.items()
+        for layer, values in layers.items()
+    }
+
+
+def task_label(task: Task) -> str:
+    """A task's parameters in short."""
+    return " ".join(f"{key}={value}" for key, value in vars(task).items())
+
+
+def curve(group: pl.DataFrame) -> tuple[Floats, Floats]:
+    """Training-set sizes, rising, and test errors ``[seeds, sizes]`` of one rule on one task in one cell."""
+    wide = group.pivot("seed", index="P", values="test_error", aggregate_function="mean").sort("P")
+    error_PS = wide.drop("P").to_numpy().astype(float)
+    whole = ~np.isnan(error_PS).any(1)
+    return wide["P"].to_numpy().astype(float)[whole], error_PS[whole].T
+
+
+def complexities(table: pl.DataFrame, threshold: float) -> dict[tuple[str, str, str], SampleComplexity]:
+    """P* for each rule, task and cell, from the runs that are not part of a search."""
+    found = {}
+    figures = table.filter(~pl.col("stage").str.starts_with("search"))
+    for key, group in figures.group_by(GROUP, maintain_order=True):
+        size_P, error_SP = curve(group)
+        if len(size_P):
+            bound = threshold * (1 - group["chance"][0])
+            found[str(key[0]), str(key[1]), str(key[2])] = sample_complexity(size_P, error_SP, bound)
+    return found
+
+
+def next_size(size_P: Floats, complexity: SampleComplexity) -> int | None:
+    """The size half way, in log P, between the last that fails and the first that passes; None if there is none between."""
+    if not complexity.reached:
+        return None
+    below, above = size_P[size_P < complexity.value].max(), size_P[size_P >= complexity.value].min()
+    size = round(math.sqrt(below * above))
+    return size if below < size < above and above / below > 1.1 else None
+
+
+def plan_of(text: str) -> tuple[list[Run], list[str]]:
+    """The runs that a study has planned so far and what it has skipped, from its ``runs.json``."""
+    content = json.loads(text)
+    return [Run(**run) for run in content["runs"]], content["skipped"]
