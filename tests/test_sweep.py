@@ -265,8 +265,9 @@ def slurm_that_runs_here(folder: Path, monkeypatch) -> None:
     folder.mkdir()
     for name, text in {
         "sbatch": SBATCH.format(python=sys.executable),
-        "sacct": "#!/bin/sh\n",
-        "scancel": "#!/bin/sh\n",
+        "sacct": EMPTY,
+        "srun": EMPTY,
+        "scancel": EMPTY,
     }.items():
         (folder / name).write_text(text)
         (folder / name).chmod(stat.S_IRWXU)
