@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare search studies studies-quick test test-learning lint bench tensorboard clean
+.PHONY: install demo curves compare search studies studies-quick test test-learning test-chaos test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -50,10 +50,17 @@ studies: $(STAMP)
 	done
 
 test: lint
-	$(BIN)/pytest -n 2 -m "not learning"
+	$(BIN)/pytest -n 2 -m "not learning and not chaos"
+
+# Everything, the slow ones too.
+test-all: test test-learning test-chaos
 
 test-learning: $(STAMP)
 	$(BIN)/pytest -n 2 -m learning
+
+# Runs on one and two ranks by each launcher, killed by SIGKILL ten times each.
+test-chaos: $(STAMP)
+	$(BIN)/pytest -n 0 -s -m chaos
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

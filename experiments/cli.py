@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import logging
 import os
 import pkgutil
+import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -31,9 +32,12 @@ import rules
 from callbacks import Diagnostic, EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
+from experiments import ranks
+from experiments.checkpoints import StepCheckpoint, newest_readable
 from experiments.explain import explain
 from experiments.launch import Launcher
-from experiments.run_folder import RunFolder, RunRecord, StepCheckpoint, collect_results
+from experiments.requeue import StopOnSignal, Stopped, requeue
+from experiments.run_folder import RunFolder, RunRecord, collect_results
 from experiments.spread import Place, check_folders, find_place, launch, put_together, stand_alone
 from experiments.study import Study, study_settings
 from experiments.sweep import sweep
@@ -56,7 +60,7 @@ COMMANDS = {
     "compare": "tune and train every rule on some tasks and tabulate them",
     "demo": "three rules on one task in a few minutes",
 }
-SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "tables", "spread_replicas")
+SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "matmul_precision", "tables", "spread_replicas")
 
 
 def _whole(limit: float | None) -> bool:
@@ -78,6 +82,9 @@ TRAINER_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 """Trainer settings that mean something else here: what is allowed, as a test and in words."""
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the file system says when there is no room."""
 
 
 class Parser(LightningArgumentParser):
@@ -99,7 +106,8 @@ class ParsingError(Exception):
 class RHMCommand(LightningCLI):
     """LightningCLI with one folder a run.
 
-    Settings of a run: ``--data...``, ``--model...``, ``--trainer...``, ``--run_dir`` and ``--checkpoint_every``.
+    Settings of a run: ``--data...``, ``--model...``, ``--trainer...``, ``--run_dir``, ``--checkpoint_every`` and
+    ``--matmul_precision``.
     """
 
     def __init__(self, args: list[str], only_check: bool = False):
@@ -136,6 +144,9 @@ class RHMCommand(LightningCLI):
         """What a run has beside model, data and trainer."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run's folder; runs/RULE-DATE by default")
         parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+        parser.add_argument(
+            "--matmul_precision", type=str, default="highest", help="of float32 on a GPU: highest, high (TF32) or medium"
+        )
         parser.add_argument("--tables", type=bool, default=True, help="print accuracies and probes at the end")
         parser.add_argument(
             "--spread_replicas",
@@ -164,21 +175,24 @@ class RHMCommand(LightningCLI):
         every = self._get(self.config, "checkpoint_every")
         if every is None or every < 1:
             raise InvalidInput("checkpoint_every", every, "an integer of at least 1")
+        matmul = self._get(self.config, "matmul_precision")
+        if matmul not in MATMUL_PRECISIONS:
+            raise InvalidInput("matmul_precision", matmul, f"one of {', '.join(MATMUL_PRECISIONS)}")
+        torch.set_float32_matmul_precision(matmul)
         run_dir = self._get(self.config, "run_dir")
         if run_dir is None:
-            rule = self._get(self.config, "model").class_path.rsplit(".", 1)[-1]
-            run_dir = f"runs/{rule}-{time.strftime('%Y%m%d-%H%M%S')}"
-            if "LOCAL_RANK" in os.environ:  # started by the first rank, which has chosen the name
-                run_dir = os.environ.get("RHM_RUN_DIR", run_dir)
-            os.environ["RHM_RUN_DIR"] = run_dir
+            run_dir = ranks.default_run_dir(self._get(self.config, "model").class_path.rsplit(".", 1)[-1])
+        os.environ[ranks.FOLDER] = run_dir
         self.folder = RunFolder(run_dir)
         assert self.subcommand is not None
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
-        settings = yaml.safe_load(self.config_yaml)
+        self.settings = yaml.safe_load(self.config_yaml)
         if self.subcommand == "fit":
-            self.folder.check(settings)
+            place = find_place() if self._get(self.config, "spread_replicas") else None
+            if place is None or not RunFolder(place.folder(self.folder.path)).finished:
+                self.folder.check(self.settings)  # of a rank that has finished before, the others may have put all together
         else:
-            self.folder.check_measured(settings)
+            self.folder.check_measured(self.settings)
         self.place: Place | None = None
         if self.subcommand == "fit" and self._get(self.config, "spread_replicas"):
             self._spread(trainer)
@@ -216,8 +230,9 @@ class RHMCommand(LightningCLI):
         self.record = RunRecord(self.folder)
         ours = [LayerwiseLinearProbe(), self.record]
         if self.subcommand == "fit" and not self.only_check:
-            ours += [EventFiles(), StepLog(), HyperParameters()]
-            ours += [StepCheckpoint(self.folder, self._get(self.config, "checkpoint_every"))]
+            checkpoint = StepCheckpoint(self.folder.checkpoints, self._get(self.config, "checkpoint_every"))
+            self.stop = StopOnSignal(checkpoint)
+            ours += [EventFiles(), StepLog(), HyperParameters(), checkpoint, self.stop]
             if self._get(self.config, "trainer").enable_progress_bar is not False:
                 ours.append(RunProgress())
             if self._get(self.config, "trainer").logger in (None, True):
@@ -233,6 +248,8 @@ class RHMCommand(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InvalidInput("trainer", error, "what `rhm fit --help` lists under trainer") from error
+        if self.place is None:
+            ranks.check_ranks(trainer)
         if self.datamodule.batch_size % trainer.world_size:
             allowed = f"a multiple of the number of ranks, {trainer.world_size}"
             raise InvalidInput("data.batch_size", self.datamodule.batch_size, allowed)
@@ -252,38 +269,65 @@ class RHMCommand(LightningCLI):
     def fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         """Train, from the last checkpoint if there is one, then test and keep the results."""
         if self.place is None:
-            self._fit(model, datamodule)
+            self._go_on(model, datamodule)
             return
-        self.all_ranks.start(self.config_yaml)
+        self.all_ranks.make(self.config_yaml)
         if self.launches:
             rhm = [sys.executable, "-m", "experiments.cli"]
             command = [*rhm, *self.arguments, f"--run_dir={self.all_ranks.path}", "--tables=false"]
             launch(command, self.all_ranks.path, self.place.world)
         elif not self.folder.finished:
-            self._fit(model, datamodule)
+            self._go_on(model, datamodule)
         results = put_together(self.all_ranks.path, self.place.world)
         if results is not None and self._get(self.config, "tables"):
             wide_console().print(replica_table(results))
             print(f"results in {self.all_ranks.results}")
 
-    def _fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
-        self.folder.start(self.config_yaml)
-        last = self.folder.last_checkpoint
-        if last is not None:
-            print(f"going on from {last}", file=sys.stderr)
+    def _go_on(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         try:
-            self.trainer.fit(model, datamodule=datamodule, ckpt_path=last)
+            with self.stop.listening():
+                self._fit(model, datamodule)
         except (KeyboardInterrupt, SystemExit):
-            print(f"stopped; the same command goes on from the last checkpoint in {self.folder.path}", file=sys.stderr)
-            raise SystemExit(130) from None
+            say(f"stopped; the same command goes on from the last checkpoint in {self.folder.path}")
+            ranks.leave(128 + signal.SIGINT)
+        except Stopped as stopped:
+            self._stopped(stopped)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            allowed = "a folder with room; checkpoints are kept and the same command goes on from the last"
+            raise InvalidInput("run_dir", f"{self.folder.path} ({error.strerror})", allowed) from error
+        finally:
+            self.folder.release()
+
+    def _fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+        last = ranks.from_first_rank(self.trainer, lambda: self.folder.start(self.settings, self.config_yaml, model))
+        if last is not None:
+            say(f"going on from {last}")
+        self.trainer.fit(model, datamodule=datamodule, ckpt_path=last)
         self.trainer.test(model, datamodule=datamodule, verbose=False)
         if self.trainer.is_global_zero:
             status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say
-            results = self.record.write(self.trainer, model, status)
             self._draw()
+            results = self.record.write(self.trainer, model, status)  # last: a run with results needs nothing more
             if self._get(self.config, "tables") and self.place is None:
                 self._show(results)
                 print(f"results in {self.folder.results}, probe heat map in {self.folder.path / 'probe.png'}")
+
+    def _stopped(self, stopped: Stopped) -> None:
+        """Say so, and put a Slurm job that was asked to make room back into the queue."""
+        job = None
+        if stopped.signum == signal.SIGUSR1 and self.trainer.is_global_zero:
+            try:
+                job = requeue()
+            except InvalidInput as error:
+                if self.place is None:
+                    raise
+                say(f"rhm: warning: {error}")  # each rank asks, as others may have ended long ago; one is enough
+        how = "the same command goes on from there" if job is None else f"job {job} is back in the queue"
+        say(f"{stopped}; {how}")
+        in_job = stopped.signum == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ
+        ranks.leave(0 if in_job else 128 + stopped.signum)
 
     def validate(self, model: LocalRule, datamodule: RHMDataModule) -> None:
         """Measure a run's last checkpoint; nothing is written."""
@@ -296,7 +340,7 @@ class RHMCommand(LightningCLI):
         self._show(collect_results(self.trainer, model, "finished", 0.0))
 
     def _checkpoint(self) -> Path:
-        last = self.folder.last_checkpoint
+        last = newest_readable(self.folder.checkpoints, self.model)
         assert last is not None  # see RunFolder.check_measured
         return last
 
@@ -304,6 +348,8 @@ class RHMCommand(LightningCLI):
         return next(c for c in self.trainer.callbacks if isinstance(c, LayerwiseLinearProbe))  # type: ignore[attr-defined]
 
     def _show(self, results: dict[str, Any]) -> None:
+        if not self.trainer.is_global_zero:
+            return
         console, probe, task = wide_console(), self._probe(), self.datamodule.task
         console.print(replica_table(results))
         for name, table in ("ridge probes", probe.accuracy_KLR), ("logistic probes", probe.logistic_KLR):
@@ -357,6 +403,7 @@ def main(args: list[str] | None = None) -> None:
         else:
             discover()
             quiet()
+            ranks.end_with_parent()
             RHMCommand(with_run_settings(command, args[1:]), only_check=command == "check")
     except InvalidInput as error:
         fail(str(error))
@@ -426,20 +473,29 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
 
 def quiet() -> None:
     """Keep Lightning to what a person needs to know."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in "pytorch_lightning", "lightning_fabric":
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
     for message in (
         r".*LightningCLI's args parameter.*",
         r".*does not have many workers.*",
+        r".*sync_dist=True.*",
+        r".*all_gather is deprecated.*",
         r".*isinstance\(treespec, LeafSpec\).*",
     ):
         warnings.filterwarnings("ignore", message)
 
 
+def say(message: str) -> None:
+    """One line on standard error, by the first rank."""
+    if ranks.is_first():
+        print(message, file=sys.stderr, flush=True)
+
+
 def fail(message: str) -> None:
     """One line on standard error, exit code 2."""
-    print(f"rhm: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)
+    say(f"rhm: {' '.join(message.split())}")
+    ranks.leave(2)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import submitit
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from experiments.checkpoints import checkpoints, step_of
 from experiments.run_folder import RunFolder
 from experiments.tables import wide_console
 from rhm import InvalidInput
@@ -263,8 +264,8 @@ def watch(jobs: list[Job], session: Path, workers: Any, title: str) -> None:
 
 def _step(job: Job) -> int:
     """Steps of a run's last checkpoint."""
-    last = None if job.folder is None else RunFolder(job.folder).last_checkpoint
-    return 0 if last is None else int(last.stem.removeprefix("step="))
+    found = [] if job.folder is None else checkpoints(RunFolder(job.folder).checkpoints)
+    return step_of(found[-1]) if found else 0
 
 
 def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  # noqa: B006

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
+import re
+import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytorch_lightning as pl
 import torch
 import torchmetrics
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from callbacks import Diagnostic, LayerwiseLinearProbe
 from callbacks.linear_probe import probe_dictionary
 from datamodules import RHMDataModule
+from experiments.checkpoints import checkpoints, newest_readable, write_atomically
+from experiments.ranks import is_first, started_outside
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -37,6 +42,8 @@ FREE_KEYS = {
     "trainer.val_check_interval",
 }
 """Settings that may differ when an unfinished run goes on: they do not change what is learned."""
+OURS = re.compile(r"\.lock|\..*\.part")
+"""Names of files that a run leaves which was killed while it started."""
 EVALUATION_KEYS = {f"data.init_args.{key}" for key in ("test_size", "probe_size", "eval_batch_size")}
 """Settings of data and model that may differ when a run is measured again."""
 
@@ -57,13 +64,6 @@ def new_file(key: str, path: str, endings: tuple[str, ...]) -> Path:
     return target
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 class RunFolder:
     """One run, one folder: ``config.yaml``, TensorBoard events, ``checkpoints/``, ``results.json`` and ``probe.png``.
 
@@ -76,12 +76,14 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.results = self.path / "results.json"
         self.checkpoints = self.path / "checkpoints"
+        self.lock = self.path / ".lock"
+        self._held: TextIO | None = None
 
     def check(self, config: dict[str, Any]) -> None:
         """See that a run with these settings may start or go on here.
 
         Raises:
-            InvalidInput: the folder holds a finished run, an unfinished one with other settings, or something else.
+            InvalidInput: the folder holds a finished run, a live one, an unfinished one with other settings, or something else.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InvalidInput("run_dir", self.path, "a folder; this is a file")
@@ -89,8 +91,11 @@ class RunFolder:
             raise InvalidInput("run_dir", self.path, "a folder without a finished run; nothing is overwritten")
         if self.config.exists():
             self._compare(config, lambda key: key in FREE_KEYS, "the same settings to go on, or another folder")
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(not OURS.fullmatch(found.name) for found in self.path.iterdir()):
             raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
+        if self._held is None and is_first() and not started_outside() and self.lock.exists():  # else see start()
+            with open(self.lock) as file:
+                self._take(file)
 
     def check_measured(self, config: dict[str, Any]) -> None:
         """See that these settings are those of the run that is to be measured.
@@ -98,7 +103,7 @@ class RunFolder:
         Raises:
             InvalidInput: the folder holds no run, or one of another rule or other data.
         """
-        if not self.config.exists() or self.last_checkpoint is None:
+        if not self.config.exists() or not checkpoints(self.checkpoints):
             raise InvalidInput("run_dir", self.path, "a folder with a run's config.yaml and checkpoints")
         self._compare(
             config,
@@ -125,24 +130,58 @@ class RunFolder:
         except (OSError, ValueError):
             return False
 
-    @property
-    def last_checkpoint(self) -> Path | None:
-        """The checkpoint of the latest step."""
-        return self.all_checkpoints[-1] if self.all_checkpoints else None
+    def make(self, config_yaml: str) -> None:
+        """Make the folder and write the settings, once.
 
-    @property
-    def all_checkpoints(self) -> list[Path]:
-        """Checkpoints, the oldest first."""
-        return sorted(self.checkpoints.glob("step=*.ckpt"), key=lambda path: int(path.stem.removeprefix("step=")))
-
-    def start(self, config_yaml: str) -> None:
-        """Make the folder and write the settings, once."""
+        Raises:
+            InvalidInput: it cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.config.exists():
                 write_atomically(self.config, config_yaml)
         except OSError as error:
             raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
+
+    def start(self, config: dict[str, Any], config_yaml: str, rule: LocalRule) -> Path | None:
+        """Lock the folder, write the settings, once, and find the checkpoint to go on from.
+
+        Raises:
+            InvalidInput: what :meth:`check` refuses, a folder that cannot be written, checkpoints that cannot be used.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.lock, "a+")  # noqa: SIM115  (open until the run's end)
+            self._take(file)
+            self._held = file
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            self.check(config)  # again: the run that held the lock may have finished
+            for left in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):  # by a run that was killed
+                left.unlink()
+        except OSError as error:
+            raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
+        self.make(config_yaml)
+        return newest_readable(self.checkpoints, rule)
+
+    def _take(self, file: TextIO) -> None:
+        """Lock an open file; the lock ends with the file or the process, so a file that is left over does no harm."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            got = f"{self.path}, to which a run writes ({file.read() or 'just started'})"
+            file.close()
+            raise InvalidInput("run_dir", got, "a folder without a live run") from None
+        except OSError:  # a file system without locks
+            pass
+
+    def release(self) -> None:
+        """Unlock the folder."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -153,45 +192,6 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
-
-
-class StepCheckpoint(Checkpoint):
-    """Keeps the last two checkpoints of a run, written whole or not at all: every so many steps and at the end.
-
-    Args:
-        folder: where to.
-        every: steps between checkpoints.
-    """
-
-    KEEP = 2
-
-    def __init__(self, folder: RunFolder, every: int):
-        self.folder, self.every = folder, every
-        self.saved = -1
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if it is the step's turn."""
-        if trainer.global_step % self.every == 0:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the final weights."""
-        self.save(trainer)
-
-    def save(self, trainer: Trainer) -> None:
-        """Write a checkpoint of this step, then drop the oldest."""
-        if self.saved == trainer.global_step:  # not asked of the file system: ranks must agree
-            return
-        self.saved = trainer.global_step
-        path = self.folder.checkpoints / f"step={self.saved}.ckpt"
-        temporary = path.with_suffix(".part")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(path)
-            for old in self.folder.all_checkpoints[: -self.KEEP]:
-                old.unlink()
 
 
 class RunRecord(Callback):
@@ -231,7 +231,8 @@ class RunRecord(Callback):
         """Say what there is of a run that was stopped; it can go on later."""
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING:
             assert isinstance(pl_module, LocalRule)
-            self.write(trainer, pl_module, "stopped")
+            with suppress(OSError):  # a full disk, say: the exception tells it
+                self.write(trainer, pl_module, "stopped")
 
     def write(self, trainer: Trainer, rule: LocalRule, status: str) -> dict[str, Any]:
         """Write ``results.json`` and return its content."""

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from experiments.run_folder import RunFolder, write_atomically
+from experiments.checkpoints import write_atomically
+from experiments.run_folder import RunFolder
 from rhm import InvalidInput
 
 LAUNCHERS = (
@@ -111,10 +112,13 @@ def joined(trees: list[Any]) -> Any:
 
 
 def put_together(run_dir: Path, world: int) -> dict[str, Any] | None:
-    """Write the results of all ranks as one run's, if all have finished, and return them; else None."""
+    """Write the results of all ranks as one run's, once, if all have finished, and return them; else None."""
     folders = [RunFolder(Place(rank, rank, world).folder(run_dir)) for rank in range(world)]
     if not all(folder.finished for folder in folders):
         return None
+    if RunFolder(run_dir).finished:
+        written: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
+        return written
     parts = [json.loads(folder.results.read_text()) for folder in folders]
     labels = [count for part in parts for count in part["supervision"]["readout_labels"]]
     whole = parts[0] | {

@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from experiments.checkpoints import write_atomically
 from experiments.estimate import RESULT_BYTES, Costs, why_not
 from experiments.launch import Job, Launcher, fit, launch
-from experiments.run_folder import RunFolder, flatten, write_atomically
+from experiments.run_folder import RunFolder, flatten
 from experiments.search import rule_settings
 from experiments.study import Combination, Run, Study, cell_label, expand
 from experiments.tables import wide_console

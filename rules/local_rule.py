@@ -159,6 +159,7 @@ class LocalRule(pl.LightningModule, ABC):
             self.prepare(data)
         if data is not self.data:
             raise InvalidInput("data", "another datamodule", "the one that the rule's network was built for")
+        self.trainer.precision_plugin.convert_module(self)  # Lightning does so only after it has loaded a checkpoint
 
     def prepare(self, data: RHMDataModule) -> LocalRule:
         """Build the network for a datamodule's task and replicas; Lightning's ``setup`` calls it."""

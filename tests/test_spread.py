@@ -13,7 +13,7 @@ import pytest
 
 from datamodules import ClassPairs, RHMDataModule
 from experiments.cli import main
-from experiments.spread import Place, find_place, launch, put_together
+from experiments.spread import LAUNCHERS, Place, find_place, launch, put_together
 from rhm import InvalidInput
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,9 @@ def alone(tmp_path_factory) -> list[dict]:
     return replicas(run_dir)
 
 
-def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lost_is_made_again(tmp_path, alone, capsys):
+def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lost_is_made_again(
+    tmp_path, alone, capsys, monkeypatch
+):
     command = ["--trainer.devices=2", "--spread_replicas=true", f"--run_dir={tmp_path / 'run'}"]
     done = rhm(*RUN, *command)
     assert done.returncode == 0 and done.stdout.count("test accuracy") == 1, done.stderr
@@ -76,6 +78,13 @@ def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lo
     kept = (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns
     assert rhm(*RUN, *command).returncode == 0 and replicas(tmp_path / "run") == alone
     assert (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns == kept, "a finished rank was trained again"
+    written = (tmp_path / "run/results.json").stat().st_mtime_ns
+    for name, value in zip(LAUNCHERS[1], ("0", "0", "2"), strict=True):
+        monkeypatch.setenv(name, value)
+    main([*RUN, *command])  # a rank that has finished comes late, after the others have put all together
+    assert (tmp_path / "run/results.json").stat().st_mtime_ns == written
+    for name in LAUNCHERS[1]:
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "run/results.json").unlink()
     assert "the same" in refused(capsys, *command, "--trainer.devices=3")
 

@@ -1,0 +1,27 @@
+"""A callback that sends a signal to its own process: a run that is stopped at a known step."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+
+class SignalAt(Callback):
+    """Send a signal after a step.
+
+    Args:
+        step: after which.
+        signum: which.
+        rank: whose process.
+    """
+
+    def __init__(self, step: int, signum: int, rank: int = 0):
+        self.step, self.signum, self.rank = step, signum, rank
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.signum)
