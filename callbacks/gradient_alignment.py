@@ -62,7 +62,7 @@ class GradientAlignment(Diagnostic):
             raise InvalidInput("data.labels", False, f"true for GradientAlignment with {name}: backpropagation needs them")
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
-        step = rule.compute(rule.data.train_batch(trainer.global_step, rule.data.rank, rule.data.world))
+        step = rule.labelled(rule.compute(rule.data.train_batch(trainer.global_step, rule.data.rank, rule.data.world)))
         ours = rule.layer_updates(step)
         feedback = rule.feedback_and_weights()
         layers = len(ours)

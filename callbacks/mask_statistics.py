@@ -55,7 +55,7 @@ class MaskStatistics(Diagnostic):
             raise InvalidInput(error.key, error.got, allowed) from error
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
-        step = rule.compute(rule.data.train_batch(trainer.global_step, rule.data.rank, rule.data.world))
+        step = rule.labelled(rule.compute(rule.data.train_batch(trainer.global_step, rule.data.rank, rule.data.world)))
         values: dict[str, Tensor] = {}
         for k, (layer, state) in enumerate(zip(rule.network.layers, step.states, strict=True), 1):
             mask_RBF = layer.by_position(layer.mask(state), state).flatten(2)

@@ -154,6 +154,9 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
     for name, ours in vars(rule.data.task).items():
         if data[name] != ours:
             raise InvalidInput(key, f"{folder} with {name}={data[name]}", f"a run of the same task, {name}={ours}")
+    if data.get("label_size") is not None or settings.get("spread_replicas"):
+        got = f"{folder} with label_size {data.get('label_size')}, spread_replicas {settings.get('spread_replicas')}"
+        raise InvalidInput(key, got, "a run in one process whose strings all have labels")
     sizes = data["train_size"] if isinstance(data["train_size"], list) else [data["train_size"]]
     theirs = [(seed, size) for seed in data["seeds"] for size in sizes]
     chosen = []

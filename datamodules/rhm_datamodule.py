@@ -248,7 +248,7 @@ class RHMDataModule(LightningDataModule):
         """What each string of whole steps counts in means over the batch that are to be means over labelled strings."""
         if self.label_sizes_R is None:
             return None
-        labelled = (index_RB < self.label_sizes_R[:, None]).unflatten(1, (-1, self.batch_size)).to(torch.get_default_dtype())
+        labelled = (index_RB < self.label_sizes_R[:, None]).unflatten(1, (-1, self.batch_size)).double()
         return (labelled * self.batch_size / labelled.sum(-1, keepdim=True).clamp_min(1)).flatten(1)
 
     def train_index(self, position: Tensor) -> Tensor:

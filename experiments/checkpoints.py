@@ -188,9 +188,9 @@ def _check(content: dict[str, Any], rule: LocalRule, path: Path) -> None:
             raise InvalidInput("checkpoint", f"{path} of {key} {_words(of[key])}", f"one of {key} {_words(ours[key])}")
     weights, expected = content["state_dict"], rule.state_dict()
     for name in sorted(weights.keys() | expected.keys()):
-        shapes = [tuple(state[name].shape[1:]) if name in state else None for state in (weights, expected)]
-        if shapes[0] != shapes[1]:  # the replica axis may be spread over ranks
-            raise InvalidInput("checkpoint", f"{path} with {name} of shape {shapes[0]}", f"shape {shapes[1]} in a replica")
+        shapes = [tuple(state[name].shape) if name in state else None for state in (weights, expected)]
+        if shapes[0] != shapes[1]:
+            raise InvalidInput("checkpoint", f"{path} with {name} of shape {shapes[0]}", f"shape {shapes[1]}")
 
 
 def _words(value: Any) -> str:

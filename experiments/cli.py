@@ -38,7 +38,7 @@ from experiments.explain import explain
 from experiments.launch import Launcher
 from experiments.requeue import StopOnSignal, Stopped, requeue
 from experiments.run_folder import RunFolder, RunRecord, collect_results
-from experiments.spread import Place, check_folders, find_place, launch, put_together, stand_alone
+from experiments.spread import Place, check_folders, find_place, launch, place_of, put_together, stand_alone
 from experiments.study import Study, study_settings
 from experiments.sweep import sweep
 from experiments.tables import probe_table, replica_table, wide_console
@@ -189,11 +189,13 @@ class RHMCommand(LightningCLI):
         self.settings = yaml.safe_load(self.config_yaml)
         if self.subcommand == "fit":
             place = find_place() if self._get(self.config, "spread_replicas") else None
-            if place is None or not RunFolder(place.folder(self.folder.path)).finished:
-                self.folder.check(self.settings)  # of a rank that has finished before, the others may have put all together
+            if place is not None and RunFolder(place.folder(self.folder.path)).finished:
+                self.folder.check_settings(self.settings)  # the others may have put all together meanwhile
+            else:
+                self.folder.check(self.settings)
         else:
             self.folder.check_measured(self.settings)
-        self.place: Place | None = None
+        self.place: Place | None = None if self.subcommand == "fit" else place_of(self.folder.path)
         if self.subcommand == "fit" and self._get(self.config, "spread_replicas"):
             self._spread(trainer)
 
@@ -207,7 +209,7 @@ class RHMCommand(LightningCLI):
         self.place = started or Place(0, 0, int(world))
         self.launches = started is None and not self.only_check
         self.all_ranks = self.folder
-        trainer.strategy, trainer.devices = "auto", [self.place.local_rank] if gpus and started else 1
+        trainer.strategy, trainer.devices = "auto", [self.place.local_rank % gpus] if gpus and started else 1
         trainer.num_nodes = 1
         if started:
             stand_alone()

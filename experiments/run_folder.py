@@ -90,12 +90,20 @@ class RunFolder:
         if self.finished:
             raise InvalidInput("run_dir", self.path, "a folder without a finished run; nothing is overwritten")
         if self.config.exists():
-            self._compare(config, lambda key: key in FREE_KEYS, "the same settings to go on, or another folder")
+            self.check_settings(config)
         elif self.path.exists() and any(not OURS.fullmatch(found.name) for found in self.path.iterdir()):
             raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
         if self._held is None and is_first() and not started_outside() and self.lock.exists():  # else see start()
             with open(self.lock) as file:
                 self._take(file)
+
+    def check_settings(self, config: dict[str, Any]) -> None:
+        """See that these settings are those of the run that was begun here.
+
+        Raises:
+            InvalidInput: it has others.
+        """
+        self._compare(config, lambda key: key in FREE_KEYS, "the same settings to go on, or another folder")
 
     def check_measured(self, config: dict[str, Any]) -> None:
         """See that these settings are those of the run that is to be measured.
@@ -113,10 +121,10 @@ class RunFolder:
 
     def _compare(self, config: dict[str, Any], free: Callable[[str], bool], allowed: str) -> None:
         try:
-            old = flatten(yaml.safe_load(self.config.read_text()))
+            old = flatten(with_decay_apart(yaml.safe_load(self.config.read_text())))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise InvalidInput("run_dir", f"{self.path} with an unreadable config.yaml", allowed) from error
-        new = flatten(config)
+        new = flatten(with_decay_apart(config))
         for key in sorted(old.keys() | new.keys()):
             if not free(key) and old.get(key) != new.get(key):
                 got = f"{key}={new.get(key)} in {self.path}, which holds a run with {key}={old.get(key)}"
@@ -182,6 +190,13 @@ class RunFolder:
         if self._held is not None:
             self._held.close()
             self._held = None
+
+
+def with_decay_apart(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the one callback that changes what is learned under a key of its own: the others may differ."""
+    given = (config.get("trainer") or {}).get("callbacks") or []
+    decays = [c for c in (given if isinstance(given, list) else [given]) if "CosineDecay" in str(c)]
+    return config | {"CosineDecay": decays} if decays else config
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

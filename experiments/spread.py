@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -44,9 +47,17 @@ def find_place() -> Place | None:
     """What a launcher has said; None in a process that no launcher started."""
     for names in LAUNCHERS:
         values = [os.environ.get(name, "") for name in names]
+        if names[0].startswith("SLURM") and "SLURM_STEP_ID" not in os.environ:
+            continue  # a batch script, which Slurm tells of tasks that srun has yet to start
         if all(value.isdigit() for value in values):
             return Place(*map(int, values))
     return None
+
+
+def place_of(folder: Path) -> Place | None:
+    """Whose folder this is: the inverse of :meth:`Place.folder`, without the number on the machine; None of a whole run."""
+    match = re.fullmatch(r"rank-(\d+)-of-(\d+)", folder.name)
+    return Place(int(match[1]), 0, int(match[2])) if match else None
 
 
 def stand_alone() -> None:
@@ -88,6 +99,13 @@ def launch(command: list[str], run_dir: Path, world: int) -> None:
         env = {"OMP_NUM_THREADS": threads, **os.environ, **place}
         ranks.append(subprocess.Popen(command, env=env))
     failed = 0
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        """Each rank saves a checkpoint and ends."""
+        for process in ranks:
+            process.send_signal(signum)
+
+    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         while not failed and None in (codes := [process.poll() for process in ranks]):
             failed = next((code for code in codes if code), 0)
@@ -98,6 +116,8 @@ def launch(command: list[str], run_dir: Path, world: int) -> None:
         for process in ranks:
             process.terminate()
         codes = [process.wait() for process in ranks]
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
     failed = failed or next((code for code in codes if code), 0)
     if failed:
         print(f"a rank ended with code {failed}; the same command goes on from the checkpoints in {run_dir}", file=sys.stderr)

@@ -39,8 +39,8 @@ class ReadoutState(NamedTuple):
 
     def weighted(self, weight_RB: Tensor) -> ReadoutState:
         """The same with each string's loss and error times a weight."""
-        error = self.error_RBN * weight_RB[..., None]
-        return self._replace(error_RBN=error, loss_RB=self.loss_RB * weight_RB)
+        weight_RB = weight_RB.to(self.error_RBN.dtype)
+        return self._replace(error_RBN=self.error_RBN * weight_RB[..., None], loss_RB=self.loss_RB * weight_RB)
 
 
 class Readout(nn.Module):

@@ -130,6 +130,7 @@ class CodePrediction(LocalRule):
         tracked = [x for codes in seen.values() for x in (codes.u_RNE, codes.q_RNSJ, codes.t_RNSK)]
         means = iter(self.mean_over_ranks([x.mean(1, keepdim=True) for x in tracked]))
         updates: list[LayerUpdate] = [{} for _ in range(self.trained_layers)]
+        self.step_metrics = {name: loss for name, loss in self.step_metrics.items() if not name.startswith("loss/layer")}
         for k in learning:
             updates[k - 1] = self.layer_update(k, seen[k], next(means), next(means), next(means))
         return updates

@@ -248,11 +248,16 @@ class LocalRule(pl.LightningModule, ABC):
         self.step_metrics["loss/readout"] = step.readout.loss_R
         if not self.data.labels:
             return [*updates, *({} for _ in self.parts[len(updates) :])]
-        if step.batch.weight_RB is not None:
-            step = step._replace(readout=step.readout.weighted(step.batch.weight_RB))
-            self.step_metrics["loss/readout"] = step.readout.loss_R
+        step = self.labelled(step)
+        self.step_metrics["loss/readout"] = step.readout.loss_R
         upper = self.upper_updates(step, down_to=len(updates))
         return [*updates, *upper, self.readout.backward(step.readout)]
+
+    @staticmethod
+    def labelled(step: Step) -> Step:
+        """The step with the readout's error and loss of the strings that have labels, where some have none."""
+        weight_RB = step.batch.weight_RB
+        return step if weight_RB is None else step._replace(readout=step.readout.weighted(weight_RB))
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
         """Gradients of the layers above those that the rule trains: the readout's loss, propagated back."""

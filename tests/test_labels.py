@@ -121,3 +121,21 @@ def test_results_tell_how_many_labels_the_readout_has_seen(tmp_path):
     content = json.loads((tmp_path / "a/results.json").read_text())
     assert content["supervision"]["readout_labels"] == [8, 64]
     assert [(r["train_size"], r["label_size"]) for r in content["replicas"]] == [(64, 8), (64, 64)]
+
+
+@torch.no_grad()
+def test_weights_are_the_same_in_every_precision_and_end_to_end_learns_from_labelled_strings_alone():
+    data = make_data(label_size=20, pairs=SiblingPairs())
+    single = data.train_batch(2).weight_RB
+    data._block = None
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(data.train_batch(2).weight_RB, single) and single.dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    rule = LayerwiseContrastive(NETWORK).prepare(make_data(label_size=20, pairs=SiblingPairs()))
+    step = compute(rule)
+    labelled = rule.labelled(step)
+    without = step.batch.weight_RB == 0
+    assert without.any() and labelled.readout.error_RBN[without].eq(0).all() and labelled.readout.loss_RB[without].eq(0).all()
+    assert labelled.readout.error_RBN.dtype == step.readout.error_RBN.dtype

@@ -14,11 +14,14 @@ import sys
 
 import pytest
 import torch
+import yaml
 from launch import ROOT, SMALL, TWO, Ranks, assert_same_run, checkpoint, fake_scontrol, fit, results, slurm, slurm_rank
 
 from experiments import checkpoints
 from experiments.cli import main
 from experiments.ranks import default_run_dir
+from experiments.run_folder import RunFolder
+from rhm import InvalidInput
 
 SIGNAL = "--trainer.callbacks=signal_at.SignalAt"
 
@@ -192,7 +195,8 @@ def test_the_slurm_script_starts_what_its_job_has(tmp_path, monkeypatch):
     (tmp_path / "bin/srun").chmod(0o755)
     job = {**slurm(tasks=2), "SLURM_CPUS_PER_TASK": "3"}
     environment = {**os.environ, **job, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    subprocess.run([script, *fit(tmp_path / "a")[1:]], env=environment, check=True, cwd=tmp_path)
+    one_device = "-c", str(ROOT / "configs/quickstart.yaml")  # the job's number of ranks counts, not the file's
+    subprocess.run([script, *one_device, *fit(tmp_path / "a")[1:]], env=environment, check=True, cwd=tmp_path)
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[:4] == ["--kill-on-bad-exit=1", "--cpus-per-task=3", "rhm", "fit"]
     for name, value in {**job, **slurm_rank(0)}.items():
@@ -395,3 +399,13 @@ def test_full_disk_at_results_or_events_is_one_line(tmp_path, monkeypatch, capsy
         results(tmp_path / "a")["status"] == "finished"
         and checkpoint(tmp_path / "a")["global_step"] == SMALL["trainer.max_steps"]
     )
+
+
+def test_callbacks_that_look_may_differ_when_a_run_goes_on_and_one_that_learns_may_not(tmp_path):
+    folder, decay = RunFolder(tmp_path), {"class_path": "callbacks.cosine_decay.CosineDecay", "init_args": {"floor": 0.0}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [decay]}}))
+    looks = {"class_path": "callbacks.SynonymicSensitivity"}
+    folder.check_settings({"trainer": {"callbacks": [decay, looks]}})
+    for other in None, [looks], [{**decay, "init_args": {"floor": 0.1}}]:
+        with pytest.raises(InvalidInput, match="CosineDecay.*the same settings"):
+            folder.check_settings({"trainer": {"callbacks": other}})

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_ranks_of_another_launcher_find_the_same(tmp_path, alone, names):
     keys = names.split()
     processes = []
     for rank in range(2):
-        env = {**ENV, **dict(zip(keys, (str(rank), str(rank), "2"), strict=True)), "SLURM_JOB_ID": "7"}
+        env = {**ENV, **dict(zip(keys, (str(rank), str(rank), "2"), strict=True)), "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}
         command = [sys.executable, "-m", "experiments.cli", *RUN, "--spread_replicas=true", f"--run_dir={tmp_path / 'run'}"]
         processes.append(
             subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
@@ -152,4 +153,44 @@ def test_a_launchers_words_are_found(monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "5")
     monkeypatch.setenv("SLURM_LOCALID", "1")
     monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert find_place() is None, "a batch script is no rank: srun has not started any"
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
     assert find_place() == Place(5, 1, 8)
+
+
+def test_a_signal_is_passed_on_to_all_ranks(tmp_path):
+    """In a process of its own, which is sent the signal; each rank writes a file when it has got it."""
+    (tmp_path / "rank.py").write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "name = os.environ['RHM_RANK']\n"
+        "def stop(*_):\n    pathlib.Path(f'saved-{name}').touch(); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "pathlib.Path(f'ready-{name}').touch()\n"
+        "time.sleep(120)\n"
+    )
+    launcher = (
+        "import sys, pathlib; from experiments.spread import launch; launch([sys.executable, 'rank.py'], pathlib.Path('.'), 2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", launcher], cwd=tmp_path, env=ENV, stderr=subprocess.PIPE, text=True)
+    while len(list(tmp_path.glob("ready-*"))) < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.terminate()
+    _, err = parent.communicate(timeout=60)
+    assert parent.returncode == 143 and "a rank ended with code 143" in err
+    assert len(list(tmp_path.glob("saved-*"))) == 2
+
+
+def test_a_ranks_folder_can_be_measured_and_other_settings_are_refused(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run/rank-1-of-2"
+    for name, value in zip(LAUNCHERS[1], ("1", "1", "2"), strict=True):
+        monkeypatch.setenv(name, value)
+    main([*RUN, "--spread_replicas=true", f"--run_dir={tmp_path / 'run'}", "--tables=false"])
+    for name, value in zip(LAUNCHERS[1], ("1", "1", "2"), strict=True):
+        monkeypatch.setenv(name, value)
+    line = refused(capsys, "--spread_replicas=true", "--data.seeds=[5,6,7]", f"--run_dir={tmp_path / 'run'}")
+    assert "the same settings" in line
+    for name in LAUNCHERS[1]:
+        monkeypatch.delenv(name, raising=False)
+    main(["validate", f"--run_dir={folder}"])
+    assert "1 2" in capsys.readouterr().out
