@@ -294,7 +294,7 @@ def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  
         with contextlib.redirect_stderr(said):
             main(["fit", *args, *quiet, f"--run_dir={folder}"])
     except SystemExit as error:
-        if error.code == 130:
+        if isinstance(error.code, int) and error.code >= 128:  # a signal ended it, and it can go on
             raise KeyboardInterrupt from None
         raise RuntimeError(said.getvalue().strip().splitlines()[-1].removeprefix("rhm: ")) from error
     finally:
