@@ -64,8 +64,8 @@ SETTINGS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "matmul_p
 
 
 def _whole(limit: float | None) -> bool:
-    """Whether a limit on batches is none; the integer 1 would be one batch."""
-    return limit is None or (isinstance(limit, float) and limit == 1.0)
+    """Whether a limit on batches is none; of 1 the parser may make a share of 1.0 or one batch."""
+    return limit is None
 
 
 TRAINER_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import lazy_instance
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from datamodules import Batch, Pairs, RHMDataModule
@@ -407,12 +408,15 @@ class LocalRule(pl.LightningModule, ABC):
         self.on_validation_epoch_end()
 
     def log_measured(self, values: dict[str, float]) -> None:
-        """Log what validation or test has measured, at the trainer's step (Lightning's own is one behind in validation).
+        """Log what validation or test has measured.
 
-        The test after a run's last validation measures the same again, and writes nothing.
+        In a fit at the trainer's step, as Lightning's own is one behind. The test after a run's last validation measures the
+        same again, and writes nothing. By itself ``trainer.validate`` or ``trainer.test`` returns the values, as Lightning does.
         """
-        self.log_dict(values, logger=False, rank_zero_only=True)  # for callbacks that watch a number
-        if not self.trainer.sanity_checking and self.measured_step != self.trainer.global_step:
+        again = self.measured_step == self.trainer.global_step and bool(self.trainer.loggers)
+        alone = self.trainer.state.fn != TrainerFn.FITTING and not again
+        self.log_dict(values, logger=alone, rank_zero_only=True)  # else for callbacks that watch a number
+        if not alone and not again and not self.trainer.sanity_checking:
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, self.trainer.global_step)
                 logger.save()
