@@ -411,7 +411,7 @@ class LocalRule(pl.LightningModule, ABC):
         """Log what validation or test has measured.
 
         In a fit at the trainer's step, as Lightning's own is one behind. The test after a run's last validation measures the
-        same again, and writes nothing. By itself ``trainer.validate`` or ``trainer.test`` returns the values, as Lightning does.
+        same again, and writes nothing. ``trainer.validate`` or ``trainer.test`` alone return the values, as in Lightning.
         """
         again = self.measured_step == self.trainer.global_step and bool(self.trainer.loggers)
         alone = self.trainer.state.fn != TrainerFn.FITTING and not again
