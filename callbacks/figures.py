@@ -89,7 +89,7 @@ def map_picture(values_KL: Tensor, lowest: float, highest: float) -> np.ndarray:
         write(0, rows - 1 - k, f"layer\n{k + 1}", "black")
         for level, value in enumerate(table[k]):
             bright = value > (lowest + highest) / 2
-            write(level + 1, rows - 1 - k, "–" if np.isnan(value) else f"{value:.2f}", "black" if bright else "white")
+            write(level + 1, rows - 1 - k, "-" if np.isnan(value) else f"{value:.2f}", "black" if bright else "white")
     for level in range(levels):
         write(level + 1, rows, f"level\n{level}", "black")
     return np.asarray(image)
