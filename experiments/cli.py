@@ -482,6 +482,7 @@ def quiet() -> None:
         r".*LightningCLI's args parameter.*",
         r".*does not have many workers.*",
         r".*sync_dist=True.*",
+        r".*no logger configured.*",
         r".*all_gather is deprecated.*",
         r".*isinstance\(treespec, LeafSpec\).*",
     ):
