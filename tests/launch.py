@@ -82,10 +82,13 @@ class Ranks:
         )
 
     def kill(self) -> None:
-        """SIGKILL to every process of the run."""
+        """SIGKILL to every process of the run; the ranks of torchrun have groups of their own."""
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+        for pid in self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def alive(self) -> list[int]:
         """Processes of the run, also those that have lost their parent or have a group of their own."""
