@@ -79,14 +79,14 @@ def crossing(size_P: Floats, error_BP: Floats, bound: float) -> Floats:
     Returns:
         one number a row; ``inf`` if the last error is above the bound, ``-inf`` if the first is not.
     """
-    passed_BP = error_BP <= bound
+    passed_BP = _passes(error_BP, bound)
     first_B = np.where(passed_BP.any(-1), passed_BP.argmax(-1), len(size_P))
     after = np.clip(first_B, 1, len(size_P) - 1) if len(size_P) > 1 else np.zeros_like(first_B)
     before = np.maximum(after - 1, 0)
     log_error_BP, log_P = np.log(np.maximum(error_BP, bound / 10)), np.log(size_P)
     high, low = (np.take_along_axis(log_error_BP, i[..., None], -1)[..., 0] for i in (before, after))
     share = (high - np.log(bound)) / np.where(high > low, high - low, 1)
-    between = log_P[before] + share * (log_P[after] - log_P[before])
+    between = log_P[before] + np.clip(share, 0, 1) * (log_P[after] - log_P[before])
     return np.where(first_B == 0, -np.inf, np.where(first_B == len(size_P), np.inf, between))
 
 
@@ -111,10 +111,15 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     mean_P = error_SP.mean(0)
     value = crossing(size_P, monotone(_to_the_best(mean_P[None])), bound)[0]
     low, high = np.sort(log_B)[_ends(draws)]
-    passed_P = mean_P <= bound
+    passed_P = _passes(mean_P, bound)
     fails_later = bool((passed_P[:-1] & ~passed_P[1:]).any())
     limits = float(size_P[0]), float(size_P[-1])
     return SampleComplexity(_size(value), _size(low), _size(high), *limits, log_B, seeds, fails_later)
+
+
+def _passes(error: Floats, bound: float) -> NDArray[np.bool_]:
+    """Whether errors are small; one that is the bound but for rounding is."""
+    return error <= bound * (1 + 1e-9)
 
 
 def _to_the_best(error_BP: Floats) -> Floats:
@@ -195,7 +200,7 @@ def growth(x_T: list[float], found_T: list[SampleComplexity]) -> Growth | None:
     The interval spans two: Student's, from the scatter of tasks around the line, which holds what tasks of one size differ in,
     and the bootstrap over seeds, which holds when few tasks lie on a line by luck. Tasks have grammars of their own, so that
     their draws are combined at random: seed 0 of one has nothing to do with seed 0 of another. A draw that lies beyond the
-    sizes counts as the smallest or the largest of them. There is no interval with fewer than three tasks or if one has one seed.
+    sizes counts as the smallest or the largest of them. There is no interval with fewer than three tasks or with one seed.
     """
     fitted = [(math.log(x), found) for x, found in zip(x_T, found_T, strict=True) if found.reached]
     if len({x for x, _ in fitted}) < 2:

@@ -32,17 +32,17 @@ SHAPES = (
 )
 """Marker and line: the sum of a rule's row and column in ``STYLED`` says which, so that they differ along both."""
 STYLED = (
-    ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "dfa", "barlow_twins", "frozen"),
-    ("gevb", "feedback_alignment", "kolen_pollack", "sign_dfa", "random_expansion", "drtp", "pepita"),
-    ("backprop_decay", "dkp", "code_prediction", "forward_dfa", "clapp_local", "lpl", "local_cross_entropy"),
-    ("end_to_end_contrastive", "gim", "supervised_contrastive", "clapp_pp", "vicreg", "phyll", "weight_mirror"),
-    ("mask_ladder", "local_expansion", "label_context", "simsiam", "byol", "sfa", "similarity_matching"),
+    ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "random_expansion", "vicreg", "similarity_matching"),
+    ("gevb", "feedback_alignment", "supervised_contrastive", "sign_dfa", "dfa", "lpl", "pepita"),
+    ("backprop_decay", "dkp", "label_context", "clapp_pp", "clapp_local", "barlow_twins", "local_cross_entropy"),
+    ("end_to_end_contrastive", "code_prediction", "kolen_pollack", "forward_dfa", "sfa", "drtp", "frozen"),
+    ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
-    ("brsf", "frsf", "rung 8"),
+    ("brsf", "frsf", "local_expansion"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
-with the project no colour is given to more than two rules."""
+with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""
 
 
 class Style(NamedTuple):
@@ -163,10 +163,9 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
     Open markers with an arrow show bounds: upwards, no size that was tried is enough; downwards, the smallest is. They are
     moved sideways, each rule a little further, so that equal bounds do not hide one another.
     """
-    looks = styles({name for rules in panels.values() for name in rules})
-    bounded = [
-        name for name in looks if any(point.beyond for rules in panels.values() for point in rules.get(name, ([], None))[0])
-    ]
+    names = list(dict.fromkeys(name for rules in panels.values() for name in rules))
+    looks = styles(names)
+    bounded = [name for name in names if any(p.beyond for rules in panels.values() for p in rules.get(name, ([], None))[0])]
     figure, axes = plt.subplots(
         1, len(panels), figsize=(4.4 * len(panels) + 0.4, 5.0), squeeze=False, sharey=True, layout="constrained"
     )
@@ -198,7 +197,7 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
             ax.set_xscale("log")
             ax.set_xlabel(label.replace("^L", "$^L$").replace("^3", "$^3$"))
         ax.set_yscale("log")
-        ax.margins(0.12)
+        ax.margins(0.05 + SHIFT * len(bounded) / 500, 0.12)  # room for what is moved and for arrows; a panel has 290 points
         if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
             ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
     axes[0][0].set_ylabel(f"P*, {unit} strings")
@@ -206,7 +205,7 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
     return figure
 
 
-SHIFT = 7
+SHIFT = 6
 """Points between the bounds of one rule and the next."""
 
 
@@ -217,7 +216,9 @@ def _bound(ax: Axes, point: Point, look: Style, shift: float) -> None:
         return ax.transData + ScaledTranslation(shift / 72, up * point.beyond / 72, ax.figure.dpi_scale_trans)
 
     place = point.x, point.value
-    marker = Line2D([point.x], [point.value], color=look.colour, marker=look.marker, markerfacecolor="white", zorder=3)
+    marker = Line2D(
+        [point.x], [point.value], color=look.colour, marker=look.marker, markerfacecolor="white", markersize=5, zorder=1
+    )
     marker.set_transform(moved(0))
     ax.add_artist(marker)
     ax.update_datalim([place])

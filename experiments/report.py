@@ -96,8 +96,8 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None)
                 "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms, and the factor by which P* grows "
                 "from one level to the next, over tasks that differ in L alone. The 95 % interval spans Student's, from the "
                 "scatter of the tasks around the line, and that of the bootstrap over seeds. * Bootstrap draws at this end lie "
-                "beyond the sizes that were tried: it may be further out. Tasks whose P* lies beyond the sizes are left out and "
-                "counted; as they are mostly those that need the most strings, this makes the exponent too small."
+                "beyond the sizes that were tried: it may be further out. Tasks whose P* lies beyond the sizes are left out "
+                "and counted; as they are mostly those that need the most strings, this makes the exponent too small."
             )
             page.table(exponents)
         _figures(page, figures_only, found, threshold, {run.name: run for run in runs})
