@@ -183,7 +183,7 @@ class Growth:
         notes = [f"{self.tasks} tasks"]
         notes += [f"{self.censored} beyond the sizes left out"] if self.censored else []
         if math.isnan(self.low):
-            notes.append("no interval with one seed" if self.seeds < 2 else "no interval with fewer than 3 tasks")
+            notes.append("no interval: one seed" if self.seeds < 2 else "no interval: needs 3 tasks")
         return f"{text} ({', '.join(notes)})"
 
     def shown(self, scale: Callable[[float], float] = float) -> str:

@@ -179,8 +179,8 @@ def test_the_interval_of_the_exponent_covers_the_true_one_with_and_without_scatt
 def test_there_is_no_interval_of_the_exponent_with_two_tasks_or_one_seed():
     two = growth([10.0, 100.0], [known(10.0, 9, 11), known(100.0, 90, 110)])
     one = growth([10.0, 100.0, 1000.0], [known(10.0), known(100.0, seeds=1), known(1000.0)])
-    assert str(two) == "1.00 (2 tasks, no interval with fewer than 3 tasks)"
-    assert str(one) == "1.00 (3 tasks, no interval with one seed)"
+    assert str(two) == "1.00 (2 tasks, no interval: needs 3 tasks)"
+    assert str(one) == "1.00 (3 tasks, no interval: one seed)"
 
 
 def test_ends_of_the_exponent_that_draws_beyond_the_sizes_have_bounded_are_marked():

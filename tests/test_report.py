@@ -417,9 +417,9 @@ def test_refinement_goes_on_where_the_error_is_exactly_the_bound(place, rounded)
 
 
 def test_refinement_does_not_crash_where_the_first_size_is_above_the_bound_by_a_rounding():
-    sizes = np.array([64.0, 512.0])
-    found = sample_complexity(sizes, np.array([[0.0875 * (1 + 1e-8), 0.0]]), 0.0875)
-    assert next_size(sizes, found) == 181
+    sizes = np.array([64.0, 100.0])
+    found = sample_complexity(sizes, np.array([[0.0875 * (1 + 1.5e-9), 0.0]]), 0.0875)
+    assert next_size(sizes, found) == 80
 
 
 def test_heat_maps_wrap_and_mark_what_was_not_measured():
