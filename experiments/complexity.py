@@ -6,6 +6,7 @@ Shape suffixes: S seed, P training-set size, B bootstrap draw, T task.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +23,11 @@ class SampleComplexity:
 
     Attributes:
         value: P*; ``inf`` if no size is enough, ``-inf`` if the smallest is.
-        low, high: ends of the bootstrap interval over seeds, with the same meaning.
+        low, high: ends of the bootstrap interval over seeds, with the same meaning; no interval with one seed.
         smallest, largest: sizes that were tried.
         draws_B: log P* of the bootstrap draws, with the same meaning.
+        seeds: how many there were.
+        fails_later: whether a size fails although a smaller one passes.
     """
 
     value: float
@@ -33,6 +36,8 @@ class SampleComplexity:
     smallest: float
     largest: float
     draws_B: Floats
+    seeds: int
+    fails_later: bool = False
 
     @property
     def reached(self) -> bool:
@@ -46,8 +51,9 @@ class SampleComplexity:
         return f"≤ {self.smallest:,.0f}" if value == -math.inf else f"{value:,.0f}"
 
     def __str__(self) -> str:
-        interval = f" [{self.shown(self.low)}, {self.shown(self.high)}]"
-        return self.shown(self.value) + (interval if (self.low, self.high) != (self.value, self.value) else "")
+        known = self.seeds > 1 and (self.reached or (self.low, self.high) != (self.value, self.value))
+        interval = f" [{self.shown(self.low)}, {self.shown(self.high)}]" if known else ""
+        return self.shown(self.value) + interval + (", a larger size fails" if self.fails_later else "")
 
 
 def monotone(error_BP: Floats) -> Floats:
@@ -73,19 +79,22 @@ def crossing(size_P: Floats, error_BP: Floats, bound: float) -> Floats:
     Returns:
         one number a row; ``inf`` if the last error is above the bound, ``-inf`` if the first is not.
     """
-    passed_BP = error_BP <= bound
+    passed_BP = _passes(error_BP, bound)
     first_B = np.where(passed_BP.any(-1), passed_BP.argmax(-1), len(size_P))
     after = np.clip(first_B, 1, len(size_P) - 1) if len(size_P) > 1 else np.zeros_like(first_B)
     before = np.maximum(after - 1, 0)
     log_error_BP, log_P = np.log(np.maximum(error_BP, bound / 10)), np.log(size_P)
     high, low = (np.take_along_axis(log_error_BP, i[..., None], -1)[..., 0] for i in (before, after))
     share = (high - np.log(bound)) / np.where(high > low, high - low, 1)
-    between = log_P[before] + share * (log_P[after] - log_P[before])
+    between = log_P[before] + np.clip(share, 0, 1) * (log_P[after] - log_P[before])
     return np.where(first_B == 0, -np.inf, np.where(first_B == len(size_P), np.inf, between))
 
 
 def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int = DRAWS) -> SampleComplexity:
     """P* of a learning curve: where the mean error over seeds, made monotone, comes down to ``bound`` (:func:`crossing`).
+
+    It is made monotone up to the size at which it is lowest: what more strings do to a rule that gets worse with them says
+    nothing about the fewest that are enough. So no size is enough only where every mean error is above the bound.
 
     The interval is that of the percentile bootstrap: seeds are drawn with replacement, each with its whole curve.
 
@@ -98,10 +107,24 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     generator = np.random.default_rng(0)
     seeds = len(error_SP)
     mean_BP = error_SP[generator.integers(seeds, size=(draws, seeds))].mean(1)
-    log_B = crossing(size_P, monotone(mean_BP), bound)
-    value = crossing(size_P, monotone(error_SP.mean(0)[None]), bound)[0]
+    log_B = crossing(size_P, monotone(_to_the_best(mean_BP)), bound)
+    mean_P = error_SP.mean(0)
+    value = crossing(size_P, monotone(_to_the_best(mean_P[None])), bound)[0]
     low, high = np.sort(log_B)[_ends(draws)]
-    return SampleComplexity(_size(value), _size(low), _size(high), float(size_P[0]), float(size_P[-1]), log_B)
+    passed_P = _passes(mean_P, bound)
+    fails_later = bool((passed_P[:-1] & ~passed_P[1:]).any())
+    limits = float(size_P[0]), float(size_P[-1])
+    return SampleComplexity(_size(value), _size(low), _size(high), *limits, log_B, seeds, fails_later)
+
+
+def _passes(error: Floats, bound: float) -> NDArray[np.bool_]:
+    """Whether errors are small; one that is the bound but for rounding is."""
+    return error <= bound * (1 + 1e-9)
+
+
+def _to_the_best(error_BP: Floats) -> Floats:
+    """Errors with the lowest in place of all that come after it; pooling then leaves these alone."""
+    return np.where(np.arange(error_BP.shape[-1]) > error_BP.argmin(-1)[:, None], error_BP.min(-1)[:, None], error_BP)
 
 
 def _size(log_P: float) -> float:
@@ -114,15 +137,29 @@ def _ends(draws: int) -> list[int]:
     return [math.floor(outside * (draws - 1)), math.ceil((1 - outside) * (draws - 1))]
 
 
+def student(degrees: int) -> float:
+    """The two-sided quantile of Student's t at ``CONFIDENCE``.
+
+    With ``t = sqrt(degrees) tan(a)``, the angle ``a`` has the density ``cos(a)^(degrees - 1)`` up to a factor.
+    """
+    cells = 200_000
+    angle = ((np.arange(cells) + 0.5) / cells - 0.5) * np.pi
+    share = np.cos(angle) ** (degrees - 1)
+    place = np.interp((1 + CONFIDENCE) / 2, share.cumsum() / share.sum(), angle + np.pi / cells / 2)
+    return math.sqrt(degrees) * math.tan(place)
+
+
 @dataclass(frozen=True)
 class Growth:
     """``P* = prefactor x^exponent``, fitted over tasks by least squares in logarithms.
 
     Attributes:
-        exponent, low, high: with the ends of its bootstrap interval over the seeds of every task.
+        exponent, low, high: with the ends of its interval; these are NaN if there is none.
         prefactor: P* at ``x = 1``.
         tasks: how many were fitted.
         censored: how many were left out because P* lies beyond the sizes that were tried.
+        seeds: the fewest of a task.
+        clipped: for each end whether bootstrap draws there lie beyond the sizes that were tried, so that it may be further out.
     """
 
     exponent: float
@@ -131,27 +168,58 @@ class Growth:
     prefactor: float
     tasks: int
     censored: int
+    seeds: int
+    clipped: tuple[bool, bool] = (False, False)
 
     def __str__(self) -> str:
-        left_out = f", {self.censored} beyond the sizes left out" if self.censored else ""
-        return f"{self.exponent:.2f} [{self.low:.2f}, {self.high:.2f}] ({self.tasks} tasks{left_out})"
+        return self._with_notes(self.shown())
+
+    @property
+    def factor(self) -> str:
+        """By how much P* grows when ``log x`` grows by 1."""
+        return self._with_notes(self.shown(math.exp))
+
+    def _with_notes(self, text: str) -> str:
+        notes = [f"{self.tasks} tasks"]
+        notes += [f"{self.censored} beyond the sizes left out"] if self.censored else []
+        if math.isnan(self.low):
+            notes.append("no interval: one seed" if self.seeds < 2 else "no interval: needs 3 tasks")
+        return f"{text} ({', '.join(notes)})"
+
+    def shown(self, scale: Callable[[float], float] = float) -> str:
+        """The exponent with its interval, or a rising function of them; an end that was clipped has a star."""
+        if math.isnan(self.low):
+            return f"{scale(self.exponent):.2f}"
+        low, high = (f"{scale(end):.2f}{'*' * star}" for end, star in zip((self.low, self.high), self.clipped, strict=True))
+        return f"{scale(self.exponent):.2f} [{low}, {high}]"
 
 
 def growth(x_T: list[float], found_T: list[SampleComplexity]) -> Growth | None:
     """The exponent with which P* grows with ``x``; None if fewer than two tasks of different ``x`` have a P*.
 
-    Tasks have grammars of their own, so that their draws are combined at random: seed 0 of one has nothing to do with seed 0
-    of another. A bootstrap draw that lies beyond the sizes counts as the smallest or the largest of them.
+    The interval spans two: Student's, from the scatter of tasks around the line, which holds what tasks of one size differ in,
+    and the bootstrap over seeds, which holds when few tasks lie on a line by luck. Tasks have grammars of their own, so that
+    their draws are combined at random: seed 0 of one has nothing to do with seed 0 of another. A draw that lies beyond the
+    sizes counts as the smallest or the largest of them. There is no interval with fewer than three tasks or with one seed.
     """
     fitted = [(math.log(x), found) for x, found in zip(x_T, found_T, strict=True) if found.reached]
     if len({x for x, _ in fitted}) < 2:
         return None
-    log_x_T = np.array([x for x, _ in fitted])
-    draws_TB = np.stack([np.clip(found.draws_B, math.log(found.smallest), math.log(found.largest)) for _, found in fitted])
-    draws_TB = np.random.default_rng(0).permuted(draws_TB, axis=1)
-    log_P_T = np.log([found.value for _, found in fitted])
-    centred = log_x_T - log_x_T.mean()
-    exponent = float(centred @ log_P_T / (centred @ centred))
-    low, high = np.sort(centred @ draws_TB / (centred @ centred))[_ends(draws_TB.shape[1])]
-    prefactor = math.exp(log_P_T.mean() - exponent * log_x_T.mean())
-    return Growth(exponent, float(low), float(high), prefactor, len(fitted), len(found_T) - len(fitted))
+    log_x_T, log_P_T = np.array([x for x, _ in fitted]), np.log([found.value for _, found in fitted])
+    weight_T = (log_x_T - log_x_T.mean()) / ((log_x_T - log_x_T.mean()) ** 2).sum()
+    exponent = float(weight_T @ log_P_T)
+    level = float(log_P_T.mean() - exponent * log_x_T.mean())
+    tasks, seeds = len(fitted), min(found.seeds for _, found in fitted)
+    low, high, clipped = math.nan, math.nan, (False, False)
+    if tasks > 2 and seeds > 1:
+        beyond_T = log_P_T - level - exponent * log_x_T
+        scatter = student(tasks - 2) * math.sqrt(beyond_T @ beyond_T / (tasks - 2) * (weight_T @ weight_T))
+        draws_TB = np.random.default_rng(0).permuted(np.stack([found.draws_B for _, found in fitted]), axis=1)
+        smallest_T, largest_T = np.log([[found.smallest, found.largest] for _, found in fitted]).T[:, :, None]
+        exponent_B = weight_T @ np.clip(draws_TB, smallest_T, largest_T)
+        order_B, outside_B = exponent_B.argsort(), np.isinf(draws_TB).any(0)
+        first, last = _ends(len(order_B))
+        low = min(exponent - scatter, float(exponent_B[order_B[first]]))
+        high = max(exponent + scatter, float(exponent_B[order_B[last]]))
+        clipped = bool(outside_B[order_B[: first + 1]].any()), bool(outside_B[order_B[last:]].any())
+    return Growth(exponent, low, high, math.exp(level), tasks, len(found_T) - tasks, seeds, clipped)

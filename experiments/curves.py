@@ -45,5 +45,5 @@ def curves(run_dirs: list[str], out: str) -> None:
         sizes = sorted(by_size)
         mean = [sum(by_size[p]) / len(by_size[p]) for p in sizes]
         lines[name] = Curve(sizes, mean, [min(by_size[p]) for p in sizes], [max(by_size[p]) for p in sizes])
-    learning_curves({"": lines}, chance).savefig(out, dpi=150)
+    learning_curves({"": lines}, {"": chance}).savefig(out, dpi=150)
     console.print(f"learning curves (mean, lowest and highest over seeds): {out}")

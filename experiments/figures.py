@@ -14,7 +14,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import MaxNLocator, NullFormatter  # noqa: E402
+from matplotlib.transforms import ScaledTranslation, Transform  # noqa: E402
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 """Okabe and Ito's, safe for the colour-blind; without yellow, which is hard to see on white."""
@@ -28,18 +30,19 @@ SHAPES = (
     ("X", (0, (8, 2))),
     ("*", (0, (3, 1))),
 )
-"""Marker and line of the rows of ``STYLED``."""
+"""Marker and line: the sum of a rule's row and column in ``STYLED`` says which, so that they differ along both."""
 STYLED = (
-    ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "lpl", "dfa", "feedback_alignment"),
-    ("frozen", "code_prediction", "supervised_contrastive", "clapp_local", "vicreg", "sign_dfa", "kolen_pollack"),
-    ("backprop_decay", "gim", "local_cross_entropy", "clapp_pp", "barlow_twins", "drtp", "dkp"),
-    ("end_to_end_contrastive", "random_expansion", "similarity_matching", "phyll", "sfa", "pepita", "forward_dfa"),
-    ("mask_ladder", "local_expansion", "label_context", "simsiam", "byol", "gevb", "weight_mirror"),
+    ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "random_expansion", "vicreg", "similarity_matching"),
+    ("gevb", "feedback_alignment", "supervised_contrastive", "sign_dfa", "dfa", "lpl", "pepita"),
+    ("backprop_decay", "dkp", "label_context", "clapp_pp", "clapp_local", "barlow_twins", "local_cross_entropy"),
+    ("end_to_end_contrastive", "code_prediction", "kolen_pollack", "forward_dfa", "sfa", "drtp", "frozen"),
+    ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
-    ("rung 8", "brsf", "frsf"),
+    ("brsf", "frsf", "local_expansion"),
 )
-"""Rules by colour and shape, so that each looks the same in every figure. Rules of one study stand in different columns."""
+"""Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
+with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""
 
 
 class Style(NamedTuple):
@@ -92,18 +95,27 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
         count = len(COLOURS) * len(SHAPES)
         tried = (divmod((start + i) % count, len(COLOURS)) for i in range(count))
         found[name] = next((place for place in tried if place not in found.values()), divmod(start % count, len(COLOURS)))
-    return {name: Style(COLOURS[column], *SHAPES[row]) for name, (row, column) in found.items()}
+    return {name: _style(*place) for name, place in found.items()}
+
+
+def _style(row: int, column: int) -> Style:
+    return Style(COLOURS[column], *SHAPES[(row + column) % len(SHAPES)])
+
+
+def plain(text: str) -> str:
+    """A text that matplotlib shows as it is: no formula between dollars, and in the legend even if it starts with ``_``."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def learning_curves(
-    panels: dict[str, dict[str, Curve]], chance: float, small: float | None = None, unit: str = "training"
+    panels: dict[str, dict[str, Curve]], chance: dict[str, float], threshold: float | None = None, unit: str = "training"
 ) -> Figure:
     """Test accuracy against the number of strings, a panel for each title; the band goes from the lowest to the highest.
 
     Args:
         panels: titles with the curves of each name.
-        chance: accuracy of guessing.
-        small: accuracy at which the error counts as small.
+        chance: titles with the accuracy of guessing.
+        threshold: share of the chance error that counts as small.
         unit: which strings, ``training`` or ``labelled``.
     """
     looks = styles({name for curves in panels.values() for name in curves})
@@ -120,14 +132,21 @@ def learning_curves(
             look = looks[name]
             ax.fill_between(curve.sizes, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
             ax.plot(
-                curve.sizes, curve.mean, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, label=name
+                curve.sizes,
+                curve.mean,
+                color=look.colour,
+                marker=look.marker,
+                linestyle=look.line,
+                markersize=4,
+                label=plain(name),
             )
-        ax.axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance")
-        if small is not None:
+        ax.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
+        if threshold is not None:
+            small = 1 - threshold * (1 - chance[title])
             ax.axhline(small, color="grey", linestyle="--", linewidth=1, label="small error")
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_title(title, fontsize=9)
+        ax.set_title(plain(title), fontsize=9)
         ax.set_ylim(0, 1.03)
         if i + across >= len(panels):
             ax.set_xlabel(f"{unit} strings P")
@@ -141,9 +160,12 @@ def learning_curves(
 def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], unit: str = "training") -> Figure:
     """P* against what theory says of the task, a panel for each abscissa, with fitted lines and their exponents.
 
-    Open triangles show bounds: upwards, no size that was tried is enough; downwards, the smallest is.
+    Open markers with an arrow show bounds: upwards, no size that was tried is enough; downwards, the smallest is. They are
+    moved sideways, each rule a little further, so that equal bounds do not hide one another.
     """
-    looks = styles({name for rules in panels.values() for name in rules})
+    names = list(dict.fromkeys(name for rules in panels.values() for name in rules))
+    looks = styles(names)
+    bounded = [name for name in names if any(p.beyond for rules in panels.values() for p in rules.get(name, ([], None))[0])]
     figure, axes = plt.subplots(
         1, len(panels), figsize=(4.4 * len(panels) + 0.4, 5.0), squeeze=False, sharey=True, layout="constrained"
     )
@@ -152,7 +174,7 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
             look = looks[name]
             inside = [point for point in points if not point.beyond]
             bars = [[p.value - p.low for p in inside], [p.high - p.value for p in inside]]
-            text = name if line is None else f"{name}: {line.text}"
+            text = plain(name if line is None else f"{name}: {line.text}")
             ax.errorbar(
                 [p.x for p in inside],
                 [p.value for p in inside],
@@ -164,8 +186,7 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
             )
             for point in points:
                 if point.beyond:
-                    marker = "^" if point.beyond > 0 else "v"
-                    ax.plot(point.x, point.value, marker=marker, markersize=9, markerfacecolor="none", color=look.colour)
+                    _bound(ax, point, look, SHIFT * (bounded.index(name) - (len(bounded) - 1) / 2))
             if line is not None:
                 ends = [min(p.x for p in inside), max(p.x for p in inside)]
                 ax.plot(ends, [line.prefactor * x**line.exponent for x in ends], color=look.colour, linestyle=look.line)
@@ -176,6 +197,7 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
             ax.set_xscale("log")
             ax.set_xlabel(label.replace("^L", "$^L$").replace("^3", "$^3$"))
         ax.set_yscale("log")
+        ax.margins(0.05 + SHIFT * len(bounded) / 500, 0.12)  # room for what is moved and for arrows; a panel has 290 points
         if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
             ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
     axes[0][0].set_ylabel(f"P*, {unit} strings")
@@ -183,16 +205,36 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
     return figure
 
 
-def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], chance: float) -> Figure:
+SHIFT = 6
+"""Points between the bounds of one rule and the next."""
+
+
+def _bound(ax: Axes, point: Point, look: Style, shift: float) -> None:
+    """An open marker, moved sideways, with an arrow in the direction in which P* lies."""
+
+    def moved(up: float) -> Transform:
+        return ax.transData + ScaledTranslation(shift / 72, up * point.beyond / 72, ax.figure.dpi_scale_trans)
+
+    place = point.x, point.value
+    marker = Line2D(
+        [point.x], [point.value], color=look.colour, marker=look.marker, markerfacecolor="white", markersize=5, zorder=1
+    )
+    marker.set_transform(moved(0))
+    ax.add_artist(marker)
+    ax.update_datalim([place])
+    arrow = {"arrowstyle": "->", "color": look.colour, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", place, place, moved(17), moved(3), arrowprops=arrow)
+
+
+def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], chance: dict[str, float]) -> Figure:
     """Test accuracy on each rung of the mask ladder, a panel for each task and a line for each cell.
 
     Args:
         panels: titles with, for each line, the mean, lowest and highest accuracy by rung.
-        chance: accuracy of guessing.
+        chance: titles with the accuracy of guessing.
     """
     names = sorted({name for lines in panels.values() for name in lines})
-    places = {name: divmod(i, len(COLOURS)) for i, name in enumerate(names)}  # settings are no rules: colours in their order
-    looks = {name: Style(COLOURS[column], *SHAPES[row % len(SHAPES)]) for name, (row, column) in places.items()}
+    looks = {name: _style(*divmod(i, len(COLOURS))) for i, name in enumerate(names)}  # no rules: colours in their order
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
     figure, axes = plt.subplots(
@@ -208,10 +250,18 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
             mean, low, high = zip(*(rungs[rung] for rung in sorted(rungs)), strict=True)
             bars = [[m - lowest for m, lowest in zip(mean, low, strict=True)], [h - m for m, h in zip(mean, high, strict=True)]]
             ax.errorbar(
-                x, mean, bars, color=look.colour, marker=look.marker, linestyle=look.line, markersize=4, capsize=2, label=name
+                x,
+                mean,
+                bars,
+                color=look.colour,
+                marker=look.marker,
+                linestyle=look.line,
+                markersize=4,
+                capsize=2,
+                label=plain(name),
             )
-        ax.axhline(chance, color="grey", linestyle=":", linewidth=1, label="chance")
-        ax.set_title(title, fontsize=9)
+        ax.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
+        ax.set_title(plain(title), fontsize=9)
         ax.set_xticks(range(1, 9), RUNGS, rotation=60, ha="right", fontsize=7)
         ax.set_ylim(0, 1.03)
         if i % across == 0:

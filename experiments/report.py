@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from callbacks.figures import heat_map
 from experiments.complexity import SampleComplexity, growth
-from experiments.figures import Curve, Line, Point, complexity, ladder, learning_curves
-from experiments.study import Run, slug
+from experiments.figures import Curve, Line, Point, complexity, ladder, learning_curves, plain
+from experiments.study import TASK_KEYS, Run, cell_label, slug
 from experiments.sweep import StudyFolder
 from experiments.tables import wide_console
 from experiments.tidy import Gathered, complexities, curve, gather, plan_of
@@ -39,47 +39,65 @@ RUNGS = {
 Complexities = dict[tuple[str, str, str], SampleComplexity]
 
 
-def report(run_dir: str, out: str | None = None) -> None:
+def report(run_dir: str, out: str | None = None, threshold: float | None = None) -> None:
     """Read the results of a study, finished or not, and write ``results.csv``, ``results.parquet``, figures and ``index.html``.
 
     Args:
         run_dir: folder of the study.
         out: folder of the report; ``RUN_DIR/report`` by default. Files of an earlier report there are replaced.
+        threshold: share of the chance error ``1 - 1/n`` that counts as a small error; the study's by default.
     """
     folder = StudyFolder(Path(run_dir))
     try:
         study = yaml.safe_load(folder.study.read_text())
         runs, skipped = plan_of(folder.plan.read_text())
-        failed = json.loads(folder.failed.read_text()) if folder.failed.exists() else {}
-        threshold, reference = float(study["threshold"]), str(study["reference"])
+        reference, question = str(study["reference"]), str(study["question"])
+        threshold = float(study["threshold"]) if threshold is None else threshold
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InvalidInput("run_dir", run_dir, "a folder in which `rhm sweep` has started a study") from error
     target = Path(out) if out is not None else folder.path / "report"
     if target.exists() and not target.is_dir():
         raise InvalidInput("out", out, "a folder; this is a file")
+    if not 0 < threshold < 1:
+        raise InvalidInput("threshold", threshold, "a share of the chance error, above 0 and below 1")
     gathered = gather(folder.runs, runs)
     figures_only = gathered.table.filter(~pl.col("stage").str.starts_with("search"))
-    target.mkdir(parents=True, exist_ok=True)
-    gathered.table.write_csv(target / "results.csv")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "results.csv").write_text(gathered.table.write_csv())
+    except OSError as error:
+        raise InvalidInput("out", f"{target} ({error.strerror})", "a folder that can be written") from error
     gathered.table.write_parquet(target / "results.parquet")
     found = complexities(gathered.table, threshold)
-    page = Page(str(study["question"]) or folder.path.name, target)
+    failed, unreadable = _failed(folder.failed)
+    page = Page(question or folder.path.name, target)
     page.paragraph(_state(gathered, runs, failed, skipped))
+    page.items("Files of the study that cannot be read", unreadable)
     _problems(page, gathered, failed, skipped)
     if found:
         page.section("Strings that each rule needs")
         page.paragraph(
             f"P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean "
-            "error over seeds is made monotone (isotonic regression), and its logarithm interpolated in log P; the interval "
-            "is the 95 % percentile bootstrap over seeds. > P: no size up to P is enough. ≤ P: the smallest size is. Ratio: "
-            f"P* over that of {reference}."
+            "error over seeds is made monotone up to the size at which it is lowest (isotonic regression), and its logarithm "
+            "interpolated in log P; the interval is the 95 % percentile bootstrap over seeds, and there is none with one seed. "
+            "> P: no size up to P is enough. ≤ P: the smallest size is. †, or “a larger size fails”: with more strings than P* "
+            f"the error was above the bound again. Ratio: P* over that of {reference} on the same task with the same settings; "
+            f"–: {reference} was not run with them, or nothing is known but two bounds."
         )
-        page.table(_table(figures_only, found, reference))
+        table = _table(figures_only, found, reference)
+        cells = table["settings"].n_unique() > 1
+        if cells:
+            page.table(_overview(figures_only, found))
+        page.table(table, "With intervals, supervision, ratios and times" if cells else "")
         exponents = _exponents(figures_only, found)
         if exponents.height:
             page.section("Growth of P*")
             page.paragraph(
-                "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms, with 95 % bootstrap interval."
+                "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms, and the factor by which P* grows "
+                "from one level to the next, over tasks that differ in L alone. The 95 % interval spans Student's, from the "
+                "scatter of the tasks around the line, and that of the bootstrap over seeds. * Bootstrap draws at this end lie "
+                "beyond the sizes that were tried: it may be further out. Tasks whose P* lies beyond the sizes are left out "
+                "and counted; as they are mostly those that need the most strings, this makes the exponent too small."
             )
             page.table(exponents)
         _figures(page, figures_only, found, threshold, {run.name: run for run in runs})
@@ -88,8 +106,19 @@ def report(run_dir: str, out: str | None = None) -> None:
         page.details(f"Settings chosen by the search: {path.stem}", path.read_text())
     page.write()
     console = wide_console()
-    console.print(_state(gathered, runs, failed, skipped), soft_wrap=True, highlight=False)
+    for text in (_state(gathered, runs, failed, skipped), *unreadable):
+        console.print(text, soft_wrap=True, highlight=False)
     console.print(f"page: {target / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _failed(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Runs that failed, with their messages; and what is wrong with the file that says so."""
+    if not path.exists():
+        return {}, []
+    try:
+        return {str(name): str(message) for name, message in json.loads(path.read_text()).items()}, []
+    except (OSError, ValueError, AttributeError) as error:
+        return {}, [f"{path.name}: {type(error).__name__}: {error}; which runs have failed is not known"]
 
 
 def _state(gathered: Gathered, runs: list[Run], failed: dict[str, str], skipped: list[str]) -> str:
@@ -159,18 +188,36 @@ def ratio(own: SampleComplexity, other: SampleComplexity | None) -> str:
     return f"{sign}{value / base:.2g}"
 
 
+def _overview(table: pl.DataFrame, found: Complexities) -> pl.DataFrame:
+    """P* without its interval: a row for each task and cell, a column for each rule."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rules = [str(rule) for rule in table["rule"].unique(maintain_order=True)]
+    for (rule, task, cell), own in found.items():
+        rows.setdefault((task, cell), {})[rule] = own.shown(own.value) + (" †" if own.fails_later else "")
+    shown = [
+        {"task": task, "settings": cell, **{rule: row.get(rule, "") for rule in rules}} for (task, cell), row in rows.items()
+    ]
+    return pl.DataFrame(shown)
+
+
 def _exponents(table: pl.DataFrame, found: Complexities) -> pl.DataFrame:
-    """Exponents of P* for each rule and cell, against each abscissa."""
+    """Exponents of P* for each rule and cell against each abscissa, and its factor from level to level."""
+    others = [key for key in TASK_KEYS if key != "L"]
+    varied = [key for key in others if table[key].n_unique() > 1]
     rows = []
     for (rule, cell), group in table.group_by("rule", "cell", maintain_order=True):
-        row = {"rule": str(rule), "settings": str(cell)}
+        row: dict[str, str] = {}
         for abscissa in ABSCISSAE[:2]:
-            x, complexities_T = _over_tasks(group, found, abscissa)
-            fitted = growth(x, complexities_T)
-            row[f"exponent in {abscissa}"] = "–" if fitted is None else str(fitted)
-        rows.append(row)
-    kept = [row for row in rows if any(row[f"exponent in {abscissa}"] != "–" for abscissa in ABSCISSAE[:2])]
-    return pl.DataFrame(kept)
+            fitted = growth(*_over_tasks(group, found, abscissa))
+            row |= {} if fitted is None else {f"exponent in {abscissa}": str(fitted)}
+        for values, tasks in group.group_by(others, maintain_order=True):
+            given = "".join(f", {key}={value}" for key, value in zip(others, values, strict=True) if key in varied)
+            levels, complexities_T = _over_tasks(tasks, found, "L")
+            fitted = growth([math.exp(level) for level in levels], complexities_T)
+            row |= {} if fitted is None else {f"factor from level to level{given}": fitted.factor}
+        rows += [{"rule": str(rule), "settings": str(cell)} | row] if row else []
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return pl.DataFrame([{key: row.get(key, "–") for key in columns} for row in rows])
 
 
 def _over_tasks(group: pl.DataFrame, found: Complexities, abscissa: str) -> tuple[list[float], list[SampleComplexity]]:
@@ -188,28 +235,32 @@ def _figures(page: Page, table: pl.DataFrame, found: Complexities, threshold: fl
     for (cell,), group in table.group_by("cell", maintain_order=True):
         tail, words = (f"-{slug(str(cell))}", f" ({cell})") if cell else ("", "")
         unit = "training" if set(group["vary"]) == {"train_size"} else "labelled"
-        chance = group["chance"].min()
-        assert isinstance(chance, float)
         page.figure(f"learning_curves{tail}", f"Learning curves{words}", _curves(group, threshold, unit), CURVES)
         panels = _complexity_panels(group, found)
         if panels:
             page.figure(f"sample_complexity{tail}", f"P* against the size of the task{words}", complexity(panels, unit), POINTS)
         for name, label in ("probe", "probe accuracy"), ("sensitivity", "synonymic sensitivity"):
             for task, maps in _maps(group, name).items():
-                floor = chance if name == "probe" else 0.0
+                own = group.filter(pl.col("task") == task).row(0, named=True)
+                floor = 1 / max(own["v"], own["n"]) if name == "probe" else 0.0
                 title = f"{label.capitalize()}, layer by level: {task}{words}"
                 page.figure(f"{name}{tail}-{slug(task)}", title, heat_map(maps, floor, label), MAPS[name])
     rungs = _rungs(table, runs)
     if rungs:
-        page.figure("mask_ladder", "The mask ladder", ladder(rungs, float(table["chance"].to_numpy().min())), LADDER)
+        page.figure("mask_ladder", "The mask ladder", ladder(rungs, _chance(table)), LADDER)
+
+
+def _chance(table: pl.DataFrame) -> dict[str, float]:
+    """The accuracy of guessing on each task."""
+    return dict(zip(table["task"], table["chance"], strict=True))
 
 
 CURVES = (
     "Mean over seeds; the band goes from the lowest to the highest seed. Dashed: the accuracy that P* asks for. Dotted: chance."
 )
 POINTS = (
-    "Bars: 95 % bootstrap interval over seeds. Open triangles are bounds: upwards, no size that was tried is enough; "
-    "downwards, the smallest is. Numbers: fitted exponent with its interval."
+    "Bars: 95 % bootstrap interval over seeds. Open markers with an arrow are bounds, moved sideways so that all can be seen: "
+    "upwards, no size that was tried is enough; downwards, the smallest is. Numbers: fitted exponent with its interval."
 )
 MAPS = {
     "probe": (
@@ -235,8 +286,7 @@ def _curves(group: pl.DataFrame, threshold: float, unit: str) -> Figure:
             accuracy = 1 - error_SP
             lines = accuracy.mean(0).tolist(), accuracy.min(0).tolist(), accuracy.max(0).tolist()
             panels.setdefault(task, {})[rule] = Curve(size_P.astype(int).tolist(), *lines)
-    chance = float(group["chance"].to_numpy().min())
-    return learning_curves(panels, chance, 1 - threshold * (1 - chance), unit)
+    return learning_curves(panels, _chance(group), threshold, unit)
 
 
 def _complexity_panels(group: pl.DataFrame, found: Complexities) -> dict[str, dict[str, tuple[list[Point], Line | None]]]:
@@ -250,7 +300,7 @@ def _complexity_panels(group: pl.DataFrame, found: Complexities) -> dict[str, di
             fitted = growth(x, complexities_T) if abscissa != "L" else None
             line = None
             if fitted is not None:
-                line = Line(fitted.prefactor, fitted.exponent, f"{fitted.exponent:.2f} [{fitted.low:.2f}, {fitted.high:.2f}]")
+                line = Line(fitted.prefactor, fitted.exponent, fitted.shown())
             points = [_point(x_t, own) for x_t, own in zip(x, complexities_T, strict=True)]
             panels.setdefault(abscissa, {})[str(rule)] = points, line
     return panels
@@ -284,20 +334,24 @@ def _maps(group: pl.DataFrame, name: str) -> dict[str, dict[str, torch.Tensor]]:
             first, last = min(level for _, level in own), max(level for _, level in own)
             layers = range(1, max(layer for layer, _ in own) + 1)
             picture = [[own.get((k, level), math.nan) for level in range(min(first, 0), last + 1)] for k in layers]
-            maps[f"{rule}\nP = {largest:,}"] = torch.tensor(picture)
+            maps[plain(f"{rule}\nP = {largest:,}")] = torch.tensor(picture)
     return {hardest: maps}
 
 
 def _rungs(table: pl.DataFrame, runs: dict[str, Run]) -> dict[str, dict[str, dict[int, tuple[float, float, float]]]]:
-    """Accuracy on each rung of the mask ladder: for each task and cell by rung, at the largest size."""
+    """Accuracy on each rung of the mask ladder: for each task and what else is set by rung, at the largest size."""
     panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]] = {}
-    for (_, task, cell), rows in _groups(table.filter(pl.col("class") == "MaskLadder")):
-        settings = runs[rows["run"][0]].settings
-        rung = RUNGS.get((settings.get("model.masks", "constant"), settings.get("model.feedback", "transposed")))
+    for (rule, task, _), rows in _groups(table.filter(pl.col("masks").is_not_null())):
+        largest = rows.filter(pl.col("P") == rows["P"].max())
+        rung = RUNGS.get((largest["masks"][0], largest["feedback"][0]))
         if rung is not None:
-            largest = rows.filter(pl.col("P") == rows["P"].max())["test_accuracy"].to_numpy()
-            line = panels.setdefault(task, {}).setdefault(cell or "accuracy", {})
-            line[rung] = float(largest.mean()), float(largest.min()), float(largest.max())
+            cell = runs[largest["run"][0]].cell
+            others = cell_label({key: value for key, value in cell.items() if key.split(".")[-1] not in ("masks", "feedback")})
+            accuracy, lines = largest["test_accuracy"].to_numpy(), panels.setdefault(task, {})
+            line = lines.setdefault(others or "accuracy", {})
+            if rung in line:  # several rules on one rung
+                line = lines.setdefault(f"{others}, {rule}" if others else rule, {})
+            line[rung] = float(accuracy.mean()), float(accuracy.min()), float(accuracy.max())
     return panels
 
 
@@ -342,12 +396,13 @@ class Page:
         """Text as it is, that can be opened."""
         self.parts.append(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
 
-    def table(self, table: pl.DataFrame) -> None:
-        """A table."""
+    def table(self, table: pl.DataFrame, folded: str = "") -> None:
+        """A table; with a title, one that is to be opened."""
         head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
         rows = ("".join(f"<td>{html.escape(str(value))}</td>" for value in row) for row in table.iter_rows())
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        self.parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
+        shown = f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+        self.parts.append(f"<details><summary>{html.escape(folded)}</summary>{shown}</details>" if folded else shown)
 
     def figure(self, name: str, title: str, figure: Figure, caption: str) -> None:
         """A figure, written as PNG and SVG too."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import yaml
 
 from experiments.complexity import Floats, SampleComplexity, sample_complexity
 from experiments.study import TASK_KEYS, Run, cell_label
@@ -40,6 +42,8 @@ SCHEMA = {
     "v m^3": pl.Float64,
     "steps": pl.Int64,
     "seconds": pl.Float64,
+    "masks": pl.String,
+    "feedback": pl.String,
 }
 
 
@@ -77,8 +81,8 @@ def gather(folder: Path, runs: list[Run]) -> Gathered:
             if results["status"] != "finished":
                 missing.append(run.name)
                 continue
-            rows += _rows(run, results)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            rows += _rows(run, results, _ladder(path.parent / "config.yaml", results["rule"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, yaml.YAMLError) as error:
             damaged[run.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     columns: dict[str, Any] = dict(SCHEMA)
     for row in rows:
@@ -86,42 +90,71 @@ def gather(folder: Path, runs: list[Run]) -> Gathered:
     return Gathered(pl.DataFrame(rows, schema=columns), missing, damaged)
 
 
-def _rows(run: Run, results: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dict[str, Any]]:
     task, source = Task(**results["task"]), results["supervision"]
     rows: list[dict[str, Any]] = []
     for replica, labels in zip(results["replicas"], source["readout_labels"], strict=True):
-        accuracy = float(replica["test_accuracy"])
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"a test accuracy of {accuracy}")
+        accuracy = _number(replica, "test_accuracy", most=1)
+        if not math.isclose(_number(replica, "chance"), task.chance):
+            raise ValueError(f"chance is {replica['chance']}, that of the task {task.chance:g}")
         rows.append(
             {
                 "run": run.name,
                 "stage": run.stage,
                 "rule": run.rule,
-                "class": results["rule"],
-                "supervision": source["rule"],
-                "pairs": source["pairs"],
+                "class": _text(results, "rule"),
+                "supervision": _text(source, "rule"),
+                "pairs": None if source["pairs"] is None else _text(source, "pairs"),
                 "task": task_label(task),
                 **vars(task),
                 "cell": cell_label(run.cell),
                 "vary": run.vary,
-                "P": replica[run.vary],
-                "seed": replica["seed"],
-                "train_size": replica["train_size"],
-                "label_size": replica.get("label_size"),
-                "readout_labels": labels,
+                "P": _whole(replica, run.vary, 1),
+                "seed": _whole(replica, "seed"),
+                "train_size": None if replica["train_size"] is None else _whole(replica, "train_size"),
+                "label_size": None if replica.get("label_size") is None else _whole(replica, "label_size"),
+                "readout_labels": _whole({"readout_labels": labels}, "readout_labels"),
                 "test_accuracy": accuracy,
                 "test_error": 1 - accuracy,
-                "chance": replica["chance"],
+                "chance": task.chance,
                 "n m^L": float(task.supervised_complexity),
                 "v m^3": float(task.self_supervised_complexity),
-                "steps": results["steps"],
-                "seconds": results["seconds"],
+                "steps": _whole(results, "steps"),
+                "seconds": _number(results, "seconds"),
+                **ladder,
                 **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
                 **_sensitivity(results.get("diagnostics"), len(rows)),
             }
         )
     return rows
+
+
+def _ladder(config: Path, rule: str) -> dict[str, str]:
+    """Masks and feedback of a run of the mask ladder, from wherever they came: what the run was made with."""
+    if rule != "MaskLadder":
+        return {}
+    settings = yaml.safe_load(config.read_text())["model"]["init_args"]
+    return {key: _text(settings, key) for key in ("masks", "feedback")}
+
+
+def _text(content: dict[str, Any], key: str) -> str:
+    if not isinstance(content[key], str):
+        raise TypeError(f"{key} is {content[key]!r}, not a name")
+    return str(content[key])
+
+
+def _whole(content: dict[str, Any], key: str, least: int = 0) -> int:
+    value = content[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise TypeError(f"{key} is {value!r}, not an integer of at least {least}")
+    return value
+
+
+def _number(content: dict[str, Any], key: str, most: float = math.inf) -> float:
+    value = content[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise TypeError(f"{key} is {value!r}, not a number from 0 to {most:g}")
+    return float(value)
 
 
 def _layer_by_level(name: str, table: dict[str, Any] | None) -> dict[str, float | None]:
@@ -131,8 +164,9 @@ def _layer_by_level(name: str, table: dict[str, Any] | None) -> dict[str, float 
     return {
         f"{name}/{layer}/{level}": None if value is None else float(value)
         for layer, levels in table.items()
-        if layer.startswith("layer") and isinstance(levels, dict)
+        if re.fullmatch(r"layer\d+", layer) and isinstance(levels, dict)
         for level, value in levels.items()
+        if re.fullmatch(r"level\d+", level)
     }
 
 
@@ -144,7 +178,9 @@ def _sensitivity(diagnostics: Any, r: int) -> dict[str, float | None]:
     return {
         f"sensitivity/{layer}/{level}": None if values[r] is None else float(values[r])
         for level, layers in table.items()
+        if re.fullmatch(r"level\d+", level)
         for layer, values in layers.items()
+        if re.fullmatch(r"layer\d+", layer)
     }
 
 
@@ -177,7 +213,9 @@ def next_size(size_P: Floats, complexity: SampleComplexity) -> int | None:
     """The size half way, in log P, between the last that fails and the first that passes; None if there is none between."""
     if not complexity.reached:
         return None
-    below, above = size_P[size_P < complexity.value].max(), size_P[size_P >= complexity.value].min()
+    nearly = complexity.value * (1 - 1e-9)  # where P* is one of the sizes, exp(log P) may come out above it
+    after = int(np.clip(np.searchsorted(size_P, nearly), 1, len(size_P) - 1))
+    below, above = size_P[after - 1], size_P[after]
     size = round(math.sqrt(below * above))
     return size if below < size < above and above / below > 1.1 else None
 

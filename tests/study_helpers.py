@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from experiments.study import Run, Study, expand
 from experiments.sweep import StudyFolder, study_yaml
@@ -68,6 +69,9 @@ def fake_study(folder: Path, study: Study, accuracy: Accuracy, maps: bool = True
         path = place.runs / run.name / "results.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(results(run, accuracy, maps)))
+        given = dict(argument.removeprefix("--").split("=", 1) for argument in run.args)
+        settings = {"masks": given.get("model.masks", "constant"), "feedback": given.get("model.feedback", "transposed")}
+        (path.parent / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": settings}}))
     place.study.write_text(study_yaml(study))
     place.plan.write_text(json.dumps({"runs": [asdict(run) for run in runs], "skipped": skipped}))
     return runs

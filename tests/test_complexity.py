@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.complexity import SampleComplexity, growth, monotone, sample_complexity
+from experiments.complexity import SampleComplexity, growth, monotone, sample_complexity, student
 
 SIZES = np.array([64.0, 128, 256, 512, 1024, 2048, 4096])
 
@@ -53,6 +53,29 @@ def test_one_bad_size_beyond_p_star_is_averaged_with_its_neighbours_and_not_take
     assert found.value > 512 and found.low == found.value == found.high  # draws are made monotone as the mean is
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.floats(0.01, 0.99))
+def test_no_size_is_enough_only_where_all_fail_and_what_comes_after_the_best_does_not_count(errors, bound):
+    best = errors.index(min(errors)) + 1
+    found = sample_complexity(SIZES[: len(errors)], np.array([errors]), bound, draws=1)
+    cut = sample_complexity(SIZES[:best], np.array([errors[:best]]), bound, draws=1)
+    assert found.value == pytest.approx(cut.value)
+    assert (found.value == math.inf) == all(error > bound * (1 + 1e-9) for error in errors)
+
+
+def test_a_rule_that_gets_worse_with_more_strings_has_a_p_star_and_is_marked():
+    sizes = SIZES[:5]
+    found = sample_complexity(sizes, np.array([[0.8, 0.01, 0.01, 0.01, 0.8]]), 0.0875)
+    assert 64 < found.value < 128 and found.fails_later and str(found).endswith(", a larger size fails")
+    assert not sample_complexity(sizes, np.array([[0.8, 0.9, 0.01, 0.05, 0.02]]), 0.0875).fails_later
+    assert not sample_complexity(sizes, np.array([[0.8, 0.9, 0.7, 0.8, 0.7]]), 0.0875).fails_later
+
+
+def test_one_seed_gives_no_interval_and_several_always_do_where_there_is_a_number():
+    falls = np.array([0.9, 0.9, 0.5, 0.01, 0.01, 0.0, 0.0])
+    assert "[" not in str(sample_complexity(SIZES, falls[None], 0.0875))
+    assert "[" in str(sample_complexity(SIZES, np.stack([falls, falls]), 0.0875))
+
+
 def test_beyond_the_sizes_it_is_a_bound():
     never = sample_complexity(SIZES, np.full((3, 7), 0.8), 0.0875)
     assert never.value == math.inf and str(never) == "> 4,096" and not never.reached
@@ -94,10 +117,10 @@ def test_the_interval_covers_the_true_value_about_as_often_as_it_says(seeds, lea
     assert least < covered < 0.99  # 200 trials: three standard deviations are .05 at .95
 
 
-def known(value, low=None, high=None, largest=1e9):
+def known(value, low=None, high=None, largest=1e9, seeds=3):
     """P* with draws spread evenly, in logarithms, over an interval."""
     draws = np.linspace(np.log(low or value), np.log(high or value), 500)
-    return SampleComplexity(value, low or value, high or value, 1e-9, largest, draws)
+    return SampleComplexity(value, low or value, high or value, 1e-9, largest, draws, seeds)
 
 
 @settings(deadline=None)
@@ -122,7 +145,54 @@ def test_tasks_beyond_the_sizes_are_left_out_of_the_fit_and_counted():
 
 
 def test_wider_intervals_of_p_star_give_a_wider_interval_of_the_exponent():
-    narrow = growth([10.0, 100.0], [known(10.0, 9, 11), known(100.0, 90, 110)])
-    wide = growth([10.0, 100.0], [known(10.0, 5, 20), known(100.0, 50, 200)])
+    narrow = growth([10.0, 100.0, 1000.0], [known(10.0, 9, 11), known(100.0, 90, 110), known(1000.0, 900, 1100)])
+    wide = growth([10.0, 100.0, 1000.0], [known(10.0, 5, 20), known(100.0, 50, 200), known(1000.0, 500, 2000)])
     assert narrow is not None and wide is not None
     assert wide.low < narrow.low < 1 < narrow.high < wide.high
+
+
+@pytest.mark.parametrize(("degrees", "quantile"), [(1, 12.706), (2, 4.303), (3, 3.182), (10, 2.228), (60, 2.000)])
+def test_quantiles_of_student_are_those_of_the_tables(degrees, quantile):
+    assert student(degrees) == pytest.approx(quantile, abs=6e-4)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.4])
+@pytest.mark.parametrize("tasks", [3, 12])
+def test_the_interval_of_the_exponent_covers_the_true_one_with_and_without_scatter_between_tasks(tasks, scatter):
+    """Three seeds with a noise of .2 in log P* and tasks that differ by more than their size."""
+    rng, trials, seeds, inside, widths = np.random.default_rng(0), 300, 3, 0, []
+    x = [8.0 * 4**L for L in range(2, 5)] * (tasks // 3)
+    for _ in range(trials):
+        found = []
+        for value in x:
+            log_S = 0.7 * np.log(value) + scatter * rng.normal() + 0.2 * rng.normal(size=seeds)
+            draws_B = log_S[rng.integers(seeds, size=(200, seeds))].mean(1)
+            low, high = np.exp(np.quantile(draws_B, [0.025, 0.975]))
+            found.append(SampleComplexity(np.exp(log_S.mean()), low, high, 1e-9, 1e9, draws_B, seeds))
+        own = growth(x, found)
+        inside, widths = inside + (own.low <= 0.7 <= own.high), [*widths, own.high - own.low]
+    assert inside / trials > 0.92  # three standard deviations are .04
+    noise = math.sqrt(scatter**2 + 0.2**2 / seeds) / np.log(x).std() / math.sqrt(tasks)  # standard error of the exponent
+    assert np.mean(widths) < 1.3 * 2 * student(tasks - 2) * noise  # and is not wider than it needs to be
+
+
+def test_there_is_no_interval_of_the_exponent_with_two_tasks_or_one_seed():
+    two = growth([10.0, 100.0], [known(10.0, 9, 11), known(100.0, 90, 110)])
+    one = growth([10.0, 100.0, 1000.0], [known(10.0), known(100.0, seeds=1), known(1000.0)])
+    assert str(two) == "1.00 (2 tasks, no interval: needs 3 tasks)"
+    assert str(one) == "1.00 (3 tasks, no interval: one seed)"
+
+
+def test_ends_of_the_exponent_that_draws_beyond_the_sizes_have_bounded_are_marked():
+    part = known(1000.0, 900, 1100, largest=1200.0)
+    draws_B = np.where(np.arange(500) < 100, np.inf, part.draws_B)
+    upper = SampleComplexity(1000.0, 900, math.inf, 1e-9, 1200.0, draws_B, 3)
+    found = [known(10.0, 9, 11), known(100.0, 90, 110)]
+    assert "*" not in str(growth([10.0, 100.0, 1000.0], [*found, part]))
+    clipped = growth([10.0, 100.0, 1000.0], [*found, upper])
+    assert clipped.clipped == (False, True) and clipped.shown().endswith("*]") and clipped.shown().count("*") == 1
+
+
+def test_the_factor_from_level_to_level_is_the_exponent_in_a_base_of_e():
+    found = growth([math.exp(L) for L in (2, 3, 4)], [known(100 * 4.0**L, 90 * 4.0**L, 110 * 4.0**L) for L in (2, 3, 4)])
+    assert found.factor.startswith("4.00 [") and math.exp(found.low) < 4 < math.exp(found.high)
