@@ -6,12 +6,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentError
+from pytorch_lightning import Trainer
 from rich.progress import track
 
 from experiments.explain import explain
+from experiments.launch import fit_arguments
 from experiments.study import Combination, Run
 from rules import LocalRule
 
@@ -21,6 +24,11 @@ EVALUATION_STEPS = 4.0
 """Cost of showing a network one string in the test with its ridge probes, relative to one string of a training step."""
 RESULT_BYTES = 60_000
 """Of a finished run: settings, results and heat map."""
+
+NOWHERE = "nowhere/to/be/found"
+"""Folder of a run that is not made."""
+ANY_MACHINE = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
+"""Runs may be made on other machines than this."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +158,46 @@ def measure(combination: Combination, replicas: int, steps: int = 3) -> Cost:
     return Cost(statistics.median(times[1:]) / replicas, numbers / replicas)
 
 
-def why_not(combination: Combination) -> str | None:
-    """Why a combination's rule, network, pairs and settings do not fit together; None if they do."""
-    from experiments.cli import discover, instantiate
+class Check:
+    """Whether combinations can be trained, by building their runs with one replica.
 
-    run = combination.run("check", combination.sizes[:1], combination.study.seeds[:1], {})
-    try:
-        rule = instantiate(_of_rule(run))
-        rule.prepare(rule.data)
-    except (ValueError, ArgumentError) as error:
-        return explain(str(error), discover(), ())
-    return None
+    Settings that are neither the rule's nor the data's, and the study's callbacks, are tried out once for each rule.
+    """
+
+    def __init__(self) -> None:
+        self.tried: set[str] = set()
+
+    def why_not(self, combination: Combination) -> str | None:
+        """Why a combination's rule, network, pairs and settings do not fit together; None if they do."""
+        from experiments.cli import SETTINGS, ParsingError, discover, instantiate
+
+        study, trials = combination.study, combination.trials()
+        run = combination.run("check", combination.sizes, study.seeds, trials[0] if trials else {})
+        own = _of_rule(run)
+        others = [a for a in run.args if a not in own and not a.startswith(("-c=", "--trainer.max_steps="))]
+        key = str([combination.rule.rule if study.callbacks else "", sorted(others)])
+        try:
+            if key in self.tried:
+                rule = instantiate(own)
+                rule.data.keep_share(0, rule.data.replicas)
+                rule.prepare(rule.data)
+            else:
+                _build(["fit", *fit_arguments(run.args, NOWHERE, study.callbacks), *ANY_MACHINE])
+                self.tried.add(key)
+        except ParsingError as error:
+            return explain(str(error), discover(), {*error.options, *SETTINGS})
+        except (ValueError, ArgumentError) as error:
+            return explain(str(error), discover(), ())
+        return None
+
+
+def _build(args: list[str]) -> None:
+    """Build all that a run needs, with its first replica alone."""
+    from experiments.cli import RHMCommand
+
+    class OneReplica(RHMCommand):
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+            self.datamodule.keep_share(0, self.datamodule.replicas)
+            return super().instantiate_trainer(**kwargs)
+
+    OneReplica(args, only_check=True)

@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -26,6 +28,12 @@ from rhm import InvalidInput
 LAUNCHERS = ("local", "slurm", "ray", "debug")
 POLL_SECONDS = 0.2
 YEAR_MINUTES = 365 * 24 * 60
+LIVE_SECONDS = 5.0
+"""Between two looks whether a run's folder is free."""
+LIVE = "to which a run writes"
+"""In what a run's folder says that another process holds."""
+STOPPED_EARLY = "stopped early"
+"""How the message of a run begins that was behind others."""
 RAY_EXTRA = "a launcher whose package is installed: pip install 'rhm-local-learning[ray]'"
 
 
@@ -85,7 +93,14 @@ class Launcher:
                 raise InvalidInput("launcher", "ray", RAY_EXTRA) from None
 
 
-def launch(jobs: list[Job], folder: Path, launcher: Launcher, title: str, compete: bool = False) -> dict[str, str]:
+def launch(
+    jobs: list[Job],
+    folder: Path,
+    launcher: Launcher,
+    title: str,
+    compete: bool = False,
+    failed: dict[str, str] | None = None,
+) -> dict[str, str]:
     """Do all jobs, with one progress display, and return the messages of those that failed, by name.
 
     Workers take jobs in their order, whoever is free the next one. Logs stay in ``FOLDER/jobs`` if something failed. An
@@ -97,40 +112,99 @@ def launch(jobs: list[Job], folder: Path, launcher: Launcher, title: str, compet
         launcher: where.
         title: of the progress display.
         compete: whether a launcher that can (Ray) may end a job early that is behind others of its group.
+        failed: messages of earlier starts, which are brought up to date, also by an interrupt: a job's goes when it is started
+            again and comes when it fails.
+
+    Raises:
+        SystemExit: all workers have ended, killed perhaps, before all jobs were begun.
     """
+    failed = {} if failed is None else failed
     if not jobs:
-        return {}
+        return failed
     session = folder / "jobs" / time.strftime("%Y%m%d-%H%M%S")
     while session.exists():
         session = session.with_name(session.name + "-")
     session.mkdir(parents=True)
-    if launcher.kind == "ray":
-        from experiments.launch_ray import RayWorkers
+    ended = False
+    with open_pipe() as pipe:
+        if launcher.kind == "ray":
+            from experiments.launch_ray import RayWorkers
 
-        workers: Any = RayWorkers(jobs, session, launcher, compete)
-    else:
-        workers = SubmititWorkers(jobs, session, launcher)
-    try:
-        watch(jobs, session, workers, title)
-    except BaseException:  # also an interrupt
-        workers.stop()
-        raise
-    failed = {}
-    for job in jobs:
-        message = session / f"{job.file}.failed"
-        if message.exists():
-            failed[job.name] = message.read_text()
-        elif not (session / f"{job.file}.done").exists():
-            failed[job.name] = f"its worker ended before it did; see {session}"
-    if not failed:
+            workers: Any = RayWorkers(jobs, session, launcher, compete)
+        else:
+            workers = SubmititWorkers(jobs, session, launcher, pipe)
+        try:
+            watch(jobs, session, workers, title)
+            ended = True
+        except BaseException:  # also an interrupt
+            workers.stop()
+            raise
+        finally:
+            free = _bring_up_to_date(failed, jobs, session, ended)
+    if free:
+        print(f"rhm: all workers have ended, and {free} of {len(jobs)} runs were not begun: see {session}", file=sys.stderr)
+        print("the same command goes on", file=sys.stderr)
+        raise SystemExit(1)
+    if not any(job.name in failed for job in jobs):
         shutil.rmtree(session)
     return failed
 
 
-class SubmititWorkers:
-    """So many submitit jobs, each of which works until nothing is left."""
+def _bring_up_to_date(failed: dict[str, str], jobs: list[Job], session: Path, ended: bool) -> int:
+    """Put what a session's marks say into the messages; the number of jobs that nobody has taken."""
+    free = 0
+    for job in jobs:
+        taken, done, message = (session / f"{job.file}.{mark}" for mark in ("taken", "done", "failed"))
+        if message.exists():
+            failed[job.name] = message.read_text()
+        elif done.exists() or taken.exists():
+            failed.pop(job.name, None)
+            if ended and not done.exists():
+                failed[job.name] = f"its worker ended before it did; see {session}"
+        else:
+            free += 1
+    return free
 
-    def __init__(self, jobs: list[Job], session: Path, launcher: Launcher):
+
+@contextlib.contextmanager
+def open_pipe() -> Iterator[str]:
+    """A named pipe that has a writer as long as this process lives and is in this block, however it ends."""
+    folder = tempfile.mkdtemp(prefix="rhm-")
+    pipe = os.path.join(folder, "open")
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # for writing alone it would wait for a reader
+    try:
+        yield pipe
+    finally:
+        os.close(writer)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_with(pipe: str) -> None:
+    """End this process as soon as a pipe has no writer; its parent, submitit's controller, may live on."""
+
+    def wait() -> None:
+        try:
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # else it would wait for a writer that may be gone
+            os.set_blocking(reader, True)
+            os.read(reader, 1)
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="end with the sweep").start()
+
+
+class SubmititWorkers:
+    """So many submitit jobs, each of which works until nothing is left.
+
+    Args:
+        jobs: what to do.
+        session: folder of this start's marks and logs.
+        launcher: how many, and where.
+        pipe: of :func:`open_pipe`; workers of this machine end when it has no writer.
+    """
+
+    def __init__(self, jobs: list[Job], session: Path, launcher: Launcher, pipe: str):
         count = min(launcher.jobs, len(jobs))
         self.jobs: list[submitit.Job[None]]
         executor = submitit.AutoExecutor(session, cluster=launcher.kind)
@@ -142,18 +216,18 @@ class SubmititWorkers:
                 executor.update_parameters(name="rhm", slurm_array_parallelism=count, **parameters)
             except (TypeError, ValueError, NameError) as error:
                 raise InvalidInput("slurm", error, "parameters of submitit's Slurm executor") from error
-            self.jobs = executor.map_array(Worker(), [str(session)] * count, [jobs] * count, [None] * count)
+            self.jobs = executor.map_array(Worker(), [str(session)] * count, [jobs] * count, [None] * count, [None] * count)
             return
         self.jobs = []
         gpus = torch.cuda.device_count()
         for i in range(count):
-            cores = None
+            cores, held = None, None
             if launcher.kind == "local":
                 visible = {"local_visible_gpus": (i % gpus,)} if gpus else {}
                 executor.update_parameters(timeout_min=YEAR_MINUTES, gpus_per_node=min(gpus, 1), **visible)
-                cores = max(1, (os.cpu_count() or 1) // count)
+                cores, held = max(1, (os.cpu_count() or 1) // count), pipe
             with _children_say_nothing():
-                self.jobs.append(executor.submit(Worker(), str(session), jobs, cores))
+                self.jobs.append(executor.submit(Worker(), str(session), jobs, cores, held))
 
     def done(self) -> bool:
         """Whether all workers have ended."""
@@ -196,14 +270,17 @@ class Worker:
     A Slurm job that is requeued, for its time is over, goes on with the job that it has taken.
     """
 
-    def __call__(self, session: str, jobs: list[Job], cores: int | None) -> None:
+    def __call__(self, session: str, jobs: list[Job], cores: int | None, pipe: str | None) -> None:
         """Work.
 
         Args:
             session: folder of this start's marks: ``NAME.taken``, ``NAME.done`` and ``NAME.failed``.
             jobs: the same list for all workers.
             cores: that this worker may use; as many as it finds if None.
+            pipe: the worker ends when it has no writer; when its work is done if None.
         """
+        if pipe is not None:
+            end_with(pipe)
         if cores is not None:
             torch.set_num_threads(cores)
         me = submitit.JobEnvironment().job_id
@@ -212,9 +289,11 @@ class Worker:
             if take(mark, me):
                 attempt(job, mark)
 
-    def checkpoint(self, session: str, jobs: list[Job], cores: int | None) -> submitit.helpers.DelayedSubmission:
+    def checkpoint(
+        self, session: str, jobs: list[Job], cores: int | None, pipe: str | None
+    ) -> submitit.helpers.DelayedSubmission:
         """What submitit starts again when a job's time is over."""
-        return submitit.helpers.DelayedSubmission(Worker(), session, jobs, cores)
+        return submitit.helpers.DelayedSubmission(Worker(), session, jobs, cores, pipe)
 
 
 def take(mark: Path, me: str) -> bool:
@@ -271,6 +350,8 @@ def _step(job: Job) -> int:
 def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  # noqa: B006
     """Make a run, or go on with it, if it is not finished. Its checkpoints go when it is.
 
+    A run that another process is making is waited for: a worker of a sweep that was killed, say.
+
     Args:
         args: of ``rhm fit``.
         folder: of the run.
@@ -283,20 +364,29 @@ def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  
     from experiments.cli import main
 
     run = RunFolder(folder)
-    if run.finished:
-        return
-    probe = {"class_path": "callbacks.LayerwiseLinearProbe", "init_args": {"logistic": False}}
-    quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
-    more = [{"class_path": callback} if isinstance(callback, str) else callback for callback in more_callbacks]
-    quiet.append(f"--trainer.callbacks={json.dumps([probe, *more])}")
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            main(["fit", *args, *quiet, f"--run_dir={folder}"])
-    except SystemExit as error:
-        if isinstance(error.code, int) and error.code >= 128:  # a signal ended it, and it can go on
-            raise KeyboardInterrupt from None
-        raise RuntimeError(said.getvalue().strip().splitlines()[-1].removeprefix("rhm: ")) from error
-    finally:
-        print(said.getvalue(), file=sys.stderr, end="")
+    while not run.finished:
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                main(["fit", *fit_arguments(args, folder, more_callbacks)])
+        except SystemExit as error:
+            if isinstance(error.code, int) and error.code >= 128:  # a signal ended it, and it can go on
+                raise KeyboardInterrupt from None
+            line = said.getvalue().strip().splitlines()[-1].removeprefix("rhm: ")
+            if LIVE not in line:
+                raise RuntimeError(line) from error
+            time.sleep(LIVE_SECONDS)
+        else:
+            break
+        finally:
+            print(said.getvalue(), file=sys.stderr, end="")
     shutil.rmtree(run.checkpoints, ignore_errors=True)
+
+
+def fit_arguments(args: list[str], folder: str, more_callbacks: list[Any]) -> list[str]:
+    """A run's arguments with what all runs of a study have in common."""
+    probe = {"class_path": "callbacks.LayerwiseLinearProbe", "init_args": {"logistic": False}}
+    more = [{"class_path": callback} if isinstance(callback, str) else callback for callback in more_callbacks]
+    callbacks = f"--trainer.callbacks={json.dumps([probe, *more])}"
+    quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+    return [*args, *quiet, callbacks, f"--run_dir={folder}"]

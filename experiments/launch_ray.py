@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from experiments.launch import Job, Launcher, attempt
+from experiments.launch import STOPPED_EARLY, Job, Launcher, attempt
 from rules import LocalRule
 
 REPORTS = 5
@@ -117,7 +117,7 @@ class RayWorkers:
                 continue
             if result.metrics and "accuracy" in result.metrics:
                 accuracy, step = result.metrics["accuracy"], result.metrics["step"]
-                text = f"stopped early: test accuracy {accuracy:.3f} at step {step}, behind others"
+                text = f"{STOPPED_EARLY}: test accuracy {accuracy:.3f} at step {step}, behind others"
                 (self.session / f"{job.file}.failed").write_text(text)
 
     def done(self) -> bool:

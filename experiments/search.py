@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from experiments.launch import Job, Launcher, fit, launch
 from experiments.study import as_arguments, draw
 from experiments.tables import spread, wide_console
 from rhm import InvalidInput
+
+MISSING = object()
 
 
 def search(
@@ -64,14 +67,46 @@ def search(
         table.add_row(shown, ", ".join(f"{key}={value}" for key, value in settings[name].items()))
     wide_console().print(table)
     if found:
-        (folder / "best.yaml").write_text(rule_settings(folder / order[0]))
+        (folder / "best.yaml").write_text(rule_settings(folder / order[0], settings[order[0]]))
 
 
-def rule_settings(run_dir: Path) -> str:
-    """A run's settings of rule and pairs, as a settings file."""
+def rule_settings(run_dir: Path, tried: Iterable[str] = ()) -> str:
+    """A run's settings of rule and pairs, and whatever else was tried, as a settings file.
+
+    Args:
+        run_dir: of the run.
+        tried: dotted names of the settings that a search has tried.
+    """
     content = yaml.safe_load((run_dir / "config.yaml").read_text())
     kept = {"data": {"init_args": {"pairs": content["data"]["init_args"]["pairs"]}}, "model": content["model"]}
+    for path in (key.replace(".init_args", "").split(".") for key in tried):
+        if path[0] == "data":
+            kept["data"]["init_args"][path[1]] = content["data"]["init_args"][path[1]]
+        elif path[0] == "trainer":
+            kept.setdefault("trainer", {})[path[1]] = content["trainer"][path[1]]
+        else:
+            kept[path[0]] = content[path[0]]
     return yaml.safe_dump(kept, sort_keys=False)
+
+
+def chosen_settings(path: Path, tried: Iterable[str]) -> dict[str, Any]:
+    """Values of the settings that a search has tried, from the file that :func:`rule_settings` has written.
+
+    Raises:
+        InvalidInput: the file cannot be read or has no value for one of them.
+    """
+    content, found = _read(str(path), "chosen"), {}
+    for key in tried:
+        value: Any = content
+        for part in key.replace(".init_args", "").split("."):
+            levels = [value, *(value.get(name) for name in ("init_args", "dict_kwargs"))] if isinstance(value, dict) else []
+            value = next((level[part] for level in levels if isinstance(level, dict) and part in level), MISSING)
+        if value is MISSING:
+            raise InvalidInput(
+                "chosen", f"{path} without {key}", "all settings that were searched; without the file they are chosen again"
+            )
+        found[key] = value
+    return found
 
 
 def _read(path: str, key: str) -> dict[str, Any]:

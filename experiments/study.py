@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ from rhm.errors import nearest
 from rhm.hashing import permutation, seed_keys
 
 TASK_KEYS = ("v", "n", "m", "s", "L")
+OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seeds"}
+"""Settings that every run is given by its study, and where from."""
 UNITS = ("strings", "n m", "n m^L", "v m^3")
 VARIED = ("train_size", "label_size")
+CLASS_PATH = re.compile(r"([A-Za-z_]\w*\.)+[A-Z]\w*")
+LONGEST_SLUG = 80
+"""In bytes: a file name has at most 255, and holds a rule, a task and a cell."""
 
 
 @dataclass(frozen=True)
@@ -156,22 +162,33 @@ class Study:
         """Refuse what no run can be made of.
 
         Raises:
-            InvalidInput: an unknown rule, two of one name, an unknown unit or parameter, a limit that is none, seeds of the
-                figures in the search.
+            InvalidInput: an unknown rule or reference, two of one name, an unknown unit or parameter, a limit that is none, a
+                setting without values, fewer settings to search than trials, seeds of the figures in the search.
         """
         known = sorted(path.stem for path in RULE_FILES.glob("*.yaml"))
         for rule in self.rules:
             if rule.rule not in known:
                 raise InvalidInput("rules", rule.rule, f"names of files in configs/rules{nearest(rule.rule, known)}")
             _known("rules.only", rule.only, TASK_KEYS)
+            if slug(rule.label) in ("", ".", ".."):
+                raise InvalidInput("rules.name", repr(rule.label), "a name that a folder can have")
         if len({rule.label for rule in self.rules}) < len(self.rules):
             raise InvalidInput("rules.name", [rule.label for rule in self.rules], "a different name for each rule")
+        if self.reference != Study.reference and self.reference not in {rule.label for rule in self.rules}:
+            raise InvalidInput("reference", self.reference, f"one of {', '.join(rule.label for rule in self.rules)}")
         for task in self.tasks:
             _known("tasks", task, TASK_KEYS)
+        for key, entries in (("tasks", self.tasks), ("grid", self.grid), *(("rules.grid", rule.grid) for rule in self.rules)):
+            for entry in entries or []:
+                if any(value == [] for value in entry.values()):
+                    raise InvalidInput(key, entry, "one value or more for each setting")
+        for where, settings in self._all_settings():
+            for key in OWN_KEYS.keys() & settings.keys():
+                raise InvalidInput(f"{where}.{key}", settings[key], f"in its place, {OWN_KEYS[key]} of the study")
         for sizes in (self.sizes, *(rule.sizes for rule in self.rules if rule.sizes)):
             if sizes.unit not in UNITS:
                 raise InvalidInput("sizes.unit", sizes.unit, f"one of {', '.join(UNITS)}")
-            if not sizes.multiples or min(sizes.multiples) <= 0:
+            if not sizes.multiples or not all(0 < multiple < math.inf for multiple in sizes.multiples):
                 raise InvalidInput("sizes.multiples", sizes.multiples, "numbers above 0, one or more")
         for vary in (self.vary, *(rule.vary for rule in self.rules if rule.vary)):
             if vary not in VARIED:
@@ -187,13 +204,37 @@ class Study:
         ):
             if value < least:
                 raise InvalidInput(key, value, f"an integer of at least {least}")
-        if not self.seeds:
-            raise InvalidInput("seeds", self.seeds, "one seed or more")
+        if not 0 < self.steps.epochs < math.inf:
+            raise InvalidInput("steps.epochs", self.steps.epochs, "a number above 0")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InvalidInput("seeds", self.seeds, "one seed or more, all different")
         if self.search is not None:
-            if self.search.trials < 1 or not self.search.seeds:
-                raise InvalidInput("search.trials", self.search.trials, "at least 1, on one seed or more")
-            if set(self.search.seeds) & set(self.seeds):
-                raise InvalidInput("search.seeds", self.search.seeds, f"seeds that the figures do not use: {self.seeds}")
+            self._check_search(self.search)
+
+    def _all_settings(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield "settings", self.settings
+        yield from (("grid", entry) for entry in self.grid)
+        if self.search is not None:
+            yield "search.settings", self.search.settings
+        for rule in self.rules:
+            yield "rules.settings", rule.settings
+            yield from (("rules.grid", entry) for entry in rule.grid or [])
+            yield "rules.search", rule.search or {}
+
+    def _check_search(self, search: Search) -> None:
+        if search.trials < 1:
+            raise InvalidInput("search.trials", search.trials, "at least 1")
+        if not search.seeds or len(set(search.seeds)) < len(search.seeds):
+            raise InvalidInput("search.seeds", search.seeds, "one seed or more, all different")
+        if set(search.seeds) & set(self.seeds):
+            raise InvalidInput("search.seeds", search.seeds, f"seeds that the figures do not use: {self.seeds}")
+        for rule in self.rules:
+            key, grid = ("search.settings", search.settings) if rule.search is None else ("rules.search", rule.search)
+            if not grid or not all(isinstance(values, list) and values for values in grid.values()):
+                raise InvalidInput(key, grid, "a list of values for each setting, one setting or more")
+            if (most := len(draw(grid, search.trials))) < search.trials:
+                allowed = f"at most {most}, as {key} of {rule.label} has no more combinations: all rules have the same budget"
+                raise InvalidInput("search.trials", search.trials, allowed)
 
 
 def _known(key: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
@@ -266,13 +307,32 @@ class Combination:
         return min(max(wanted, self.study.steps.least), self.study.steps.most)
 
     def setting(self, key: str, default: int) -> int:
-        """A setting of its runs, or the default where the study says nothing."""
-        return int({**self.study.settings, **self.rule.settings, **self.cell}.get(key, default))
+        """A setting of its runs, or the default where the study says nothing.
+
+        Raises:
+            InvalidInput: it is not one number.
+        """
+        value = {**self.study.settings, **self.rule.settings, **self.cell}.get(key, default)
+        if not isinstance(value, int) or value < 1:
+            raise InvalidInput(key, value, "an integer of at least 1, the same for all replicas of a run")
+        return value
+
+    @property
+    def most(self) -> int:
+        """The largest size that the task has room for beside the strings that accuracies are measured with."""
+        strings = self.task.P_max - min(self.study.test_size, max(1, self.task.P_max // 4))
+        return strings if self.varied == "train_size" else min(strings, self.setting("data.train_size", 2048))
+
+    @property
+    def searched(self) -> dict[str, list[Any]]:
+        """Values of each setting that is searched; empty if the study has no search."""
+        if self.study.search is None:
+            return {}
+        return self.study.search.settings if self.rule.search is None else self.rule.search
 
     def trials(self) -> list[dict[str, Any]]:
-        """Settings that the search tries; the same number for every rule whose grid has so many."""
-        search = self.study.search
-        return [] if search is None else draw(self.rule.search or search.settings, search.trials)
+        """Settings that the search tries; the same number for every rule."""
+        return [] if self.study.search is None else draw(self.searched, self.study.search.trials)
 
     @property
     def searched_as(self) -> str:
@@ -287,7 +347,7 @@ class Combination:
         Args:
             stage: of the study.
             sizes, seeds: replicas.
-            trial: settings that are tried.
+            trial: settings that are tried, or were found the best. They win over all others but the replicas.
             chosen: settings file that a search has written.
         """
         strings = self.task.P_max
@@ -353,9 +413,11 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
     """Rules x tasks x cells, and what was left out, with the reason.
 
     Raises:
-        InvalidInput: nothing is left, or more than ``max_runs`` runs.
+        InvalidInput: nothing is left, more than ``max_runs`` runs, or two combinations that would share a folder.
     """
-    found, skipped = [], []
+    found: list[Combination] = []
+    skipped: list[str] = []
+    tasks: list[Task] = []
     grids = [study.grid if rule.grid is None else rule.grid for rule in study.rules]
     pairs = [(rule, cell) for rule, grid in zip(study.rules, grids, strict=True) for cell in crossed(grid) or [{}]]
     for parameters in crossed(study.tasks):
@@ -364,21 +426,29 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
         except InvalidInput as error:
             skipped.append(f"task {cell_label(parameters)}: {error}")
             continue
+        if task in tasks:
+            continue
+        tasks.append(task)
         for rule, cell in pairs:
-            if any(getattr(task, key) not in values for key, values in rule.only.items()):
+            if not _wanted(rule, task):
                 continue
             sizes = (rule.sizes or study.sizes).of(task)
-            most = task.P_max - min(study.test_size, max(1, task.P_max // 4))
-            fitting = [size for size in sizes if size <= most]
-            combination = Combination(study, rule, task, cell, fitting)
+            combination = Combination(study, rule, task, cell, sizes)
+            fitting = [size for size in sizes if size <= combination.most]
             if len(fitting) < len(sizes):
-                left = ", ".join(f"{size:,}" for size in sizes if size > most)
-                reason = f"task {cell_label(vars(task))}: {left} {combination.varied}: it has {task.P_max:,} strings"
+                left = ", ".join(f"{size:,}" for size in sizes if size > combination.most)
+                has = f"{task.P_max:,} strings"
+                if combination.varied == "label_size":
+                    has += f", of which data.train_size={combination.setting('data.train_size', 2048):,} are trained on"
+                reason = f"task {cell_label(vars(task))}: {left} {combination.varied}: it has {has}"
                 skipped += [reason] if reason not in skipped else []
             if fitting:
-                found.append(combination)
+                found.append(replace(combination, sizes=fitting))
             elif not sizes:
                 skipped.append(f"{combination.name}: no training-set size between sizes.least and sizes.most")
+    for rule in study.rules:
+        if tasks and not any(_wanted(rule, task) for task in tasks):
+            skipped.append(f"rule {rule.label}: rules.only={rule.only} leaves none of the study's tasks")
     if not found:
         raise InvalidInput(
             "study", "a grid without a run", f"rules, tasks and sizes that fit; {'; '.join(skipped[:3]) or 'none given'}"
@@ -387,7 +457,26 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
     runs = len(found) * (1 + study.refine) + sum(searches.values())
     if runs > study.max_runs:
         raise InvalidInput("study", f"a grid of up to {runs} runs", f"at most max_runs={study.max_runs}")
+    _have_folders(found)
     return found, skipped
+
+
+def _wanted(rule: Rule, task: Task) -> bool:
+    return all(getattr(task, key) in values for key, values in rule.only.items())
+
+
+def _have_folders(combinations: list[Combination]) -> None:
+    """Refuse two combinations that would share a folder, or a file of settings that are not searched together."""
+    owners: dict[str, Combination] = {}
+    for own in combinations:
+        for file in own.name.replace("/", "--"), f"chosen/{own.searched_as}":
+            other = owners.setdefault(file, own)
+            if other.rule.label != own.rule.label:
+                got = f"{other.rule.label!r} and {own.rule.label!r}"
+                raise InvalidInput("rules.name", got, f"names that differ as folders; both are {slug(own.rule.label)}")
+            if other.cell != own.cell or (other is not own and not file.startswith("chosen/")):
+                got = f"{other.cell} and {own.cell}"
+                raise InvalidInput("grid", got, f"settings that differ in short; both are {cell_label(own.cell)}")
 
 
 def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -400,14 +489,14 @@ def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw(grid: dict[str, list[Any]], trials: int) -> list[dict[str, Any]]:
-    """At most so many combinations of a grid's values, all different, in an order given by the grid's size alone.
+    """At most so many combinations of a grid's values, all different, in an order given by their number alone.
 
     Raises:
         InvalidInput: a grid that is not a dictionary of lists.
     """
     if not grid or not all(isinstance(values, list) and values for values in grid.values()):
         raise InvalidInput("grid", grid, "a list of values for each setting, one setting or more")
-    combinations = list(itertools.product(*grid.values()))
+    combinations = list({json.dumps(c): c for c in itertools.product(*grid.values())}.values())
     size = len(combinations)
     order = permutation(torch.arange(size), size, seed_keys(torch.tensor([0]), "search")).tolist()
     return [dict(zip(grid, combinations[i], strict=True)) for i in order[:trials]]
@@ -419,13 +508,19 @@ def as_arguments(settings: dict[str, Any]) -> list[str]:
 
 
 def cell_label(settings: Mapping[str, Any]) -> str:
-    """Settings in short: the last part of each name and of each class."""
-    shown = {key.rsplit(".", 1)[-1]: value for key, value in settings.items()}
-    return ", ".join(
-        f"{key}={value if not isinstance(value, str) else value.rsplit('.', 1)[-1]}" for key, value in shown.items()
-    )
+    """Settings in short: the last part of each name, where it is the only one of the kind, and of each class."""
+    last = [key.rsplit(".", 1)[-1] for key in settings]
+    names = [short if last.count(short) == 1 else key for key, short in zip(settings, last, strict=True)]
+    return ", ".join(f"{name}={_short(value)}" for name, value in zip(names, settings.values(), strict=True))
+
+
+def _short(value: Any) -> Any:
+    return value.rsplit(".", 1)[-1] if isinstance(value, str) and CLASS_PATH.fullmatch(value) else value
 
 
 def slug(name: str) -> str:
-    """A name as part of a path."""
-    return re.sub(r"[^\w.=+-]+", "_", name)
+    """A name as part of a path; the end of a long one is replaced by its hash."""
+    name = re.sub(r"[^\w.=+-]+", "_", name)
+    if len(name.encode()) <= LONGEST_SLUG:
+        return name
+    return f"{name.encode()[: LONGEST_SLUG - 9].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

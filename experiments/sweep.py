@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -20,10 +22,11 @@ from rich.progress import track
 from rich.table import Table
 
 from experiments.checkpoints import write_atomically
-from experiments.estimate import RESULT_BYTES, Costs, why_not
-from experiments.launch import Job, Launcher, fit, launch
-from experiments.run_folder import RunFolder, flatten
-from experiments.search import rule_settings
+from experiments.estimate import RESULT_BYTES, Check, Costs
+from experiments.launch import STOPPED_EARLY, Job, Launcher, fit, launch
+from experiments.requeue import listen
+from experiments.run_folder import OURS, RunFolder, flatten
+from experiments.search import chosen_settings, rule_settings
 from experiments.study import Combination, Run, Study, cell_label, expand
 from experiments.tables import wide_console
 from experiments.tidy import complexities, curve, gather, next_size, task_label
@@ -31,6 +34,7 @@ from rhm import InvalidInput
 
 FREE_KEYS = {"max_runs", "refine", "question"}
 """Parts of a study that may differ when it goes on."""
+NOTHING_CHOSEN = "none of the settings that were searched has finished"
 
 
 def sweep(
@@ -65,26 +69,51 @@ def sweep(
         _estimate(study, combinations, launcher, console)
         return
     with _alone(StudyFolder(Path(run_dir)), study) as folder:
+        before = listen(signal.SIGTERM, _stop)
         try:
             _Sweep(study, folder, combinations, skipped, launcher, retry, console).run()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _Terminated) as stop:
             print(f"stopped; the same command goes on with what is in {folder.path}", file=sys.stderr)
-            raise SystemExit(130) from None
+            raise SystemExit(143 if isinstance(stop, _Terminated) else 130) from None
+        finally:
+            listen(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    """SIGTERM: all ends as after Ctrl-C."""
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _fitting(combinations: list[Combination], skipped: list[str]) -> list[Combination]:
-    """Those whose rule, network and pairs fit together: each rule is built once for each cell and once for each task."""
-    found, cells, tasks = [], dict[tuple[str, str], bool](), dict[tuple[str, str], bool]()
+    """Those whose rule, network, pairs and settings fit together.
+
+    Each rule is built once for each cell and once for each task that fit. What does not fit may be the cell or the task: it is
+    taken to be the one for which the same was said twice.
+    """
+    found: list[Combination] = []
+    check = Check()
+    fit, said = set[tuple[str, str]](), dict[tuple[str, str], list[str]]()
+    left_out: dict[tuple[str, str], list[str]] = {}
     for combination in track(combinations, description="checking", transient=True):
-        cell = combination.rule.label, str(combination.cell)
-        task = combination.rule.label, str(combination.task)
-        if cell not in cells or (task not in tasks and cells[cell]):
-            reason = why_not(combination)
-            cells[cell] = tasks[task] = reason is None
-            if reason is not None:
-                skipped.append(f"{combination.name}, and what is like it: {reason}")
-        if cells[cell] and tasks.get(task):
+        rule = combination.rule.label
+        parts = (rule, f"cell {combination.cell}"), (rule, f"task {combination.task}")
+        if fit.issuperset(parts):
             found.append(combination)
+            continue
+        before = [reason for part in parts if part not in fit for reason in said.get(part, []) if said[part].count(reason) > 1]
+        reason = before[0] if before else check.why_not(combination)
+        if reason is None:
+            fit.update(parts)
+            found.append(combination)
+            continue
+        for part in parts:
+            said.setdefault(part, []).append(reason)
+        left_out.setdefault((rule, reason), []).append(combination.name)
+    for (_, reason), names in left_out.items():
+        skipped.append(f"{names[0]}{f' and {len(names) - 1} like it' if names[1:] else ''}: {reason}")
     if not found:
         raise InvalidInput("study", "a grid without a run", f"rules and networks that fit together; {skipped[-1]}")
     return found
@@ -111,7 +140,7 @@ class StudyFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InvalidInput("run_dir", self.path, "a folder; this is a file")
         if not self.study.exists():
-            if self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+            if self.path.exists() and any(not OURS.fullmatch(p.name) for p in self.path.iterdir()):
                 raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds this study")
             return
         try:
@@ -121,8 +150,19 @@ class StudyFolder:
         new = flatten(yaml.safe_load(study_yaml(study)))
         for key in sorted(old.keys() | new.keys()):
             if key.split(".")[0] not in FREE_KEYS and old.get(key) != new.get(key):
-                got = f"{key}={new.get(key)} in {self.path}, which holds a study with {key}={old.get(key)}"
+                here, there = _difference(str(new.get(key)), str(old.get(key)))
+                got = f"{key}={here} in {self.path}, which holds a study with {key}={there}"
                 raise InvalidInput("run_dir", got, "the same study to go on, or another folder")
+
+
+def _difference(one: str, other: str, length: int = 60) -> tuple[str, str]:
+    """Two texts, the parts of long ones around where they begin to differ."""
+    start = max(0, len(os.path.commonprefix([one, other])) - length // 2)
+
+    def part(text: str) -> str:
+        return f"{'…' if start else ''}{text[start : start + length]}{'…' if len(text) > start + length else ''}"
+
+    return (one, other) if max(len(one), len(other)) <= length else (part(one), part(other))
 
 
 @contextmanager
@@ -139,6 +179,9 @@ def _alone(folder: StudyFolder, study: Study) -> Iterator[StudyFolder]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InvalidInput("run_dir", folder.path, "a folder in which no other sweep is running") from None
+        folder.check(study)  # again: another sweep may have begun and ended here meanwhile
+        for left in folder.path.glob(".*.part"):  # by a sweep that was killed
+            left.unlink()
         write_atomically(folder.study, study_yaml(study))
         yield folder
 
@@ -162,15 +205,27 @@ class _Sweep:
         self.study, self.folder, self.combinations, self.skipped = study, folder, combinations, skipped
         self.launcher, self.console = launcher, console
         self.planned: list[Run] = []
-        self.failed: dict[str, str] = {}
-        if not retry and folder.failed.exists():
-            self.failed = json.loads(folder.failed.read_text())
+        self.notes: list[str] = []
+        self.retry = retry
+        self.failed = self._read_failed()
+
+    def _read_failed(self) -> dict[str, str]:
+        try:
+            content = json.loads(self.folder.failed.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict):
+            self.console.print(f"{self.folder.failed} cannot be read: what has failed is tried again", soft_wrap=True)
+            return {}
+        return {str(name): str(message) for name, message in content.items()}
 
     def run(self) -> None:
-        searched = self._search()
-        self._make("grid", [c.run("grid", c.sizes, self.study.seeds, {}, self._chosen(c, searched)) for c in self.combinations])
+        self._search()
+        self._make("grid", [self._run(c, "grid", c.sizes) for c in self.combinations])
         for i in range(1, self.study.refine + 1):
-            self._make(f"refined {i}", self._refined(f"refined-{i}", searched))
+            self._make(f"refined {i}", self._refined(f"refined-{i}"))
         self._say()
 
     # ---------------------------------------------------------------- a stage
@@ -178,39 +233,76 @@ class _Sweep:
     def _make(self, title: str, runs: list[Run]) -> None:
         """Make runs that are neither finished nor have failed before, the longest first."""
         self.planned += runs
-        plan = {"runs": [asdict(run) for run in self.planned], "skipped": self.skipped}
-        write_atomically(self.folder.plan, json.dumps(plan, indent=1) + "\n")
+        self._write_plan()
         jobs = []
         for run in sorted(runs, key=lambda run: -run.steps * len(run.sizes) * len(run.seeds) * run.task["s"] ** run.task["L"]):
             folder = str(self.folder.runs.resolve() / run.name)
-            if run.name not in self.failed and not RunFolder(folder).finished:
+            if RunFolder(folder).finished:
+                self.failed.pop(run.name, None)
+            elif run.name not in self.failed or (self.retry and self.failed[run.name] != NOTHING_CHOSEN):
                 callbacks = [] if run.stage.startswith("search") else self.study.callbacks
                 jobs.append(Job(run.name, fit, (run.args, folder, callbacks), folder, run.steps))
-        self.failed |= launch(jobs, self.folder.path.resolve(), self.launcher, title, compete=title == "search")
-        write_atomically(self.folder.failed, json.dumps(self.failed, indent=1) + "\n")
+        try:
+            launch(jobs, self.folder.path.resolve(), self.launcher, title, title == "search", self.failed)
+        finally:
+            write_atomically(self.folder.failed, json.dumps(self.failed, indent=1) + "\n")
 
-    def _search(self) -> dict[str, dict[str, list[float] | None]]:
-        """Accuracies of the trials of each combination that was searched, by trial."""
+    def _write_plan(self) -> None:
+        plan = {"runs": [asdict(run) for run in self.planned], "skipped": self.skipped, "notes": self.notes}
+        write_atomically(self.folder.plan, json.dumps(plan, indent=1) + "\n")
+
+    def _note(self, text: str) -> None:
+        """Something that a reader of the results must know, in the terminal and in the plan."""
+        self.notes.append(text)
+        self.console.print(text, soft_wrap=True, highlight=False)
+
+    def _search(self) -> None:
+        """Write the settings file of each combination that is searched."""
         search = self.study.search
         if search is None:
-            return {}
-        first: dict[str, Combination] = {}
+            return
+        shared: dict[str, list[Combination]] = {}
         for combination in self.combinations:
-            first.setdefault(combination.searched_as, combination)
+            shared.setdefault(combination.searched_as, []).append(combination)
         runs = {
             key: [c.run(f"search-{i}", c.sizes, search.seeds, trial) for i, trial in enumerate(c.trials(), 1)]
-            for key, c in first.items()
+            for key, (c, *_) in shared.items()
         }
         self._make("search", [run for group in runs.values() for run in group])
-        found: dict[str, dict[str, list[float] | None]] = {}
         for key, group in runs.items():
-            found[key] = {run.name: self._accuracies(run) for run in group}
-            reached = {name: statistics.fmean(a) for name, a in found[key].items() if a}
-            if reached:
-                self.folder.chosen.mkdir(exist_ok=True)
-                best = max(reached, key=lambda name: reached[name])
-                write_atomically(self.folder.chosen / f"{key}.yaml", rule_settings(self.folder.runs / best))
-        return found
+            found = {run.name: self._accuracies(run) for run in group}
+            stopped = [n for n, a in found.items() if a is None and self.failed.get(n, "").startswith(STOPPED_EARLY)]
+            finished = {name: accuracies for name, accuracies in found.items() if accuracies}
+            if len(finished) + len(stopped) < len(group):
+                self._note(f"search {key}: {len(finished)} of {len(group)} settings have finished, the others have failed")
+            if finished:
+                best = max(finished, key=lambda name: statistics.fmean(finished[name]))
+                self._choose(key, self.folder.runs / best, shared[key])
+
+    def _choose(self, key: str, best: Path, combinations: list[Combination]) -> None:
+        """Write the best settings, unless there are runs with those that were the best before."""
+        path, text = self.folder.chosen / f"{key}.yaml", rule_settings(best, combinations[0].searched)
+        if path.exists() and path.read_text() != text:
+            begun = [c.name for c in combinations for config in (self.folder.runs / c.name).glob("[gr]*/config.yaml")]
+            if begun:
+                self._note(f"search {key}: {best.name} is the best now, but runs with the settings chosen before exist: kept")
+                return
+        self.folder.chosen.mkdir(exist_ok=True)
+        write_atomically(path, text)
+
+    def _run(self, combination: Combination, stage: str, sizes: list[int]) -> Run:
+        """A run with the settings that the search has chosen; one for which there are none has failed before it starts."""
+        path, best = self.folder.chosen / f"{combination.searched_as}.yaml", dict[str, Any]()
+        searched = self.study.search is not None
+        there = searched and path.exists()
+        if there:
+            best = chosen_settings(path, combination.searched)
+        run = combination.run(stage, sizes, self.study.seeds, best, path.resolve() if there else None)
+        if searched and not there:
+            self.failed[run.name] = NOTHING_CHOSEN
+        elif self.failed.get(run.name) == NOTHING_CHOSEN:
+            del self.failed[run.name]
+        return run
 
     def _accuracies(self, run: Run) -> list[float] | None:
         try:
@@ -219,14 +311,7 @@ class _Sweep:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _chosen(self, combination: Combination, searched: dict[str, Any]) -> Path | None:
-        """The settings file that the search has written; None if there was none, or none of its runs is left."""
-        if not searched:
-            return None
-        path = self.folder.chosen / f"{combination.searched_as}.yaml"
-        return path.resolve() if path.exists() else None
-
-    def _refined(self, stage: str, searched: dict[str, Any]) -> list[Run]:
+    def _refined(self, stage: str) -> list[Run]:
         """One more size for each combination whose P* lies between two sizes that are not near one another."""
         table = gather(self.folder.runs, self.planned).table
         found, runs = complexities(table, self.study.threshold), []
@@ -237,8 +322,7 @@ class _Sweep:
             rows = table.filter((table["rule"] == key[0]) & (table["task"] == key[1]) & (table["cell"] == key[2]))
             size = next_size(curve(rows.filter(~rows["stage"].str.starts_with("search")))[0], found[key])
             if size is not None:
-                chosen = self._chosen(combination, searched)
-                runs.append(combination.run(stage, [size], self.study.seeds, {}, chosen))
+                runs.append(self._run(combination, stage, [size]))
         return runs
 
     def _say(self) -> None:

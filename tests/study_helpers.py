@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -75,3 +78,15 @@ def fake_study(folder: Path, study: Study, accuracy: Accuracy, maps: bool = True
     place.study.write_text(study_yaml(study))
     place.plan.write_text(json.dumps({"runs": [asdict(run) for run in runs], "skipped": skipped}))
     return runs
+
+
+def ignores_interrupts(folder: str) -> None:
+    """A job that ends by itself only after a minute."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Path(folder, "begun").touch()
+    time.sleep(60)
+
+
+def ends_its_process(*args: str) -> None:
+    """A job that is killed, for want of memory, say."""
+    os._exit(9)

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import study_helpers
 import yaml
 
 from experiments.cli import main
-from experiments.study import Rule, Search, Sizes, Steps, Study, crossed, draw, expand
+from experiments.study import Rule, Search, Sizes, Steps, Study, cell_label, crossed, draw, expand, slug
 from experiments.sweep import _fitting
 from rhm import Task
 
@@ -74,6 +75,32 @@ def test_lists_within_an_entry_are_crossed_and_entries_follow_one_another():
         {"m": 3, "L": 4},
         {"m": 5},
     ]
+
+
+def test_settings_are_told_in_short_only_where_that_says_which_they_are():
+    assert cell_label({"model.network": "networks.DenseNetwork", "model.network.width": 8}) == "network=DenseNetwork, width=8"
+    two = {"model.network.width": 64, "model.readout.width": 32}
+    assert cell_label(two) == "model.network.width=64, model.readout.width=32"
+    assert cell_label({"x.lr": "0.5"}) == "lr=0.5" and cell_label({"x.lr": "1.5"}) == "lr=1.5"
+    long = [slug(f"betas={'0.9 ' * 50}{end}") for end in "ab"] + [slug(f"{'é' * 100}{end}") for end in "ab"]
+    assert len(set(long)) == 4 and all(len(name.encode()) <= 80 for name in long)
+    assert slug("network=DenseNetwork, width=8") == "network=DenseNetwork_width=8"
+
+
+def test_a_task_that_is_given_twice_is_one():
+    found = expand(Study([Rule("backprop")], [{"L": 3}, {"L": [2, 3]}], Sizes([64])))[0]
+    assert [c.task.L for c in found] == [3, 2]
+
+
+def test_a_rule_that_no_task_is_left_for_is_named():
+    study = Study([Rule("backprop"), Rule("dfa", only={"L": [9]})], [{"L": 3}], Sizes([64]))
+    assert [reason for reason in expand(study)[1] if "dfa" in reason and "rules.only={'L': [9]}" in reason]
+
+
+def test_more_labels_than_training_strings_are_left_out():
+    study = Study([Rule("lpl")], [{}], Sizes([16, 2048, 4096]), vary="label_size", settings={"data.train_size": 2048})
+    found, skipped = expand(study)
+    assert found[0].sizes == [16, 2048] and "4,096 label_size" in skipped[0] and "data.train_size=2,048" in skipped[0]
 
 
 def test_rules_tasks_and_cells_are_crossed_and_what_cannot_be_is_named():
@@ -179,6 +206,18 @@ def test_a_study_searches_trains_refines_and_does_nothing_twice(tmp_path, capsys
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "a/runs").rglob("*")} == before
 
 
+def test_every_setting_that_was_searched_is_chosen(tmp_path):
+    """Also one that the study itself sets, to another value."""
+    settings = {"data.batch_size": [4], "trainer.log_every_n_steps": [3], "model.optimizer.lr": [0.02], "checkpoint_every": [7]}
+    study = write(tmp_path / "s.yaml", search={"trials": 1, "settings": settings})
+    sweep(study, f"--run_dir={tmp_path / 'a'}")
+    chosen = yaml.safe_load((tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text())
+    for config in chosen, yaml.safe_load((tmp_path / "a/runs" / GROUP / "grid/config.yaml").read_text()):
+        assert config["data"]["init_args"]["batch_size"] == 4 and config["checkpoint_every"] == 7
+        assert config["trainer"]["log_every_n_steps"] == 3
+        assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.02
+
+
 def test_a_size_between_the_last_that_fails_and_the_first_that_passes_is_tried(tmp_path, monkeypatch):
     """Runs that are made up: the error of a size is that of a curve which crosses between 16 and 256."""
 
@@ -219,7 +258,9 @@ def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
     assert "failed: " not in capsys.readouterr().out and results(tmp_path / "a") == kept
 
 
-def test_ctrl_c_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_results(tmp_path):
+@pytest.mark.parametrize(("signum", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_signal_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_results(signum, group, tmp_path):
+    """Ctrl-C in a terminal is for all processes of the group."""
     study = write(tmp_path / "s.yaml", rules=["backprop", "dfa"], steps={"least": 500, "most": 500})
     command = [sys.executable, "-m", "experiments.cli", "sweep", study, "--jobs=1", f"--run_dir={tmp_path / 'a'}"]
     process = subprocess.Popen(
@@ -229,22 +270,225 @@ def test_ctrl_c_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_resu
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "a").rglob("*.ckpt")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    wait_for(lambda: list((tmp_path / "a").rglob("*.ckpt")), process)
+    (os.killpg if group else os.kill)(process.pid, signum)
     err = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
-    workers = subprocess.run(["pgrep", "-f", str(tmp_path / "a")], capture_output=True, text=True, check=False)
-    assert workers.stdout == ""
+    assert process.returncode == 128 + signum and "the same command goes on" in err and "Traceback" not in err
+    assert nobody_is_left(tmp_path / "a")
     assert len(results(tmp_path / "a")) < 2 or any(r["status"] != "finished" for r in results(tmp_path / "a").values())
+    assert json.loads((tmp_path / "a/failed.json").read_text()) == {}
+    if signum == signal.SIGINT:
+        sweep(study, f"--run_dir={tmp_path / 'a'}")
+        sweep(study, f"--run_dir={tmp_path / 'b'}")
+        assert results(tmp_path / "a") == results(tmp_path / "b")
+        assert all(r["status"] == "finished" for r in results(tmp_path / "a").values())
+
+
+# -------------------------------------------------------------------- made-up runs: what a sweep makes of them
+
+
+class MadeUp:
+    """Stands for ``fit``: accuracies by learning rate, and runs that fail or are interrupted by name.
+
+    Attributes:
+        made: names of the runs made, in order.
+        fails, interrupts: ends of names.
+        accuracy: of a learning rate.
+    """
+
+    def __init__(self, monkeypatch):
+        self.made: list[str] = []
+        self.fails: set[str] = set()
+        self.interrupts: set[str] = set()
+        self.accuracy = {}
+        monkeypatch.setattr("experiments.sweep.fit", self)
+
+    def __call__(self, args, folder, more_callbacks):
+        name = folder.split("/runs/")[1]
+        if any(name.endswith(end) for end in self.interrupts):
+            raise KeyboardInterrupt
+        if any(name.endswith(end) for end in self.fails):
+            raise RuntimeError(f"no memory for {name}")
+        self.made.append(name)
+        values = dict(argument.lstrip("-").split("=", 1) for argument in args)
+        rate = float(values.get("model.optimizer.lr", "nan"))
+        optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": rate}}
+        config = {"data": {"init_args": {"pairs": None}}, "model": {"init_args": {"optimizer": optimizer}}}
+        path = Path(folder)
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+        sizes, seeds = json.loads(values["data.train_size"]), json.loads(values["data.seeds"])
+        run = expand(Study([Rule("backprop")], TINY["tasks"], Sizes([8])))[0][0].run("grid", sizes, seeds, {})
+        content = study_helpers.results(run, lambda run, task, size, rng: self.accuracy.get(rate, 0.9) * (size > 10))
+        (path / "results.json").write_text(json.dumps(content))
+
+
+SEARCHED = {"search": {"trials": 2, "settings": {"model.optimizer.lr": [0.1, 0.2]}}}
+GROUP = "backprop/v4_n4_m2_s2_L3"
+
+
+def rates(folder: Path) -> dict[str, float]:
+    """Learning rate of each run."""
+    configs = {path.parent.name: yaml.safe_load(path.read_text()) for path in (folder / "runs").rglob("config.yaml")}
+    return {name: config["model"]["init_args"]["optimizer"]["init_args"]["lr"] for name, config in configs.items()}
+
+
+def test_settings_once_chosen_stay_when_a_trial_that_had_failed_is_better(tmp_path, monkeypatch, capsys):
+    runs = MadeUp(monkeypatch)
+    study = write(tmp_path / "s.yaml", **SEARCHED, refine=1, sizes={"multiples": [8, 64]})
+    tried = {i: c["model.optimizer.lr"] for i, c in enumerate(draw(SEARCHED["search"]["settings"], 2), 1)}
+    runs.accuracy = {tried[1]: 0.91, tried[2]: 0.99}
+    runs.fails = {"search-2", "refined-1"}
+    sweep(study, f"--run_dir={tmp_path / 'a'}", "--threshold=0.2")
+    note = "1 of 2 settings have finished"
+    assert note in " ".join(capsys.readouterr().out.split())
+    assert note in json.loads((tmp_path / "a/runs.json").read_text())["notes"][0]
+    chosen = (tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text()
+    runs.fails = set()
+    sweep(study, f"--run_dir={tmp_path / 'a'}", "--threshold=0.2", "--retry")
+    assert (tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text() == chosen
+    assert "search-2 is the best now" in " ".join(capsys.readouterr().out.split())
+    assert rates(tmp_path / "a") == {"search-1": tried[1], "search-2": tried[2], "grid": tried[1], "refined-1": tried[1]}
+
+
+def test_settings_are_chosen_again_while_no_run_has_them(tmp_path, monkeypatch):
+    runs = MadeUp(monkeypatch)
+    study = write(tmp_path / "s.yaml", **SEARCHED)
+    tried = {i: c["model.optimizer.lr"] for i, c in enumerate(draw(SEARCHED["search"]["settings"], 2), 1)}
+    runs.accuracy = {tried[1]: 0.91, tried[2]: 0.99}
+    runs.fails = {"search-2", "grid"}
     sweep(study, f"--run_dir={tmp_path / 'a'}")
-    sweep(study, f"--run_dir={tmp_path / 'b'}")
-    assert results(tmp_path / "a") == results(tmp_path / "b")
-    assert all(r["status"] == "finished" for r in results(tmp_path / "a").values())
+    runs.fails = set()
+    sweep(study, f"--run_dir={tmp_path / 'a'}", "--retry")
+    assert rates(tmp_path / "a")["grid"] == tried[2]
+
+
+def test_without_a_trial_that_has_finished_nothing_is_trained_with_other_settings(tmp_path, monkeypatch):
+    runs = MadeUp(monkeypatch)
+    study = write(tmp_path / "s.yaml", **SEARCHED, rules=["backprop", "dfa"], refine=1)
+    runs.fails = {f"{GROUP}/search-1", f"{GROUP}/search-2"}
+    for _ in range(2):
+        sweep(study, f"--run_dir={tmp_path / 'a'}")
+        failed = json.loads((tmp_path / "a/failed.json").read_text())
+        assert "none of the settings" in failed[f"{GROUP}/grid"] and f"{GROUP}/grid" not in runs.made
+    sweep(study, f"--run_dir={tmp_path / 'a'}", "--retry")
+    assert f"{GROUP}/grid" not in runs.made and runs.made.count("dfa/v4_n4_m2_s2_L3/grid") == 1
+    runs.fails = set()
+    sweep(study, f"--run_dir={tmp_path / 'a'}", "--retry")
+    assert f"{GROUP}/grid" in runs.made and json.loads((tmp_path / "a/failed.json").read_text()) == {}
+
+
+def test_an_interrupt_forgets_no_failure_and_a_retry_only_those_that_it_starts(tmp_path, monkeypatch, capsys):
+    runs = MadeUp(monkeypatch)
+    study, names = write(tmp_path / "s.yaml", rules=["backprop", "dfa", "drtp"]), ["backprop", "dfa", "drtp"]
+    names = [f"{rule}/v4_n4_m2_s2_L3/grid" for rule in names]
+    start = study, f"--run_dir={tmp_path / 'a'}"
+
+    def failed() -> list[str]:
+        return sorted(json.loads((tmp_path / "a/failed.json").read_text()))
+
+    runs.fails, runs.interrupts = {names[0]}, {names[1]}
+    with pytest.raises(SystemExit):
+        sweep(*start)
+    assert failed() == names[:1]
+    runs.fails, runs.interrupts = set(names), set()
+    sweep(*start)
+    assert failed() == names
+    runs.fails, runs.interrupts = set(), {names[1]}
+    with pytest.raises(SystemExit):
+        sweep(*start, "--retry")
+    assert failed() == names[2:] and runs.made == names[:1]
+    (tmp_path / "a/failed.json").write_text("[1")
+    runs.interrupts = set()
+    capsys.readouterr()
+    sweep(*start)
+    assert "failed.json cannot be read" in " ".join(capsys.readouterr().out.split()) and runs.made == names
+
+
+# -------------------------------------------------------------------- processes
+
+LAUNCH = """
+import json, sys
+from pathlib import Path
+from experiments.launch import Job, Launcher, launch
+from study_helpers import {function} as function
+folder, failed = Path(sys.argv[1]), {{"b": "no memory"}}
+try:
+    launch([Job(name, function, (str(folder),)) for name in "ab"], folder, Launcher(jobs=1), "test", failed=failed)
+finally:
+    (folder / "failed.json").write_text(json.dumps(failed))
+"""
+
+
+def launched(function: str, folder: Path) -> subprocess.Popen:
+    """Two jobs for one worker, started by a process in a group of its own."""
+    folder.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCH.format(function=function), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def wait_for(condition, process=None) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.02)
+
+
+def nobody_is_left(folder: Path) -> bool:
+    """Whether no process has the folder in its command, soon."""
+    for _ in range(100):
+        if subprocess.run(["pgrep", "-f", str(folder)], stdout=subprocess.DEVNULL, check=False).returncode == 1:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize(("signum", "group"), [(signal.SIGKILL, False), (signal.SIGINT, True)])
+def test_no_worker_outlives_its_launch_even_if_it_ignores_interrupts(signum, group, tmp_path):
+    process = launched("ignores_interrupts", tmp_path / "a")
+    wait_for((tmp_path / "a/begun").exists, process)
+    (os.killpg if group else os.kill)(process.pid, signum)
+    process.communicate(timeout=60)
+    assert nobody_is_left(tmp_path / "a")
+
+
+def test_runs_that_no_worker_has_begun_have_not_failed(tmp_path):
+    process = launched("ends_its_process", tmp_path / "a")
+    err = process.communicate(timeout=300)[1]
+    assert process.returncode == 1 and "1 of 2 runs were not begun" in err and "Traceback" not in err
+    failed = json.loads((tmp_path / "a/failed.json").read_text())
+    assert failed["a"].startswith("its worker ended") and failed["b"] == "no memory"
+
+
+def test_a_run_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
+    import fcntl
+    import threading
+
+    monkeypatch.setattr("experiments.launch.LIVE_SECONDS", 0.1)
+    folder = tmp_path / "a/runs" / GROUP / "grid"
+    folder.mkdir(parents=True)
+    write(tmp_path / "s.yaml")
+    study = Study([Rule("backprop")], TINY["tasks"], Sizes(**TINY["sizes"]), **{k: TINY[k] for k in ("seeds", "settings")})
+    args = replace(study, steps=Steps(6, 6), test_size=64)
+    run = expand(args)[0][0].run("grid", [8, 32], [0, 1], {})
+    from experiments.launch import fit
+
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        began = threading.Timer(1.0, lock.close)
+        began.start()
+        fit(run.args, str(folder))
+    assert json.loads((folder / "results.json").read_text())["status"] == "finished"
 
 
 EMPTY = "#!/bin/sh\n"
@@ -380,6 +624,37 @@ REFUSED = {
     "steps": ({"steps": {"least": 10, "most": 5}}, ["steps.most", "5"]),
     "vary": ({"vary": "width"}, ["vary", "width", "label_size"]),
     "wrong type": ({"refine": "much"}, ["refine", "much", "int"]),
+    "two names, one folder": (
+        {"rules": [{"rule": "backprop", "name": "A B"}, {"rule": "dfa", "name": "A_B"}]},
+        ["rules.name", "'A B'", "'A_B'", "folders"],
+    ),
+    "a name outside": ({"rules": [{"rule": "backprop", "name": ".."}]}, ["rules.name", "'..'"]),
+    "two cells, one folder": ({"grid": [{"model.clip": [0.5, "0.5"]}]}, ["grid", "0.5", "'0.5'", "clip=0.5"]),
+    "two classes, one name": ({"grid": [{"model.network": ["a.Net", "b.Net"]}]}, ["grid", "a.Net", "b.Net"]),
+    "a cell twice": ({"grid": [{"model.network.width": [8, 8]}]}, ["grid", "width=8"]),
+    "no values": ({"grid": [{"model.network.width": []}]}, ["grid", "model.network.width", "[]"]),
+    "no tasks": ({"tasks": [{"L": []}]}, ["tasks", "[]"]),
+    "only others": ({"rules": [{"rule": "backprop", "only": {"L": [9]}}]}, ["rules.only", "[9]"]),
+    "nothing to search": ({"search": {"settings": {}}}, ["search.settings", "{}"]),
+    "nothing to search for a rule": ({"search": {}, "rules": [{"rule": "backprop", "search": {}}]}, ["rules.search", "{}"]),
+    "a smaller budget": (
+        {"search": {"trials": 3}, "rules": ["dfa", {"rule": "backprop", "search": {"model.clip": [1, 2, 2]}}]},
+        ["search.trials", "3", "at most 2", "backprop"],
+    ),
+    "reference": ({"reference": "nobody"}, ["reference", "nobody", "backprop"]),
+    "no epochs": ({"steps": {"epochs": 0}}, ["steps.epochs", "0"]),
+    "a seed twice": ({"seeds": [0, 0]}, ["seeds", "[0, 0]", "different"]),
+    "a task's parameter as a setting": ({"settings": {"data.L": 3}}, ["settings.data.L", "3", "tasks"]),
+    "labels of an endless stream": ({"vary": "label_size", "settings": {"data.train_size": None}}, ["data.train_size", "None"]),
+    "unknown setting": ({"settings": {"modle.x": 3}}, ["modle.x", "unknown key"]),
+    "unknown setting of the trainer": ({"settings": {"trainer.max_stepz": 3}}, ["trainer.max_stepz", "max_steps"]),
+    "unknown setting to search": ({"search": {"trials": 1, "settings": {"model.clipp": [1]}}}, ["model.clipp", "'clip'"]),
+    "a setting that means something else": ({"settings": {"trainer.max_epochs": 3}}, ["trainer.max_epochs", "3"]),
+    "unknown callback": ({"callbacks": ["Sensitivety"]}, ["trainer.callbacks", "Sensitivety"]),
+    "a larger size beside the test strings": (
+        {"settings": {"data.test_size": 460}},
+        ["data.train_size", "64 with test_size 460", "512"],
+    ),
     "a rule that no network fits": (
         {"settings": {"model.network": "DenseNetwork"}, "rules": ["sibling_contrastive"]},
         ["study", "SiblingPairs", "DenseNetwork"],
@@ -412,6 +687,38 @@ def test_a_task_that_cannot_exist_is_skipped_with_its_reason_or_refused(tmp_path
     assert list(results(tmp_path / "a")) == ["backprop/v4_n4_m2_s2_L3/grid"]
 
 
+def test_a_task_that_does_not_fit_takes_no_other_with_it():
+    """There are 512 strings at L = 3 and 131,072 at L = 4."""
+    study = Study(
+        [Rule("backprop")],
+        [{"v": 4, "n": 4, "m": 2, "L": [3, 4]}],
+        Sizes([16]),
+        settings={"data.test_size": 500, "model.network.width": 4},
+        grid=[{"model.clip": [1.0, 2.0]}],
+    )
+    combinations, skipped = expand(study)
+    kept = [c.name for c in _fitting(combinations, skipped)]
+    assert kept == [f"backprop/v4_n4_m2_s2_L4/clip={clip}" for clip in (1.0, 2.0)]
+    assert len(skipped) == 1 and skipped[0].startswith("backprop/v4_n4_m2_s2_L3/clip=1.0 and 1 like it: data.train_size")
+
+
+def test_a_study_that_was_killed_in_its_first_moment_goes_on(tmp_path, monkeypatch):
+    MadeUp(monkeypatch)
+    (tmp_path / "a").mkdir()
+    for name in ".study.yaml.77.part", ".lock":
+        (tmp_path / "a" / name).touch()
+    sweep(write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}")
+    assert not list((tmp_path / "a").glob("*.part"))
+
+
+def test_a_study_that_begins_in_the_folder_just_before_it_is_locked_is_not_overwritten(tmp_path, capsys, monkeypatch):
+    MadeUp(monkeypatch)
+    other = tmp_path / "a/study.yaml"
+    monkeypatch.setattr("experiments.sweep.fcntl.flock", lambda *args: other.write_text("seeds: [5]"))
+    line = refused(capsys, write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}", "--launcher=debug")
+    assert "which holds a study" in line and other.read_text() == "seeds: [5]"
+
+
 def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_refused(tmp_path, capsys):
     study, run_dir = write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}"
     sweep(study, run_dir)
@@ -419,6 +726,8 @@ def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_re
     capsys.readouterr()
     line = refused(capsys, study, run_dir, "--seeds=[5]", "--launcher=debug")
     assert "seeds=[5]" in line and "seeds=[0, 1]" in line
+    many = json.dumps([{"rule": "backprop"}, *({"rule": "dfa", "name": f"rule {i}"} for i in range(20))])
+    assert len(refused(capsys, study, run_dir, f"--rules={many}", "--launcher=debug")) < 400
     import fcntl
 
     with (tmp_path / "a/.lock").open("w") as lock:
