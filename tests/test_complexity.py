@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.complexity import SampleComplexity, growth, monotone, sample_complexity, student
@@ -123,7 +123,6 @@ def known(value, low=None, high=None, largest=1e9, seeds=3):
     return SampleComplexity(value, low or value, high or value, 1e-9, largest, draws, seeds)
 
 
-@settings(deadline=None)
 @given(st.floats(-0.5, 2), st.floats(1, 50))
 def test_growth_finds_the_exponent_of_a_power_law(exponent, prefactor):
     x = [128.0, 512.0, 2048.0, 8192.0]

@@ -56,7 +56,7 @@ VARIED = [
 ]
 
 SEEDS = st.integers(0, 2**63 - 1)
-some = settings(deadline=None, max_examples=25)
+some = settings(max_examples=25)
 
 
 def ids(task):
@@ -510,7 +510,7 @@ def test_exchange_without_synonyms_is_refused():
 # ---------------------------------------------------------------- digits and rows
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     base=st.integers(1, 40) | st.sampled_from([2**k for k in range(1, 26)]) | st.integers(2, 2**31 - 1),
     times=st.integers(1, 2**62),
@@ -548,7 +548,7 @@ def test_digits_are_exact_next_to_every_power(base):
     assert rest.tolist() == [value // base**count for value in x]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from([torch.uint8, torch.int16, torch.int32, torch.int64]),
     width=st.integers(1, 9),

@@ -9,7 +9,7 @@ from oracles import assert_uniform
 from rhm.hashing import below, fold, normal, permutation, scramble, seed_keys, uniform
 
 KEYS = st.integers(-(2**63), 2**63 - 1)
-quick = settings(deadline=None, max_examples=60)
+quick = settings(max_examples=60)
 
 
 @quick
