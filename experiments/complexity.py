@@ -194,13 +194,19 @@ class Growth:
         return f"{scale(self.exponent):.2f} [{low}, {high}]"
 
 
-def growth(x_T: list[float], found_T: list[SampleComplexity]) -> Growth | None:
+def growth(x_T: list[float], found_T: list[SampleComplexity], scatter: bool = True) -> Growth | None:
     """The exponent with which P* grows with ``x``; None if fewer than two tasks of different ``x`` have a P*.
 
     The interval spans two: Student's, from the scatter of tasks around the line, which holds what tasks of one size differ in,
     and the bootstrap over seeds, which holds when few tasks lie on a line by luck. Tasks have grammars of their own, so that
     their draws are combined at random: seed 0 of one has nothing to do with seed 0 of another. A draw that lies beyond the
     sizes counts as the smallest or the largest of them. There is no interval with fewer than three tasks or with one seed.
+
+    Args:
+        x_T: of each task.
+        found_T: P* of each task.
+        scatter: False for tasks that differ in ``x`` alone. The line is then a mean over their P* and no law that these could
+            miss: the interval is that of the bootstrap, and two tasks are enough for it.
     """
     fitted = [(math.log(x), found) for x, found in zip(x_T, found_T, strict=True) if found.reached]
     if len({x for x, _ in fitted}) < 2:
@@ -211,15 +217,15 @@ def growth(x_T: list[float], found_T: list[SampleComplexity]) -> Growth | None:
     level = float(log_P_T.mean() - exponent * log_x_T.mean())
     tasks, seeds = len(fitted), min(found.seeds for _, found in fitted)
     low, high, clipped = math.nan, math.nan, (False, False)
-    if tasks > 2 and seeds > 1:
+    if seeds > 1 and (tasks > 2 or not scatter):
         beyond_T = log_P_T - level - exponent * log_x_T
-        scatter = student(tasks - 2) * math.sqrt(beyond_T @ beyond_T / (tasks - 2) * (weight_T @ weight_T))
+        half = student(tasks - 2) * math.sqrt(beyond_T @ beyond_T / (tasks - 2) * (weight_T @ weight_T)) if scatter else 0.0
         draws_TB = np.random.default_rng(0).permuted(np.stack([found.draws_B for _, found in fitted]), axis=1)
         smallest_T, largest_T = np.log([[found.smallest, found.largest] for _, found in fitted]).T[:, :, None]
         exponent_B = weight_T @ np.clip(draws_TB, smallest_T, largest_T)
         order_B, outside_B = exponent_B.argsort(), np.isinf(draws_TB).any(0)
         first, last = _ends(len(order_B))
-        low = min(exponent - scatter, float(exponent_B[order_B[first]]))
-        high = max(exponent + scatter, float(exponent_B[order_B[last]]))
+        low = min(exponent - half, float(exponent_B[order_B[first]]))
+        high = max(exponent + half, float(exponent_B[order_B[last]]))
         clipped = bool(outside_B[order_B[: first + 1]].any()), bool(outside_B[order_B[last:]].any())
     return Growth(exponent, low, high, math.exp(level), tasks, len(found_T) - tasks, seeds, clipped)

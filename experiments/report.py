@@ -93,11 +93,12 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None)
         if exponents.height:
             page.section("Growth of P*")
             page.paragraph(
-                "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms, and the factor by which P* grows "
-                "from one level to the next, over tasks that differ in L alone. The 95 % interval spans Student's, from the "
-                "scatter of the tasks around the line, and that of the bootstrap over seeds. * Bootstrap draws at this end lie "
-                "beyond the sizes that were tried: it may be further out. Tasks whose P* lies beyond the sizes are left out "
-                "and counted; as they are mostly those that need the most strings, this makes the exponent too small."
+                "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms. The 95 % interval spans "
+                "Student's, from the scatter of the tasks around the line, and that of the bootstrap over seeds. The factor "
+                "by which P* grows from one level to the next is the mean over tasks that differ in L alone, with the "
+                "bootstrap's interval. * Bootstrap draws at this end lie beyond the sizes that were tried: it may be further "
+                "out. Tasks whose P* lies beyond the sizes are left out and counted; as they are mostly those that need the "
+                "most strings, this makes the exponent too small."
             )
             page.table(exponents)
         _figures(page, figures_only, found, threshold, {run.name: run for run in runs})
@@ -213,7 +214,7 @@ def _exponents(table: pl.DataFrame, found: Complexities) -> pl.DataFrame:
         for values, tasks in group.group_by(others, maintain_order=True):
             given = "".join(f", {key}={value}" for key, value in zip(others, values, strict=True) if key in varied)
             levels, complexities_T = _over_tasks(tasks, found, "L")
-            fitted = growth([math.exp(level) for level in levels], complexities_T)
+            fitted = growth([math.exp(level) for level in levels], complexities_T, scatter=False)
             row |= {} if fitted is None else {f"factor from level to level{given}": fitted.factor}
         rows += [{"rule": str(rule), "settings": str(cell)} | row] if row else []
     columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -195,3 +195,13 @@ def test_ends_of_the_exponent_that_draws_beyond_the_sizes_have_bounded_are_marke
 def test_the_factor_from_level_to_level_is_the_exponent_in_a_base_of_e():
     found = growth([math.exp(L) for L in (2, 3, 4)], [known(100 * 4.0**L, 90 * 4.0**L, 110 * 4.0**L) for L in (2, 3, 4)])
     assert found.factor.startswith("4.00 [") and math.exp(found.low) < 4 < math.exp(found.high)
+
+
+def test_without_scatter_the_interval_is_that_of_the_seeds_and_two_tasks_have_one():
+    low, high = known(100.0, 90, 110), known(200.0, 180, 220)
+    two = growth([math.exp(3), math.exp(4)], [low, high], scatter=False)
+    assert two.exponent == pytest.approx(math.log(2)) and two.tasks == 2
+    assert math.log(180 / 110) <= two.low < math.log(2) < two.high <= math.log(220 / 90)
+    bent = [low, known(400.0, 390, 410), high]  # far from a line, each known well
+    with_, without = (growth([math.exp(L) for L in (3, 4, 5)], bent, scatter=scatter) for scatter in (True, False))
+    assert without.exponent == with_.exponent and without.high - without.low < (with_.high - with_.low) / 10
