@@ -13,9 +13,10 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.axis import Axis  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
-from matplotlib.ticker import MaxNLocator, NullFormatter  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 from matplotlib.transforms import ScaledTranslation, Transform  # noqa: E402
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
@@ -145,7 +146,7 @@ def learning_curves(
             small = 1 - threshold * (1 - chance[title])
             ax.axhline(small, color="grey", linestyle="--", linewidth=1, label="small error")
         ax.set_xscale("log")
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        _numbers(ax.xaxis)
         ax.set_title(plain(title), fontsize=9)
         ax.set_ylim(0, 1.03)
         if i + across >= len(panels):
@@ -195,14 +196,23 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             ax.set_xscale("log")
+            _numbers(ax.xaxis)
             ax.set_xlabel(label.replace("^L", "$^L$").replace("^3", "$^3$"))
         ax.set_yscale("log")
+        _numbers(ax.yaxis)
         ax.margins(0.05 + SHIFT * len(bounded) / 500, 0.12)  # room for what is moved and for arrows; a panel has 290 points
         if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
             ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
     axes[0][0].set_ylabel(f"P*, {unit} strings")
     plt.close(figure)
     return figure
+
+
+def _numbers(axis: Axis) -> None:
+    """Numbers written out on a logarithmic axis, at 1 and 3 times the powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 SHIFT = 6

@@ -398,7 +398,8 @@ class Page:
         self.parts.append(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
 
     def table(self, table: pl.DataFrame, folded: str = "") -> None:
-        """A table; with a title, one that is to be opened."""
+        """A table without its empty columns; with a title, one that is to be opened."""
+        table = table.select(column for column in table if (column != "").any())
         head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
         rows = ("".join(f"<td>{html.escape(str(value))}</td>" for value in row) for row in table.iter_rows())
         body = "".join(f"<tr>{row}</tr>" for row in rows)
