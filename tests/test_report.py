@@ -72,7 +72,7 @@ def test_p_star_of_known_curves_is_found_and_the_page_says_it(made):
         assert truth / 1.5 < own.value < truth * 1.5  # sizes are a factor of four apart
     page = (folder / "report/index.html").read_text()
     assert all(str(own).replace(">", "&gt;") in page for own in found.values())
-    growth = re.findall(r"<td>(\w+)</td><td></td><td>(-?[\d.]+) \[", page)
+    growth = re.findall(r"<td>(\w+)</td><td>(-?[\d.]+) \[", page)
     exponents = {rule: float(value) for rule, value in growth}
     assert exponents["backprop"] == pytest.approx(1, abs=0.1) and exponents["sibling_contrastive"] == pytest.approx(0, abs=0.1)
 

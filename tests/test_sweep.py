@@ -258,7 +258,9 @@ def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
     assert "failed: " not in capsys.readouterr().out and results(tmp_path / "a") == kept
 
 
-@pytest.mark.parametrize(("signum", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize(
+    ("signum", "group"), [(signal.SIGINT, True), pytest.param(signal.SIGTERM, False, marks=pytest.mark.chaos)]
+)
 def test_a_signal_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_results(signum, group, tmp_path):
     """Ctrl-C in a terminal is for all processes of the group."""
     study = write(tmp_path / "s.yaml", rules=["backprop", "dfa"], steps={"least": 500, "most": 500})
@@ -453,7 +455,9 @@ def nobody_is_left(folder: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("signum", "group"), [(signal.SIGKILL, False), (signal.SIGINT, True)])
+@pytest.mark.parametrize(
+    ("signum", "group"), [(signal.SIGKILL, False), pytest.param(signal.SIGINT, True, marks=pytest.mark.chaos)]
+)
 def test_no_worker_outlives_its_launch_even_if_it_ignores_interrupts(signum, group, tmp_path):
     process = launched("ignores_interrupts", tmp_path / "a")
     wait_for((tmp_path / "a/begun").exists, process)
@@ -462,6 +466,7 @@ def test_no_worker_outlives_its_launch_even_if_it_ignores_interrupts(signum, gro
     assert nobody_is_left(tmp_path / "a")
 
 
+@pytest.mark.chaos
 def test_runs_that_no_worker_has_begun_have_not_failed(tmp_path):
     process = launched("ends_its_process", tmp_path / "a")
     err = process.communicate(timeout=300)[1]
