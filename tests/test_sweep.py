@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import study_helpers
@@ -477,22 +478,25 @@ def test_runs_that_no_worker_has_begun_have_not_failed(tmp_path):
 
 def test_a_run_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
     import fcntl
-    import threading
 
-    monkeypatch.setattr("experiments.launch.LIVE_SECONDS", 0.1)
+    from experiments.launch import LIVE_SECONDS, fit
+
     folder = tmp_path / "a/runs" / GROUP / "grid"
     folder.mkdir(parents=True)
-    write(tmp_path / "s.yaml")
     study = Study([Rule("backprop")], TINY["tasks"], Sizes(**TINY["sizes"]), **{k: TINY[k] for k in ("seeds", "settings")})
-    args = replace(study, steps=Steps(6, 6), test_size=64)
-    run = expand(args)[0][0].run("grid", [8, 32], [0, 1], {})
-    from experiments.launch import fit
-
+    run = expand(replace(study, steps=Steps(6, 6), test_size=64))[0][0].run("grid", [8, 32], [0, 1], {})
+    waits = []
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        began = threading.Timer(1.0, lock.close)
-        began.start()
+
+        def sleep(seconds):
+            waits.append(seconds)
+            if len(waits) == 2:
+                lock.close()
+
+        monkeypatch.setattr("experiments.launch.time", SimpleNamespace(sleep=sleep))
         fit(run.args, str(folder))
+    assert waits == [LIVE_SECONDS] * 2
     assert json.loads((folder / "results.json").read_text())["status"] == "finished"
 
 
