@@ -90,7 +90,13 @@ def test_the_page_needs_nothing_else_and_shows_every_figure(made):
         assert (folder / f"report/{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_three_damaged_and_two_missing_runs_are_named_and_left_out(tmp_path, made, capsys):
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """For tests that look at words and numbers alone: drawing is most of a report's time."""
+    monkeypatch.setattr(report.Page, "figure", lambda self, name, title, figure, caption: None)
+
+
+def test_three_damaged_and_two_missing_runs_are_named_and_left_out(tmp_path, made, capsys, no_pictures):
     folder = tmp_path / "a"
     shutil.copytree(made[0], folder, ignore=shutil.ignore_patterns("report"))
     paths = [folder / "runs" / run.name / "results.json" for run in made[1]]
@@ -154,7 +160,7 @@ def test_results_of_a_wrong_type_are_named_and_left_out(change, named, tmp_path)
     assert gathered.table["run"].unique().to_list() == [runs[1].name]
 
 
-def test_a_damaged_list_of_failures_is_named_and_does_not_stop_the_report(made, tmp_path, capsys):
+def test_a_damaged_list_of_failures_is_named_and_does_not_stop_the_report(made, tmp_path, capsys, no_pictures):
     folder = tmp_path / "a"
     shutil.copytree(made[0], folder, ignore=shutil.ignore_patterns("report"))
     for text in ("{", "[1]"):
@@ -180,7 +186,7 @@ def test_the_threshold_is_an_argument(made, tmp_path, capsys):
         assert stop.value.code == 2 and err.count("\n") == 1 and "threshold" in err
 
 
-def test_a_study_with_a_grid_has_an_overview_of_p_star_above_the_long_table(tmp_path):
+def test_a_study_with_a_grid_has_an_overview_of_p_star_above_the_long_table(tmp_path, no_pictures):
     rules = [Rule("backprop"), Rule("dfa"), Rule("gevb", grid=[{"model.network.width": 16}])]
     sizes = Sizes([32, 128, 512, 2048, 8192])
     study = Study(rules, [{"L": [3, 4]}], sizes, grid=[{"model.network.width": [64, 256]}], seeds=[0, 1])
