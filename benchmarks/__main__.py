@@ -139,7 +139,7 @@ def autograd_loop(width: int, batch: int) -> Callable[[int], None]:
 class Stopwatch(pl.Callback):
     """Seconds that the steps after the first took."""
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ANN001
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Start after the first step, stop at each."""
         if trainer.global_step == 10:
             self.start = time.perf_counter()
@@ -192,11 +192,11 @@ class Turns(pl.Callback):
     def __init__(self, block: int):
         self.block, self.loud, self.silent = block, [], []
 
-    def on_train_start(self, trainer, pl_module) -> None:  # noqa: ANN001
+    def on_train_start(self, trainer, pl_module) -> None:
         """Start with all callbacks on."""
         self.all, self.start = trainer.callbacks, time.process_time()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ANN001
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """At the end of a block, after all others."""
         if trainer.global_step % self.block == 0:
             now = time.process_time()

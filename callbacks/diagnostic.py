@@ -40,7 +40,7 @@ class Diagnostic(Callback, ABC):
     def __init__(self) -> None:
         self.values: dict[str, Tensor] = {}
 
-    def check(self, rule: LocalRule) -> None:  # noqa: B027  (some diagnostics fit every rule)
+    def check(self, rule: LocalRule) -> None:
         """See, before training, that the rule has what is measured.
 
         Raises:
@@ -66,7 +66,7 @@ class Diagnostic(Callback, ABC):
         """Charts for TensorBoard's custom scalars, by heading and name: the pattern of the tags on each."""
         return {self.prefix: {name: rf"^{self.prefix}/{name}/layer\d+$" for name in self.charted}}
 
-    def draw(self, trainer: Trainer, rule: LocalRule) -> None:  # noqa: B027  (most are read from charts)
+    def draw(self, trainer: Trainer, rule: LocalRule) -> None:
         """Write a picture of the values, where someone looks."""
 
     # ---------------------------------------------------------------- Lightning's hooks

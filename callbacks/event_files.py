@@ -6,6 +6,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from callbacks.find import callbacks_of
 from callbacks.tensorboard import HasCharts, writers
 from rules import LocalRule
 
@@ -54,7 +55,7 @@ def charts(trainer: Trainer, rule: LocalRule) -> dict[str, dict[str, str]]:
     layout = {title: dict(own) for title, own in CHARTS.items()}
     if len(set(rule.data.replica_sizes)) == 1:
         del layout["accuracy"]["by training strings"]
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, HasCharts):
             for title, own in callback.charts(rule).items():
                 layout[title] = layout.get(title, {}) | own

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import numpy as np  # noqa: E402
-from matplotlib import colormaps  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from PIL import Image, ImageDraw, ImageFont  # noqa: E402
-from torch import Tensor  # noqa: E402
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 
 def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", columns: int = 6) -> Figure:
@@ -22,7 +17,8 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
     rows, levels = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
     across, down = min(columns, len(shapes)), math.ceil(len(shapes) / columns)
     size = (1.2 + (0.6 * levels + 0.5) * across, 0.4 + (0.9 + 0.45 * rows) * down)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
     image = None
     for ax in axes.flat[len(shapes) :]:
         ax.set_visible(False)
@@ -43,13 +39,13 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
             ax.set_ylabel("layer")
     if image is not None:
         figure.colorbar(image, ax=list(axes.flat), label=label, shrink=0.9)
-    plt.close(figure)  # drop it from pyplot's list; the figure itself stays usable
     return figure
 
 
 def spectra(shares: dict[str, Tensor]) -> Figure:
     """Leading eigenvalues of each layer's covariance, shares of its trace in falling order, on a log scale."""
-    figure, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
+    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+    ax = figure.subplots()
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(shares)))
     for (name, share), colour in zip(shares.items(), colours, strict=True):
         ax.plot(range(1, len(share) + 1), share.clamp_min(1e-8).tolist(), color=colour, marker=".", label=name)
@@ -57,7 +53,6 @@ def spectra(shares: dict[str, Tensor]) -> Figure:
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("share of the variance")
     ax.legend(frameon=False)
-    plt.close(figure)
     return figure
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from callbacks.find import callbacks_of
 from callbacks.linear_probe import LayerwiseLinearProbe, on_own_level
 from callbacks.tensorboard import log_scalars, writers
 from rules import LocalRule
@@ -71,7 +72,7 @@ def results(trainer: Trainer, rule: LocalRule) -> dict[str, float]:
     """What a run has reached at its last validation or test."""
     accuracy_R = rule.test_accuracy_R.tolist()
     reached = {"hp/accuracy": math.fsum(accuracy_R) / len(accuracy_R), "hp/accuracy_lowest": min(accuracy_R)}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, LayerwiseLinearProbe) and callback.accuracy_KLR is not None:
             own_K = on_own_level(callback.accuracy_KLR, rule.network).mean(-1).tolist()
             reached |= {f"hp/probe_layer{k}": value for k, value in enumerate(own_K, 1) if not math.isnan(value)}

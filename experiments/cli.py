@@ -31,6 +31,7 @@ import networks
 import rules
 from callbacks import Diagnostic, EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.figures import heat_map
+from callbacks.find import callbacks_of
 from datamodules import RHMDataModule
 from experiments import ranks
 from experiments.checkpoints import StepCheckpoint, newest_readable
@@ -347,7 +348,7 @@ class RHMCommand(LightningCLI):
         return last
 
     def _probe(self) -> LayerwiseLinearProbe:
-        return next(c for c in self.trainer.callbacks if isinstance(c, LayerwiseLinearProbe))  # type: ignore[attr-defined]
+        return next(c for c in callbacks_of(self.trainer) if isinstance(c, LayerwiseLinearProbe))
 
     def _show(self, results: dict[str, Any]) -> None:
         if not self.trainer.is_global_zero:

@@ -7,17 +7,12 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.axis import Axis  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
-from matplotlib.transforms import ScaledTranslation, Transform  # noqa: E402
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation, Transform
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 """Okabe and Ito's, safe for the colour-blind; without yellow, which is hard to see on white."""
@@ -124,7 +119,8 @@ def learning_curves(
     down = math.ceil(len(panels) / across)
     legend = 0.45 + 0.18 * max(map(len, looks)) / 3 if looks else 0
     size = (0.6 + 3.6 * across + legend, 0.4 + 2.9 * down)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for i, (title, curves) in enumerate(panels.items()):
@@ -154,7 +150,6 @@ def learning_curves(
         if i % across == 0:
             ax.set_ylabel("test accuracy")
     _legend(figure, axes.flat[: len(panels)])
-    plt.close(figure)
     return figure
 
 
@@ -167,9 +162,8 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
     names = list(dict.fromkeys(name for rules in panels.values() for name in rules))
     looks = styles(names)
     bounded = [name for name in names if any(p.beyond for rules in panels.values() for p in rules.get(name, ([], None))[0])]
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.4 * len(panels) + 0.4, 5.0), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 5.0), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
     for ax, (label, rules) in zip(axes[0], panels.items(), strict=True):
         for name, (points, line) in rules.items():
             look = looks[name]
@@ -204,7 +198,6 @@ def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], un
         if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
             ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
     axes[0][0].set_ylabel(f"P*, {unit} strings")
-    plt.close(figure)
     return figure
 
 
@@ -247,9 +240,8 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
     looks = {name: _style(*divmod(i, len(COLOURS))) for i, name in enumerate(names)}  # no rules: colours in their order
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    figure, axes = plt.subplots(
-        down, across, figsize=(3.8 * across + 1.6, 3.2 * down), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=(3.8 * across + 1.6, 3.2 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for i, (title, lines) in enumerate(panels.items()):
@@ -277,7 +269,6 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
         if i % across == 0:
             ax.set_ylabel("test accuracy")
     _legend(figure, axes.flat[: len(panels)])
-    plt.close(figure)
     return figure
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiments.checkpoints import checkpoints, step_of
-from experiments.run_folder import RunFolder
+from experiments.run_folder import LiveRun, RunFolder
 from experiments.tables import wide_console
 from rhm import InvalidInput
 
@@ -30,8 +30,6 @@ POLL_SECONDS = 0.2
 YEAR_MINUTES = 365 * 24 * 60
 LIVE_SECONDS = 5.0
 """Between two looks whether a run's folder is free."""
-LIVE = "to which a run writes"
-"""In what a run's folder says that another process holds."""
 STOPPED_EARLY = "stopped early"
 """How the message of a run begins that was behind others."""
 RAY_EXTRA = "a launcher whose package is installed: pip install 'rhm-local-learning[ray]'"
@@ -347,7 +345,7 @@ def _step(job: Job) -> int:
     return step_of(found[-1]) if found else 0
 
 
-def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  # noqa: B006
+def fit(args: list[str], folder: str, more_callbacks: Sequence[Any] = ()) -> None:
     """Make a run, or go on with it, if it is not finished. Its checkpoints go when it is.
 
     A run that another process is making is waited for: a worker of a sweep that was killed, say.
@@ -372,9 +370,8 @@ def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  
         except SystemExit as error:
             if isinstance(error.code, int) and error.code >= 128:  # a signal ended it, and it can go on
                 raise KeyboardInterrupt from None
-            line = said.getvalue().strip().splitlines()[-1].removeprefix("rhm: ")
-            if LIVE not in line:
-                raise RuntimeError(line) from error
+            if not isinstance(error.__context__, LiveRun):
+                raise RuntimeError(said.getvalue().strip().splitlines()[-1].removeprefix("rhm: ")) from error
             time.sleep(LIVE_SECONDS)
         else:
             break
@@ -383,7 +380,7 @@ def fit(args: list[str], folder: str, more_callbacks: list[Any] = []) -> None:  
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
-def fit_arguments(args: list[str], folder: str, more_callbacks: list[Any]) -> list[str]:
+def fit_arguments(args: list[str], folder: str, more_callbacks: Sequence[Any]) -> list[str]:
     """A run's arguments with what all runs of a study have in common."""
     probe = {"class_path": "callbacks.LayerwiseLinearProbe", "init_args": {"logistic": False}}
     more = [{"class_path": callback} if isinstance(callback, str) else callback for callback in more_callbacks]

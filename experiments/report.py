@@ -9,10 +9,12 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
 import yaml
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from callbacks.figures import heat_map
@@ -21,8 +23,8 @@ from experiments.figures import Curve, Line, Point, complexity, ladder, learning
 from experiments.study import TASK_KEYS, Run, cell_label, slug
 from experiments.sweep import StudyFolder
 from experiments.tables import wide_console
-from experiments.tidy import Gathered, complexities, curve, gather, plan_of
-from rhm import InvalidInput
+from experiments.tidy import Gathered, complexities, curve, gather, plan_of, task_label
+from rhm import InvalidInput, Task
 
 ABSCISSAE = ("n m^L", "v m^3", "L")
 RUNGS = {
@@ -103,8 +105,9 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None)
             page.table(exponents)
         _figures(page, figures_only, found, threshold, {run.name: run for run in runs})
     page.details("The study", yaml.safe_dump(study, sort_keys=False))
-    for path in sorted(folder.chosen.glob("*.yaml")):
-        page.details(f"Settings chosen by the search: {path.stem}", path.read_text())
+    chosen = _chosen(study, runs)
+    if chosen.height:
+        page.table(chosen, "Settings chosen by the search")
     page.write()
     console = wide_console()
     for text in (_state(gathered, runs, failed, skipped), *unreadable):
@@ -227,6 +230,19 @@ def _over_tasks(group: pl.DataFrame, found: Complexities, abscissa: str) -> tupl
     keys = list(zip(tasks["rule"], tasks["task"], tasks["cell"], tasks[abscissa], strict=True))
     kept = [(float(x), found[rule, task, cell]) for rule, task, cell, x in keys if (rule, task, cell) in found]
     return [x for x, _ in kept], [own for _, own in kept]
+
+
+def _chosen(study: dict[str, Any], runs: list[Run]) -> pl.DataFrame:
+    """What the search has chosen for each rule, task and cell: the last of a run's arguments of that name."""
+    tried = [(study.get("search") or {}).get("settings"), *(rule.get("search") for rule in study["rules"])]
+    keys = list(dict.fromkeys(key for settings in tried for key in settings or ()))
+    rows = []
+    for run in runs:
+        if run.stage == "grid":
+            given = dict(argument.removeprefix("--").split("=", 1) for argument in run.args)
+            values = {key: given.get(key, "–") for key in keys}
+            rows.append({"rule": run.rule, "task": task_label(Task(**run.task)), "settings": cell_label(run.cell)} | values)
+    return pl.DataFrame(rows if keys else [])
 
 
 # -------------------------------------------------------------------- figures
@@ -411,7 +427,8 @@ class Page:
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
         (self.folder / f"{name}.png").write_bytes(picture.getvalue())
-        figure.savefig(self.folder / f"{name}.svg", metadata={"Date": None})
+        with rc_context({"svg.hashsalt": name}):  # the same figure is the same file
+            figure.savefig(self.folder / f"{name}.svg", metadata={"Date": None})
         data = base64.b64encode(picture.getvalue()).decode()
         self.section(title)
         image = f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'

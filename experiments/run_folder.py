@@ -23,6 +23,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from callbacks import Diagnostic, LayerwiseLinearProbe
+from callbacks.find import callbacks_of
 from callbacks.linear_probe import probe_dictionary
 from datamodules import RHMDataModule
 from experiments.checkpoints import checkpoints, newest_readable, write_atomically
@@ -62,6 +63,10 @@ def new_file(key: str, path: str, endings: tuple[str, ...]) -> Path:
     if target.suffix not in endings:
         raise InvalidInput(key, path, f"a file name that ends in {' or '.join(endings)}")
     return target
+
+
+class LiveRun(InvalidInput):
+    """A folder to which another process writes."""
 
 
 class RunFolder:
@@ -181,7 +186,7 @@ class RunFolder:
             file.seek(0)
             got = f"{self.path}, to which a run writes ({file.read() or 'just started'})"
             file.close()
-            raise InvalidInput("run_dir", got, "a folder without a live run") from None
+            raise LiveRun("run_dir", got, "a folder without a live run") from None
         except OSError:  # a file system without locks
             pass
 
@@ -265,7 +270,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     """
     data, steps = rule.data, trainer.global_step
     seen = steps * data.batch_size
-    probe = next((c for c in trainer.callbacks if isinstance(c, LayerwiseLinearProbe)), None)  # type: ignore[attr-defined]
+    probe = next((c for c in callbacks_of(trainer) if isinstance(c, LayerwiseLinearProbe)), None)
     accuracy = getattr(rule, "test_accuracy_R", None)
     replicas = []
     described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
@@ -292,7 +297,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "readout_labels": readout_labels(data, seen),
         },
         "replicas": replicas,
-        "diagnostics": {type(c).__name__: c.results() for c in trainer.callbacks if isinstance(c, Diagnostic)},  # type: ignore[attr-defined]
+        "diagnostics": {type(c).__name__: c.results() for c in callbacks_of(trainer) if isinstance(c, Diagnostic)},
         "steps": steps,
         "samples_seen": seen,
         "seconds": round(seconds, 3),

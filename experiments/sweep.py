@@ -40,7 +40,7 @@ NOTHING_CHOSEN = "none of the settings that were searched has finished"
 def sweep(
     study: Study,
     run_dir: str,
-    launcher: Launcher = Launcher(),  # noqa: B008  (frozen)
+    launcher: Launcher = Launcher(),
     retry: bool = False,
     strict: bool = False,
     dry_run: bool = False,

@@ -34,7 +34,7 @@ class BarlowTwins(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         redundancy: float = 0.0051,
     ):
         super().__init__(network, optimizer, clip, block)

@@ -51,7 +51,7 @@ class CLAPP(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         retrodiction: bool = False,
         both_terms: bool = True,
         form: str = "explicit",

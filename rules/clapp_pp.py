@@ -49,14 +49,14 @@ class CLAPPPlusPlus(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         context: str = "both",
     ):
         super().__init__(network, optimizer, clip, block)
         if context not in CONTEXTS:
             raise InvalidInput("model.context", context, f"one of {', '.join(CONTEXTS)}")
         self.context = context
-        self.locality = replace(self.locality, other_layers=block.end_to_end or context != "own")  # type: ignore[misc]
+        self.locality = replace(self.locality, other_layers=block.end_to_end or context != "own")
 
     def build_head(self, head: nn.Module, k: int, channels: int) -> None:
         top = self.network.layers[self.trained_layers - 1]

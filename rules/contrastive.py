@@ -48,7 +48,7 @@ class LayerwiseContrastive(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         score: str = "bilinear",
         temperature: float = 1.0,
         label_context: bool = False,
@@ -62,7 +62,7 @@ class LayerwiseContrastive(LayerwiseRule):
             raise InvalidInput("model.label_context", True, "true only with model.score=bilinear")
         self.score, self.temperature, self.label_context = score, temperature, label_context
         if label_context:
-            self.locality = replace(self.locality, label=True)  # type: ignore[misc]
+            self.locality = replace(self.locality, label=True)
 
     @property
     def supervision(self) -> str:

@@ -142,7 +142,7 @@ class SelfContrastiveForwardForward(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         positive_threshold: float = 1.0,
         negative_threshold: float = 1.0,
     ):

@@ -126,13 +126,13 @@ class LayerwiseRule(LocalRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
     ):
         super().__init__(network, optimizer, clip)
         block.check()  # not when it is made: settings may change one of its values after the other
         self.block = block
         if block.end_to_end:
-            self.locality = Locality(pair=True, other_layers=True)  # type: ignore[misc]
+            self.locality = Locality(pair=True, other_layers=True)
 
     # ---------------------------------------------------------------- what a rule gives
 

@@ -99,7 +99,7 @@ class LocalRule(pl.LightningModule, ABC):
     accuracy: ReplicaAccuracy
     readout: Readout
     data: RHMDataModule
-    locality: ClassVar[Locality]
+    locality: Locality
     source: ClassVar[str]
     family: ClassVar[str]
     knowledge: ClassVar[str] = "none"
@@ -246,11 +246,10 @@ class LocalRule(pl.LightningModule, ABC):
     def updates(self, step: Step) -> list[LayerUpdate]:
         """Gradients of all layers and, last, of the readout."""
         updates = self.layer_updates(step)
+        step = self.labelled(step)
         self.step_metrics["loss/readout"] = step.readout.loss_R
         if not self.data.labels:
             return [*updates, *({} for _ in self.parts[len(updates) :])]
-        step = self.labelled(step)
-        self.step_metrics["loss/readout"] = step.readout.loss_R
         upper = self.upper_updates(step, down_to=len(updates))
         return [*updates, *upper, self.readout.backward(step.readout)]
 

@@ -24,7 +24,10 @@ class LocalLabelLoss(LocalRule):
 
     family = "supervised layerwise"
     knowledge = "labels"
-    head_width: int
+
+    @abstractmethod
+    def head_width(self) -> int:
+        """Outputs of a layer's head."""
 
     @abstractmethod
     def label_loss(self, z_RBE: Tensor, out_RBF: Tensor, y_RB: Tensor) -> Tensor:
@@ -33,7 +36,7 @@ class LocalLabelLoss(LocalRule):
     def build(self) -> None:
         for k, layer in enumerate(self.network.layers, 1):
             inputs = self.network.positions[k - 1] * layer.out_channels
-            matrix = normal(self.keys_R("head", k), (inputs, self.head_width)) / math.sqrt(inputs)
+            matrix = normal(self.keys_R("head", k), (inputs, self.head_width())) / math.sqrt(inputs)
             layer.register_parameter("label_head_RFE", nn.Parameter(matrix.to(torch.get_default_dtype())))
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
@@ -63,8 +66,7 @@ class LocalCrossEntropy(LocalLabelLoss):
     source = "Mostafa, Ramesh, Cauwenberghs 2018, arXiv 1711.06756"
     locality = Locality(label=True)
 
-    @property
-    def head_width(self) -> int:  # type: ignore[override]
+    def head_width(self) -> int:
         return self.data.task.n
 
     def label_loss(self, z_RBE: Tensor, out_RBF: Tensor, y_RB: Tensor) -> Tensor:
@@ -139,7 +141,10 @@ class SupervisedContrastive(LocalLabelLoss):
             raise InvalidInput("model.head", head, "an integer of at least 1")
         if temperature <= 0:
             raise InvalidInput("model.temperature", temperature, "a number above 0")
-        self.head_width, self.temperature = head, temperature
+        self.head, self.temperature = head, temperature
+
+    def head_width(self) -> int:
+        return self.head
 
     def label_loss(self, z_RBE: Tensor, out_RBF: Tensor, y_RB: Tensor) -> Tensor:
         z = functional.normalize(z_RBE, dim=-1, eps=1e-6)

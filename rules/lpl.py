@@ -39,7 +39,7 @@ class LatentPredictiveLearning(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         hebbian: float = 1.0,
         decorrelation: float = 10.0,
         form: str = "explicit",

@@ -99,10 +99,10 @@ class MaskLadder(LayeredFeedback):
             raise InvalidInput(key, got, "none with MaskLadder: a normalisation is an input-specific mask of its own")
         self.masks, self.route, self.feedback_scale = masks, feedback, feedback_scale
         if feedback == "direct":
-            self.locality = Locality(label=True, output_error=True)  # type: ignore[misc]
+            self.locality = Locality(label=True, output_error=True)
         else:
             averaged = masks == "constant" and network.activation == "tanh"
-            self.locality = Locality(  # type: ignore[misc]
+            self.locality = Locality(
                 pair=masks in ("batch_mean", "other_string") or averaged,
                 label=True,
                 output_error=True,

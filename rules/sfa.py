@@ -35,7 +35,7 @@ class SlowFeatureAnalysis(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         ridge: float = 0.01,
     ):
         super().__init__(network, optimizer, clip, block)

@@ -40,7 +40,7 @@ class SimSiam(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         hidden: int = 32,
     ):
         super().__init__(network, optimizer, clip, block)
@@ -88,7 +88,7 @@ class BYOL(SimSiam):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         hidden: int = 32,
         momentum: float = 0.99,
     ):

@@ -35,7 +35,7 @@ class VICReg(LayerwiseRule):
         network: NetworkConfig = default_network,
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
-        block: Block = Block(),  # noqa: B008  (frozen)
+        block: Block = Block(),
         similarity: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,

@@ -52,7 +52,10 @@ def by_loops(rule: CodePrediction, layer, units_BDE, r: int):
     """What one replica of a layer should hand on, its predictor's gradient, and the batch's estimates."""
     code = layer.code
     S, K = code.codebooks, code.symbols
-    get = lambda t: t[r].detach().numpy()  # noqa: E731
+
+    def get(t):
+        return t[r].detach().numpy()
+
     U, c, mean, joint = map(get, (code.predictor_REP, code.prototypes_RSKJ, code.mean_R1E, code.joint_RSKK))
     B, D, E = units_BDE.shape
     best = max(range(S), key=lambda s: information(joint[s]))

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from experiments.cli import main
 from experiments.complexity import sample_complexity
 from experiments.figures import COLOURS, STYLED, Curve, Point, complexity, ladder, learning_curves, plain, styles
 from experiments.report import RUNGS, _rungs, ratio
-from experiments.study import Rule, Sizes, Study
+from experiments.study import Rule, Search, Sizes, Study
 from experiments.tidy import complexities, curve, gather, next_size
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +76,19 @@ def test_p_star_of_known_curves_is_found_and_the_page_says_it(made):
     growth = re.findall(r"<td>(\w+)</td><td>(-?[\d.]+) \[", page)
     exponents = {rule: float(value) for rule, value in growth}
     assert exponents["backprop"] == pytest.approx(1, abs=0.1) and exponents["sibling_contrastive"] == pytest.approx(0, abs=0.1)
+
+
+def test_the_page_says_what_the_search_has_chosen(tmp_path, no_pictures):
+    search = Search({"model.optimizer.lr": [0.1, 0.2]}, trials=2)
+    study = replace(STUDY, rules=[Rule("backprop"), Rule("dfa", search={"model.clip": [1.0, 2.0]})], search=search)
+    runs = fake_study(tmp_path / "a", study, sigmoid_curve(p_star))
+    chosen = {"backprop": ["--model.optimizer.lr=0.1", "--model.optimizer.lr=0.2"], "dfa": ["--model.clip=1.0"]}
+    given = [replace(run, args=[*run.args, *chosen[run.rule]]) for run in runs]
+    table = report._chosen(yaml.safe_load((tmp_path / "a/study.yaml").read_text()), given)
+    shown = table.unique("rule", maintain_order=True).select("rule", "model.optimizer.lr", "model.clip").rows()
+    assert shown == [("backprop", "0.2", "–"), ("dfa", "–", "1.0")] and table.height == len(runs)
+    main(["report", str(tmp_path / "a")])
+    assert "<summary>Settings chosen by the search</summary>" in (tmp_path / "a/report/index.html").read_text()
 
 
 def test_the_page_needs_nothing_else_and_shows_every_figure(made):
