@@ -58,7 +58,7 @@ test-all: test test-learning test-chaos
 test-learning: $(STAMP)
 	$(BIN)/pytest -n 2 -m learning
 
-# Runs on one and two ranks by each launcher, killed by SIGKILL ten times each.
+# Runs on one and two ranks by each launcher, killed by SIGKILL ten times each, and other slow tests of processes.
 test-chaos: $(STAMP)
 	$(BIN)/pytest -n 0 -s -m chaos
 

@@ -94,6 +94,7 @@ def test_a_job_that_slurm_does_not_requeue_says_so(tmp_path, monkeypatch, capsys
     assert steps(tmp_path / "a") == steps(tmp_path / "b") == [7]
 
 
+@pytest.mark.chaos
 def test_two_tasks_stop_at_the_same_step_when_one_is_signalled_and_go_on_exactly(tmp_path):
     folder, arguments = fake_scontrol(tmp_path / "bin"), {**TWO, "trainer__precision": "64-true", "trainer__max_steps": 100}
     whole = Ranks("self-launched", fit(tmp_path / "whole", **arguments)).wait()
@@ -116,6 +117,7 @@ def test_two_tasks_stop_at_the_same_step_when_one_is_signalled_and_go_on_exactly
 # -------------------------------------------------------------------- ranks
 
 
+@pytest.mark.chaos
 def test_torchrun_trains_in_bf16_and_one_rank_writes(tmp_path):
     done = Ranks("torchrun", fit(tmp_path / "a", **TWO, trainer__precision="bf16-mixed", matmul_precision="high")).wait()
     assert done[0][:2] == (0, ""), done

@@ -90,6 +90,7 @@ def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lo
     assert "the same" in refused(capsys, *command, "--trainer.devices=3")
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(
     "names", ["RANK LOCAL_RANK WORLD_SIZE", "SLURM_PROCID SLURM_LOCALID SLURM_NTASKS"], ids=["torchrun", "srun"]
 )

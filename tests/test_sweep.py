@@ -162,7 +162,7 @@ def test_every_rule_has_the_same_number_of_trials_all_different():
     assert [len(c.trials()) for c in expand(study)[0]] == [2, 2]
 
 
-@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("quick", [pytest.param(False, marks=pytest.mark.chaos), True])
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_the_studies_that_are_shipped_can_be_run(path, quick, tmp_path, monkeypatch):
     found = {}
@@ -456,9 +456,8 @@ def nobody_is_left(folder: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    ("signum", "group"), [(signal.SIGKILL, False), pytest.param(signal.SIGINT, True, marks=pytest.mark.chaos)]
-)
+@pytest.mark.chaos
+@pytest.mark.parametrize(("signum", "group"), [(signal.SIGKILL, False), (signal.SIGINT, True)])
 def test_no_worker_outlives_its_launch_even_if_it_ignores_interrupts(signum, group, tmp_path):
     process = launched("ignores_interrupts", tmp_path / "a")
     wait_for((tmp_path / "a/begun").exists, process)
