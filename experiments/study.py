@@ -317,10 +317,14 @@ class Combination:
             raise InvalidInput(key, value, "an integer of at least 1, the same for all replicas of a run")
         return value
 
+    def kept(self, wanted: int) -> int:
+        """So many strings kept for a test or for probes, or a quarter of the task's where it has few."""
+        return min(wanted, max(1, self.task.P_max // 4))
+
     @property
     def most(self) -> int:
         """The largest size that the task has room for beside the strings that accuracies are measured with."""
-        strings = self.task.P_max - min(self.study.test_size, max(1, self.task.P_max // 4))
+        strings = self.task.P_max - self.kept(self.study.test_size)
         return strings if self.varied == "train_size" else min(strings, self.setting("data.train_size", 2048))
 
     @property
@@ -350,11 +354,10 @@ class Combination:
             trial: settings that are tried, or were found the best. They win over all others but the replicas.
             chosen: settings file that a search has written.
         """
-        strings = self.task.P_max
         settings = {
             **{f"data.{key}": value for key, value in vars(self.task).items()},
-            "data.test_size": min(self.study.test_size, max(1, strings // 4)),
-            "data.probe_size": min(2048, max(1, strings // 4)),
+            "data.test_size": self.kept(self.study.test_size),
+            "data.probe_size": self.kept(2048),
             "trainer.max_steps": self.steps,
             "trainer.limit_val_batches": 0,
             **self.study.settings,
