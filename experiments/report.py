@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 from callbacks.figures import heat_map
 from experiments.complexity import SampleComplexity, growth
 from experiments.figures import Curve, Line, Point, complexity, ladder, learning_curves, plain
-from experiments.study import TASK_KEYS, Run, cell_label, slug
+from experiments.study import TASK_KEYS, Plan, Run, cell_label, slug
 from experiments.sweep import StudyFolder
 from experiments.tables import wide_console
-from experiments.tidy import Gathered, complexities, curve, gather, plan_of, task_label
+from experiments.tidy import Gathered, complexities, curve, gather, task_label
 from rhm import InvalidInput, Task
 
 ABSCISSAE = ("n m^L", "v m^3", "L")
@@ -52,7 +52,7 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None)
     folder = StudyFolder(Path(run_dir))
     try:
         study = yaml.safe_load(folder.study.read_text())
-        runs, skipped = plan_of(folder.plan.read_text())
+        plan = Plan.of(folder.plan.read_text())
         reference, question = str(study["reference"]), str(study["question"])
         threshold = float(study["threshold"]) if threshold is None else threshold
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
@@ -62,7 +62,7 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None)
         raise InvalidInput("out", out, "a folder; this is a file")
     if not 0 < threshold < 1:
         raise InvalidInput("threshold", threshold, "a share of the chance error, above 0 and below 1")
-    gathered = gather(folder.runs, runs)
+    gathered = gather(folder.runs, plan.runs)
     figures_only = gathered.table.filter(~pl.col("stage").str.starts_with("search"))
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -73,9 +73,9 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None)
     found = complexities(gathered.table, threshold)
     failed, unreadable = _failed(folder.failed)
     page = Page(question or folder.path.name, target)
-    page.paragraph(_state(gathered, runs, failed, skipped))
+    page.paragraph(_state(gathered, plan, failed))
     page.items("Files of the study that cannot be read", unreadable)
-    _problems(page, gathered, failed, skipped)
+    _problems(page, gathered, failed, plan)
     if found:
         page.section("Strings that each rule needs")
         page.paragraph(
@@ -103,14 +103,14 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None)
                 "most strings, this makes the exponent too small."
             )
             page.table(exponents)
-        _figures(page, figures_only, found, threshold, {run.name: run for run in runs})
+        _figures(page, figures_only, found, threshold, {run.name: run for run in plan.runs})
     page.details("The study", yaml.safe_dump(study, sort_keys=False))
-    chosen = _chosen(study, runs)
+    chosen = _chosen(study, plan.runs)
     if chosen.height:
         page.table(chosen, "Settings chosen by the search")
     page.write()
     console = wide_console()
-    for text in (_state(gathered, runs, failed, skipped), *unreadable):
+    for text in (_state(gathered, plan, failed), *unreadable):
         console.print(text, soft_wrap=True, highlight=False)
     console.print(f"page: {target / 'index.html'}", soft_wrap=True, highlight=False)
 
@@ -125,24 +125,25 @@ def _failed(path: Path) -> tuple[dict[str, str], list[str]]:
         return {}, [f"{path.name}: {type(error).__name__}: {error}; which runs have failed is not known"]
 
 
-def _state(gathered: Gathered, runs: list[Run], failed: dict[str, str], skipped: list[str]) -> str:
+def _state(gathered: Gathered, plan: Plan, failed: dict[str, str]) -> str:
     read = gathered.table["run"].n_unique() if gathered.table.height else 0
-    parts = [f"{read} of {len(runs)} runs are in this report"]
+    parts = [f"{read} of {len(plan.runs)} runs are in this report"]
     for text, count in (
         ("missing or unfinished", len(set(gathered.missing) - failed.keys())),
         ("damaged and left out", len(gathered.damaged)),
         ("failed", len(failed)),
-        ("skipped parts of the grid", len(skipped)),
+        ("skipped parts of the grid", len(plan.skipped)),
     ):
         parts += [f"{count} {text}"] if count else []
     return "; ".join(parts) + "."
 
 
-def _problems(page: Page, gathered: Gathered, failed: dict[str, str], skipped: list[str]) -> None:
+def _problems(page: Page, gathered: Gathered, failed: dict[str, str], plan: Plan) -> None:
     page.items("Missing or unfinished runs", sorted(set(gathered.missing) - failed.keys()))
     page.items("Damaged results, left out", [f"{name}: {reason}" for name, reason in gathered.damaged.items()])
     page.items("Failed runs", [f"{name}: {reason}" for name, reason in failed.items()])
-    page.items("Skipped parts of the grid", skipped)
+    page.items("Skipped parts of the grid", plan.skipped)
+    page.items("Notes", plan.notes)
 
 
 # -------------------------------------------------------------------- tables

@@ -274,6 +274,31 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What ``runs.json`` holds.
+
+    Attributes:
+        runs: all that have been planned so far.
+        skipped: parts of the grid that cannot be, with the reason.
+        notes: what else a reader of the results must know.
+    """
+
+    runs: list[Run]
+    skipped: list[str]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, text: str) -> Plan:
+        """The plan in a file's text; :class:`ValueError`, :class:`KeyError` or :class:`TypeError` if there is none."""
+        content = json.loads(text)
+        return cls([Run(**run) for run in content["runs"]], content["skipped"], content["notes"])
+
+    def text(self) -> str:
+        """For the file."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
 class Combination:
     """A rule on a task in a cell of the grid.
 

@@ -27,7 +27,7 @@ from experiments.launch import STOPPED_EARLY, Job, Launcher, fit, launch
 from experiments.requeue import listen
 from experiments.run_folder import OURS, RunFolder, flatten
 from experiments.search import chosen_settings, rule_settings
-from experiments.study import Combination, Run, Study, cell_label, expand
+from experiments.study import Combination, Plan, Run, Study, cell_label, expand
 from experiments.tables import wide_console
 from experiments.tidy import complexities, curve, gather, next_size, task_label
 from rhm import InvalidInput
@@ -207,6 +207,7 @@ class _Sweep:
         self.planned: list[Run] = []
         self.notes: list[str] = []
         self.retry = retry
+        self.stage = 0
         self.failed = self._read_failed()
 
     def _read_failed(self) -> dict[str, str]:
@@ -233,6 +234,7 @@ class _Sweep:
     def _make(self, title: str, runs: list[Run]) -> None:
         """Make runs that are neither finished nor have failed before, the longest first."""
         self.planned += runs
+        self.stage += 1
         self._write_plan()
         jobs = []
         for run in sorted(runs, key=lambda run: -run.steps * len(run.sizes) * len(run.seeds) * run.task["s"] ** run.task["L"]):
@@ -243,13 +245,13 @@ class _Sweep:
                 callbacks = [] if run.stage.startswith("search") else self.study.callbacks
                 jobs.append(Job(run.name, fit, (run.args, folder, callbacks), folder, run.steps))
         try:
-            launch(jobs, self.folder.path.resolve(), self.launcher, title, title == "search", self.failed)
+            shown = f"stage {self.stage} of {(self.study.search is not None) + 1 + self.study.refine}, {title}"
+            launch(jobs, self.folder.path.resolve(), self.launcher, shown, title == "search", self.failed)
         finally:
             write_atomically(self.folder.failed, json.dumps(self.failed, indent=1) + "\n")
 
     def _write_plan(self) -> None:
-        plan = {"runs": [asdict(run) for run in self.planned], "skipped": self.skipped, "notes": self.notes}
-        write_atomically(self.folder.plan, json.dumps(plan, indent=1) + "\n")
+        write_atomically(self.folder.plan, Plan(self.planned, self.skipped, self.notes).text())
 
     def _note(self, text: str) -> None:
         """Something that a reader of the results must know, in the terminal and in the plan."""

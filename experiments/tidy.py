@@ -218,9 +218,3 @@ def next_size(size_P: Floats, complexity: SampleComplexity) -> int | None:
     below, above = size_P[after - 1], size_P[after]
     size = round(math.sqrt(below * above))
     return size if below < size < above and above / below > 1.1 else None
-
-
-def plan_of(text: str) -> tuple[list[Run], list[str]]:
-    """The runs that a study has planned so far and what it has skipped, from its ``runs.json``."""
-    content = json.loads(text)
-    return [Run(**run) for run in content["runs"]], content["skipped"]

@@ -7,14 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from experiments.study import Run, Study, expand
+from experiments.study import Plan, Run, Study, expand
 from experiments.sweep import StudyFolder, study_yaml
 from rhm import Task
 
@@ -76,7 +75,7 @@ def fake_study(folder: Path, study: Study, accuracy: Accuracy, maps: bool = True
         settings = {"masks": given.get("model.masks", "constant"), "feedback": given.get("model.feedback", "transposed")}
         (path.parent / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": settings}}))
     place.study.write_text(study_yaml(study))
-    place.plan.write_text(json.dumps({"runs": [asdict(run) for run in runs], "skipped": skipped}))
+    place.plan.write_text(Plan(runs, skipped, []).text())
     return runs
 
 

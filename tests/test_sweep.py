@@ -353,7 +353,10 @@ def test_settings_once_chosen_stay_when_a_trial_that_had_failed_is_better(tmp_pa
     runs.fails = set()
     sweep(study, f"--run_dir={tmp_path / 'a'}", "--threshold=0.2", "--retry")
     assert (tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text() == chosen
-    assert "search-2 is the best now" in " ".join(capsys.readouterr().out.split())
+    kept = "search-2 is the best now"
+    assert kept in " ".join(capsys.readouterr().out.split())
+    main(["report", str(tmp_path / "a")])
+    assert kept in (tmp_path / "a/report/index.html").read_text()
     assert rates(tmp_path / "a") == {"search-1": tried[1], "search-2": tried[2], "grid": tried[1], "refined-1": tried[1]}
 
 
