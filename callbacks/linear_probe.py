@@ -135,8 +135,10 @@ def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty
         iterations: of L-BFGS.
 
     Returns:
-        weights ``[R, G, F, T]``.
+        weights ``[R, G, F, T]``; zero for a replica whose features are not finite.
     """
+    finite_R = x_RGNF.isfinite().flatten(1).all(1)
+    x_RGNF = x_RGNF.where(finite_R[:, None, None, None], 0.0)
     with torch.inference_mode(False), torch.enable_grad():  # Lightning tests in inference mode, whose tensors have no gradient
         scale = x_RGNF.std(-2, keepdim=True, correction=0).clamp_min(1e-6)
         scale[..., -1] = 1.0

@@ -99,9 +99,11 @@ class RepresentationGeometry(Diagnostic):
 
 
 def eigenvalues(rows_RGNC: Tensor) -> Tensor:
-    """Of ``X^T X / N``, the largest first, ``[R, G, C]``."""
+    """Of ``X^T X / N``, the largest first, ``[R, G, C]``; NaN where rows are not finite, for which LAPACK has no answer."""
     moment = rows_RGNC.transpose(-1, -2) @ rows_RGNC / rows_RGNC.shape[2]
-    return torch.linalg.eigvalsh(moment).clamp_min(0).flip(-1)
+    finite_RG1 = moment.isfinite().flatten(2).all(2, keepdim=True)
+    found = torch.linalg.eigvalsh(moment.where(finite_RG1[..., None], 0.0)).clamp_min(0).flip(-1)
+    return found.where(finite_RG1, torch.nan)
 
 
 def participation_ratio(eigenvalues_T: Tensor) -> Tensor:

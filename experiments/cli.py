@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import json
 import logging
 import os
 import pkgutil
+import re
 import signal
 import sys
 import warnings
@@ -433,7 +435,7 @@ def instantiate(args: list[str]) -> LocalRule:
     parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        built = parser.instantiate_classes(parser.parse_args(args))
+        built = parser.instantiate_classes(parser.parse_args(with_nulls(args)))
     built.model.__dict__["data"] = built.data
     return built.model
 
@@ -470,8 +472,25 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
                 config = RunFolder(run_dir).config
                 if not run_dir or not config.exists():
                     raise InvalidInput("run_dir", run_dir or "nothing", "a folder with a run's config.yaml")
-                return [subcommand, "--config", str(config), *args]
-    return [subcommand, *args]
+                return [subcommand, "--config", str(config), *with_nulls(args)]
+    return [subcommand, *with_nulls(args)]
+
+
+NULL = re.compile(r"--(model|data)\.(\w+)\.(\w+)=(?:null|None|~)")
+
+
+def with_nulls(args: list[str]) -> list[str]:
+    """Arguments in which ``--model.network.bottleneck=null`` is as jsonargparse understands it.
+
+    It takes the null of a setting within a class for the string "None" (4.53).
+    """
+    return [NULL.sub(_null, argument) for argument in args]
+
+
+def _null(argument: re.Match[str]) -> str:
+    null: dict[str, Any] = {argument[3]: None}
+    plain = argument[2] == "block"  # a dataclass, without init_args
+    return f"--{argument[1]}.{argument[2]}={json.dumps(null if plain else {'init_args': null})}"
 
 
 def quiet() -> None:

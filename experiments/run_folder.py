@@ -271,7 +271,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     data, steps = rule.data, trainer.global_step
     seen = steps * data.batch_size
     probe = next((c for c in callbacks_of(trainer) if isinstance(c, LayerwiseLinearProbe)), None)
-    accuracy = getattr(rule, "test_accuracy_R", None)
+    accuracy, diverged_R = getattr(rule, "test_accuracy_R", None), rule.diverged_R
     replicas = []
     described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
     for r, (seed, size, labelled) in enumerate(described):
@@ -281,6 +281,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "label_size": labelled,
             "test_accuracy": None if accuracy is None else float(accuracy[r]),
             "chance": data.task.chance,
+            "diverged": bool(diverged_R[r]),
             "probe": {},
         }
         if probe is not None and probe.accuracy_KLR is not None:

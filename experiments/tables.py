@@ -58,4 +58,7 @@ def replica_table(results: dict[str, Any]) -> Table:
         seeds = " ".join(str(r["seed"]) for r in replicas)
         shown = "endless" if size is None else f"{size:,}"
         table.add_row(shown, seeds, spread(accuracies), f"{min(accuracies):.3f}", f"{replicas[0]['chance']:.3f}")
+    lost = [f"seed {r['seed']} at {r['train_size'] or 'endless'}" for r in results["replicas"] if r.get("diverged")]
+    if lost:
+        table.caption = f"diverged, with weights that are not finite: {', '.join(lost)}"
     return table

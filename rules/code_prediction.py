@@ -74,6 +74,7 @@ class CodePrediction(LocalRule):
     source = "this project; conscience: DeSieno 1988; prototypes: Caron et al. 2020, arXiv 2006.09882"
     uses_pairs = True
     locality = Locality(pair=True)
+    takes_codes = True
 
     def __init__(
         self,

@@ -153,8 +153,6 @@ class SelfContrastiveForwardForward(LayerwiseRule):
 
     def build(self) -> None:
         super().build()
-        if self.data.batch_size < 2:
-            raise InvalidInput("data.batch_size", self.data.batch_size, "at least 2 for a negative from another string")
         if self.network_config.bottleneck is not None:
             key = "model.network.bottleneck"
             raise InvalidInput(key, self.network_config.bottleneck, "null for SelfContrastiveForwardForward")

@@ -15,6 +15,7 @@ class FrozenFeatures(LocalRule):
     family = "reference"
     source = "random features: Rahimi, Recht 2007"
     locality = Locality()
+    takes_codes = True
 
     def layer_updates(self, step: Step) -> list[LayerUpdate]:
         return [{} for _ in self.network.layers]

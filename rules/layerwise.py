@@ -111,7 +111,6 @@ class LayerwiseRule(LocalRule):
 
     Attributes:
         hinged: whether a pair learns only while its score is under 1, and a negative while its score is above -1.
-        compares_strings: whether the loss is more than a mean over strings, each by itself.
     """
 
     family = "self-supervised"
@@ -119,7 +118,7 @@ class LayerwiseRule(LocalRule):
     locality = Locality(pair=True)
     end_to_end_needs_labels = False
     hinged: ClassVar[bool] = False
-    compares_strings: ClassVar[bool] = True
+    compares_strings = True
 
     def __init__(
         self,

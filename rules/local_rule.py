@@ -91,8 +91,17 @@ class LocalRule(pl.LightningModule, ABC):
         optimizer: one for all layers.
         clip: largest norm of a layer's gradient in one replica; None does not clip.
 
+    Attributes:
+        locality: what an update may depend on.
+        source, family: for ``rhm rules``.
+        knowledge: what it learns from beyond strings, as in ``supervision``.
+        uses_pairs, uses_label_slot: whether it needs pairs, or a place in the string for a class.
+        takes_vectors, takes_codes: whether its layers may have vector units, or hand on codes.
+        compares_strings: whether a string's part in an update depends on the other strings of the batch.
+        end_to_end_needs_labels: whether the loss that is propagated through all layers is the readout's.
+
     Raises:
-        InvalidInput: at the start of a run, if the network does not fit the task.
+        InvalidInput: at the start of a run, if network, batches and rule do not fit together.
     """
 
     network: LayeredNetwork
@@ -106,6 +115,8 @@ class LocalRule(pl.LightningModule, ABC):
     uses_pairs: ClassVar[bool] = False
     uses_label_slot: ClassVar[bool] = False
     takes_vectors: ClassVar[bool] = True
+    takes_codes: ClassVar[bool] = False
+    compares_strings: ClassVar[bool] = False
     end_to_end_needs_labels: ClassVar[bool] = True
 
     def __init__(
@@ -171,6 +182,12 @@ class LocalRule(pl.LightningModule, ABC):
         if isinstance(self.network_config, VectorNetwork) and not self.takes_vectors:
             allowed = f"a network of scalar units for {type(self).__name__}, such as HierarchicalNetwork"
             raise InvalidInput("model.network", "VectorNetwork", allowed)
+        if self.network_config.codebooks is not None and not self.takes_codes:
+            allowed = f"null for {type(self).__name__}, which cannot learn through codes"
+            raise InvalidInput("model.network.codebooks", self.network_config.codebooks, allowed)
+        if self.compares_strings and data.batch_size < 2:
+            allowed = f"at least 2 for {type(self).__name__}, which compares the strings of a batch"
+            raise InvalidInput("data.batch_size", data.batch_size, allowed)
         self.network = self.network_config.build(data.task, seeds_R)
         features = self.network.positions[-1] * self.network.layers[-1].out_channels
         self.readout = self.network.readout(seeds_R, features)
@@ -193,6 +210,12 @@ class LocalRule(pl.LightningModule, ABC):
         """The datamodule's pair scheme."""
         assert self.data.pairs is not None
         return self.data.pairs
+
+    @property
+    def diverged_R(self) -> Tensor:
+        """Which replicas have a weight that is not finite, ``[R]``."""
+        finite = [p.isfinite().flatten(1).all(1) for p in self.parameters()]
+        return ~torch.stack(finite).all(0).cpu()
 
     def keys_R(self, *names: str | int) -> Tensor:
         """Keys for a rule's own random matrices, one for each replica's seed; names keep matrices apart."""

@@ -90,6 +90,7 @@ class SimilarityMatching(LocalCrossEntropy):
 
     source = "Nokland, Eidnes 2019, arXiv 1901.06656"
     locality = Locality(pair=True, label=True)
+    compares_strings = True
 
     def __init__(
         self,
@@ -127,6 +128,7 @@ class SupervisedContrastive(LocalLabelLoss):
 
     source = "Khosla et al. 2020, arXiv 2004.11362"
     locality = Locality(pair=True, label=True)
+    compares_strings = True
 
     def __init__(
         self,
