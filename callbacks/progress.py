@@ -10,7 +10,15 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from rules import LocalRule
@@ -27,8 +35,13 @@ class BarAndNumbers(Progress):
         yield Text(self.numbers)
 
 
+TESTING = "test strings and probes of all layers"
+
+
 class RunProgress(ProgressBar):
     """One bar over the steps of a run, with the loss of each layer and the last test accuracy, as means over replicas.
+
+    The test after a run, which may take longer than a short run, has a clock of its own.
 
     Where standard error is no terminal a plain line is printed now and then instead.
 
@@ -41,7 +54,7 @@ class RunProgress(ProgressBar):
         super().__init__()
         self.console = Console(file=sys.stderr)
         self.every = refresh_seconds if self.console.is_terminal else plain_seconds
-        self.bar: BarAndNumbers | None = None
+        self.bar: Progress | None = None
         self.next_time = 0.0
         self.shown = True
 
@@ -79,7 +92,7 @@ class RunProgress(ProgressBar):
         numbers = " ".join(f"{name.split('/')[-1]} {float(v.mean()):.2f}" for name, v in pl_module.step_metrics.items())
         accuracy = trainer.callback_metrics.get("test/accuracy")
         text = f"loss: {numbers}" + ("" if accuracy is None else f" | test accuracy {float(accuracy):.3f}")
-        if self.bar is not None:
+        if isinstance(self.bar, BarAndNumbers):
             self.bar.numbers = text
             self.bar.update(self.task, completed=trainer.global_step)
         else:
@@ -88,10 +101,24 @@ class RunProgress(ProgressBar):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the finished bar standing."""
-        if self.bar is not None:
+        if isinstance(self.bar, BarAndNumbers):
             accuracy = trainer.callback_metrics.get("test/accuracy")
             self.bar.numbers = "" if accuracy is None else f"test accuracy {float(accuracy):.3f}"
             self.bar.update(self.task, completed=trainer.global_step)
+        self._stop()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the test, or say that it starts."""
+        if self.shown and self.console.is_terminal:
+            columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.bar.start()
+            self.bar.add_task(TESTING, total=None)
+        elif self.shown:
+            print(f"{type(pl_module).__name__} {TESTING}", file=sys.stderr, flush=True)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -56,7 +56,7 @@ class RHMDataModule(LightningDataModule):
         batch_size: strings of a step and replica, over all ranks.
         test_size: strings, never trained on, that accuracies are measured with.
         probe_size: fresh strings that linear probes are fitted on. In a task with too few strings to keep them apart they
-            may be training strings.
+            may be training strings, see ``probes_trained_on``.
         eval_batch_size: strings of a step and replica in validation and test.
         labels: whether training strings have classes. Without, only rules that need none can learn, nor does the readout.
         label_size: how many of the training strings, from the first, have classes; a list is crossed with seeds and sizes; null
@@ -197,6 +197,13 @@ class RHMDataModule(LightningDataModule):
     def stream_length(self) -> int:
         """Strings that an endless stream has before it starts again: all that are not kept for probes and tests."""
         return self.probe_range[0] or self.test_range[0]
+
+    @property
+    def probes_trained_on(self) -> int:
+        """How many of the strings that probes are fitted on some replica trains on too."""
+        start, end = self.probe_range
+        longest = max(size or self.stream_length for size in self.replica_sizes)
+        return max(0, min(longest, end) - start)
 
     def test_dataloader(self) -> list[Steps]:
         """The same as in validation."""

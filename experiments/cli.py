@@ -44,7 +44,7 @@ from experiments.run_folder import RunFolder, RunRecord, collect_results
 from experiments.spread import Place, check_folders, find_place, launch, place_of, put_together, stand_alone
 from experiments.study import Study, study_settings
 from experiments.sweep import sweep
-from experiments.tables import probe_table, replica_table, wide_console
+from experiments.tables import Size, by_size, largest, probe_table, replica_table, size_name, wide_console
 from rhm import InvalidInput
 from rhm.errors import nearest
 from rules import LocalRule
@@ -309,6 +309,10 @@ class RHMCommand(LightningCLI):
         last = ranks.from_first_rank(self.trainer, lambda: self.folder.start(self.settings, self.config_yaml, model))
         if last is not None:
             say(f"going on from {last}")
+        start, end = datamodule.probe_range
+        if datamodule.probes_trained_on:
+            of = f"{datamodule.probes_trained_on:,} of the {end - start:,} strings that probes are fitted on"
+            say(f"rhm: warning: {of} are training strings too: there are no more")
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=last)
         self.trainer.test(model, datamodule=datamodule, verbose=False)
         if self.trainer.is_global_zero:
@@ -357,15 +361,25 @@ class RHMCommand(LightningCLI):
             return
         console, probe, task = wide_console(), self._probe(), self.datamodule.task
         console.print(replica_table(results))
+        groups = self._groups()
+        size = largest(groups)
+        of = f" at {size_name(size)}" if len(groups) > 1 else ""
         for name, table in ("ridge probes", probe.accuracy_KLR), ("logistic probes", probe.logistic_KLR):
             if table is not None:
-                console.print(probe_table(table, task, name))
+                console.print(probe_table(table[..., groups[size]], task, name + of))
+
+    def _groups(self) -> dict[Size, list[int]]:
+        """Replicas by their sizes."""
+        return by_size(zip(self.datamodule.replica_sizes, self.datamodule.replica_label_sizes, strict=True))
 
     def _draw(self) -> None:
         probe = self._probe()
         table = probe.accuracy_KLR if probe.logistic_KLR is None else probe.logistic_KLR
         if table is not None:
-            figure = heat_map({type(self.model).__name__: table.mean(-1)}, 1 / self.datamodule.task.v)
+            groups = self._groups()
+            names = [size_name(size) for size in groups] if len(groups) > 1 else [type(self.model).__name__]
+            maps = {name: table[..., places].mean(-1) for name, places in zip(names, groups.values(), strict=True)}
+            figure = heat_map(maps, 1 / self.datamodule.task.v)
             figure.savefig(self.folder.path / "probe.png", dpi=150)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 
 from experiments.figures import Curve, learning_curves
 from experiments.run_folder import new_file
-from experiments.tables import replica_table, wide_console
+from experiments.tables import by_size, replica_table, sizes_of, wide_console
 from rhm import InvalidInput
 
 
@@ -36,14 +37,17 @@ def curves(run_dirs: list[str], out: str) -> None:
         if tasks[-1] != tasks[0]:
             raise InvalidInput("run_dirs", f"{run_dir} with task {tasks[-1]}", f"runs of one task, {tasks[0]}")
         console.print(replica_table(results))
-        by_size: dict[int, list[float]] = {}
-        for replica in results["replicas"]:
-            by_size.setdefault(replica["train_size"], []).append(replica["test_accuracy"])
         name = results["rule"] + (f", {pairs}" if pairs else "")
-        if name in lines:  # two runs of one rule are told apart by their folders
+        if any(line.startswith(name) for line in lines):  # two runs of one rule are told apart by their folders
             name = f"{name} ({Path(run_dir).name})"
-        sizes = sorted(by_size)
-        mean = [sum(by_size[p]) / len(by_size[p]) for p in sizes]
-        lines[name] = Curve(sizes, mean, [min(by_size[p]) for p in sizes], [max(by_size[p]) for p in sizes])
+        found: dict[str, dict[int, list[float]]] = {}
+        for (strings, labels), places in by_size(sizes_of(results)).items():
+            line = name if labels is None else f"{name}, {labels:,} labels"
+            assert strings is not None
+            found.setdefault(line, {})[strings] = [results["replicas"][r]["test_accuracy"] for r in places]
+        for line, points in found.items():
+            sizes = sorted(points)
+            mean = [statistics.fmean(points[p]) for p in sizes]
+            lines[line] = Curve(sizes, mean, [min(points[p]) for p in sizes], [max(points[p]) for p in sizes])
     learning_curves({"": lines}, {"": chance}).savefig(out, dpi=150)
     console.print(f"learning curves (mean, lowest and highest over seeds): {out}")

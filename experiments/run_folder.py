@@ -298,6 +298,8 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "readout_labels": readout_labels(data, seen),
         },
         "replicas": replicas,
+        "probe_strings": data.probe_range[1] - data.probe_range[0],
+        "probe_strings_trained_on": data.probes_trained_on,
         "diagnostics": {type(c).__name__: c.results() for c in callbacks_of(trainer) if isinstance(c, Diagnostic)},
         "steps": steps,
         "samples_seen": seen,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -42,23 +43,54 @@ def probe_table(accuracy_KLR: Tensor, task: Task, title: str) -> Table:
     return table
 
 
+Size = tuple[int | None, int | None]
+"""Training strings, None for an endless stream, and how many of them have labels, None for all."""
+
+
+def sizes_of(results: dict[str, Any]) -> list[Size]:
+    """Of each replica of a run."""
+    return [(replica["train_size"], replica.get("label_size")) for replica in results["replicas"]]
+
+
+def by_size(sizes: Iterable[Size]) -> dict[Size, list[int]]:
+    """Places of the replicas, those that differ in their seeds alone together."""
+    groups: dict[Size, list[int]] = {}
+    for r, size in enumerate(sizes):
+        groups.setdefault(size, []).append(r)
+    return groups
+
+
+def size_name(size: Size) -> str:
+    """In words, such as ``2,048 strings, 100 labels``."""
+    strings, labels = size
+    name = "an endless stream" if strings is None else f"{strings:,} strings"
+    return name if labels is None else f"{name}, {labels:,} labels"
+
+
+def largest(sizes: Iterable[Size]) -> Size:
+    """The one with the most strings and labels."""
+    return max(sizes, key=lambda size: [math.inf if number is None else number for number in size])
+
+
 def replica_table(results: dict[str, Any]) -> Table:
-    """Test accuracy of each training-set size over seeds."""
+    """Test accuracy over seeds, of each training-set size and number of labels."""
     supervision = results["supervision"]
     pairs = f", {supervision['pairs']}" if supervision["pairs"] else ""
     learned = "no label" if supervision["rule"] == "none" else supervision["rule"]
     table = Table(title=f"{results['rule']} ({learned}{pairs})")
-    for column in "train_size", "seeds", "test accuracy", "lowest", "chance":
+    groups = by_size(sizes_of(results))
+    labelled = ["label_size"] if any(labels is not None for _, labels in groups) else []
+    for column in ["train_size", *labelled, "seeds", "test accuracy", "lowest", "chance"]:
         table.add_column(column, justify="right")
-    by_size: dict[Any, list[dict[str, Any]]] = {}
-    for replica in results["replicas"]:
-        by_size.setdefault(replica["train_size"], []).append(replica)
-    for size, replicas in by_size.items():
+    lost: list[str] = []
+    for (strings, labels), places in groups.items():
+        replicas = [results["replicas"][r] for r in places]
         accuracies = [r["test_accuracy"] for r in replicas]
+        sizes = ["endless" if strings is None else f"{strings:,}"]
+        sizes += ["all" if labels is None else f"{labels:,}"] if labelled else []
         seeds = " ".join(str(r["seed"]) for r in replicas)
-        shown = "endless" if size is None else f"{size:,}"
-        table.add_row(shown, seeds, spread(accuracies), f"{min(accuracies):.3f}", f"{replicas[0]['chance']:.3f}")
-    lost = [f"seed {r['seed']} at {r['train_size'] or 'endless'}" for r in results["replicas"] if r.get("diverged")]
+        table.add_row(*sizes, seeds, spread(accuracies), f"{min(accuracies):.3f}", f"{replicas[0]['chance']:.3f}")
+        lost += [f"seed {r['seed']} of {size_name((strings, labels))}" for r in replicas if r.get("diverged")]
     if lost:
         table.caption = f"diverged, with weights that are not finite: {', '.join(lost)}"
     return table

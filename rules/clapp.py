@@ -68,11 +68,6 @@ class CLAPP(LayerwiseRule):
     def scores(self, pair: Pair) -> Tensor:
         return bilinear_scores(pair.z1_RBDC, pair.head.get_parameter("prediction_RCC"), pair.z2_RBDC)
 
-    def shift_R(self, pair: Pair) -> Tensor:
-        """How many places further in the batch a string's negative stands."""
-        assert pair.batch.key_RB is not None
-        return 1 + below(fold(pair.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
-
     def weights(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Of the positive and the negative term of each string, ``[R, B, 1]``, over the number of strings and pairs."""
         assert pair.batch.key_RB is not None
@@ -84,7 +79,7 @@ class CLAPP(LayerwiseRule):
         return 2 * mean * coin, 2 * mean * (1 - coin)
 
     def pair_loss(self, pair: Pair) -> Tensor:
-        c, z, shift_R = pair.z1_RBDC, pair.z2_RBDC, self.shift_R(pair)
+        c, z, shift_R = pair.z1_RBDC, pair.z2_RBDC, pair.shift_R()
         w_pred = pair.head.get_parameter("prediction_RCC")
         if not self.retrodiction:
             return self._hinges(pair, project(c, w_pred), z, shift_R)
@@ -111,7 +106,7 @@ class CLAPP(LayerwiseRule):
     def pair_gradient(self, pair: Pair) -> PairGradient:
         if self.form == "autograd":
             return super().pair_gradient(pair)
-        c, z, shift_R = pair.z1_RBDC, pair.z2_RBDC, self.shift_R(pair)
+        c, z, shift_R = pair.z1_RBDC, pair.z2_RBDC, pair.shift_R()
         w_pred = pair.head.get_parameter("prediction_RCC").to(c.dtype)
         prediction, negative = project(c, w_pred).to(c.dtype), other_strings(z, shift_R)
         gate_pos, gate_neg = (gate[..., None] for gate in self._gates(pair, prediction, z, shift_R))

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from rhm import InvalidInput
-from rhm.hashing import below, fold
 from rules.layerwise import Block, LayerwiseRule, Pair
 from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.losses import hinge, other_strings, pair_scores
@@ -103,7 +102,5 @@ class CLAPPPlusPlus(LayerwiseRule):
         return context.transpose(1, 2) @ pair.z2_RBDC.permute(0, 2, 3, 1)
 
     def _hinges(self, pair: Pair, context: Tensor, z: Tensor, name: str) -> Tensor:
-        assert pair.batch.key_RB is not None
-        shift_R = 1 + below(fold(pair.batch.key_RB[:, 0], name, pair.k), z.shape[1] - 1)
-        positive, negative = pair_scores(context, z), pair_scores(context, other_strings(z, shift_R))
+        positive, negative = pair_scores(context, z), pair_scores(context, other_strings(z, pair.shift_R(name)))
         return (hinge(positive, 1) + hinge(negative, -1)).mean((1, 2))

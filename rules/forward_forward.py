@@ -162,9 +162,8 @@ class SelfContrastiveForwardForward(LayerwiseRule):
 
     def pair_gradient(self, pair: Pair) -> PairGradient:
         """For sides that are pre-activations: the loss and its gradients by them."""
-        assert pair.batch.key_RB is not None
         activation = self.network.layers[pair.k - 1].activation
-        shift_R = 1 + below(fold(pair.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
+        shift_R = pair.shift_R()
         loss_R, deltas = torch.zeros_like(pair.z1_RBDC[:, 0, 0, 0]), []
         partners = pair.z2_RBDC, other_strings(pair.z2_RBDC, shift_R)
         for sign, partner, threshold in zip((1.0, -1.0), partners, self.thresholds, strict=True):

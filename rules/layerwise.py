@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datamodules import Batch
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
-from rhm.hashing import normal
+from rhm.hashing import below, fold, normal
 from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
 from rules.losses import cosine_scores, project
 
@@ -81,6 +81,11 @@ class Pair(NamedTuple):
     batch: Batch
     activity: Activity
     step: Step
+
+    def shift_R(self, name: str = "negative") -> Tensor:
+        """How many places further in the batch the strings' negatives stand: in ``[1, B)``, so none is its own."""
+        assert self.batch.key_RB is not None
+        return 1 + below(fold(self.batch.key_RB[:, 0], name, self.k), self.z1_RBDC.shape[1] - 1)
 
 
 class PairGradient(NamedTuple):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from rhm.hashing import below, fold
 from rules.layerwise import LayerwiseRule, Pair
 from rules.losses import bilinear_scores, other_strings, pair_scores, phyll, project
 
@@ -26,10 +25,8 @@ class PhyLL(LayerwiseRule):
         self.add_matrix(head, "predictor_RCC", k, (channels, channels), scale=1 / channels)
 
     def pair_loss(self, pair: Pair) -> Tensor:
-        assert pair.batch.key_RB is not None
-        shift_R = 1 + below(fold(pair.batch.key_RB[:, 0], "negative", pair.k), pair.z1_RBDC.shape[1] - 1)
         context = project(pair.z1_RBDC, pair.head.get_parameter("predictor_RCC"))
-        return phyll(pair_scores(context, pair.z2_RBDC), pair_scores(context, other_strings(pair.z2_RBDC, shift_R)))
+        return phyll(pair_scores(context, pair.z2_RBDC), pair_scores(context, other_strings(pair.z2_RBDC, pair.shift_R())))
 
     def scores(self, pair: Pair) -> Tensor:
         return bilinear_scores(pair.z1_RBDC, pair.head.get_parameter("predictor_RCC"), pair.z2_RBDC)

@@ -15,10 +15,12 @@ import pytest
 import torch
 import yaml
 
-from experiments.cli import discover, main
+from experiments.cli import discover, instantiate, main
 from experiments.explain import explain
+from experiments.figures import learning_curves
 from experiments.rules import FAMILIES, settings_files
 from rules import LocalRule
+from rules.layerwise import Block
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -513,3 +515,72 @@ def test_other_commands_refuse_in_one_line_too(arguments, words, capsys, monkeyp
 
 def test_what_is_not_understood_is_passed_on_in_one_line():
     assert explain("something\n  new", {}, ()) == "something new"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("model.network.bottleneck", lambda rule: rule.network_config.bottleneck),
+        ("model.network.depth", lambda rule: rule.network_config.depth),
+        ("model.block.head", lambda rule: rule.block.head),
+        ("model.optimizer.foreach", lambda rule: rule.prepare(rule.data).configure_optimizers().defaults["foreach"]),
+    ],
+)
+def test_null_is_null_also_for_settings_within_a_class(capsys, setting, value):
+    before = "--model.block.expansion=random", "--model.block.head=4"
+    given = [f"--config={ROOT / 'configs' / 'rules' / 'clapp.yaml'}", *before, f"--{setting}=null"]
+    rule = instantiate(given)
+    assert value(rule) is None
+    assert rule.block == Block(head=None if "head" in setting else 4, expansion="random")  # what is beside it stays
+    rhm("check", *given)
+
+
+def test_a_run_that_diverges_ends_and_says_so(tmp_path, capsys):
+    diverges = ["--model=Backprop", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e6", "--data.seeds=[0,1]"]
+    callbacks = ["--trainer.callbacks+=RepresentationGeometry", "--trainer.callbacks+=GradientAlignment"]
+    rhm("fit", *diverges[:1], *RUN, *diverges[1:], *callbacks, "--trainer.max_steps=30", f"--run_dir={tmp_path / 'a'}")
+    assert "diverged, with weights that are not finite" in " ".join(capsys.readouterr().out.split())
+    results = json.loads((tmp_path / "a/results.json").read_text())
+    assert results["status"] == "finished" and [r["diverged"] for r in results["replicas"]] == [True, True]
+    assert all(0 <= r["test_accuracy"] <= 0.6 for r in results["replicas"])
+    rhm("fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'b'}")
+    assert not json.loads((tmp_path / "b/results.json").read_text())["replicas"][0]["diverged"]
+
+
+def test_replicas_of_different_sizes_are_not_averaged(tmp_path, capsys):
+    sizes = ["--data.train_size=[32,64]", "--data.label_size=[4,16]", "--data.seeds=[0,1]", "--data.pairs=SiblingPairs"]
+    rhm("fit", "--model=LayerwiseContrastive", *RUN, *sizes, f"--run_dir={tmp_path / 'a'}")
+    out = capsys.readouterr().out
+    results = json.loads((tmp_path / "a/results.json").read_text())
+    assert "ridge probes at 64 strings, 16 labels" in out
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if "│   0 1 │" in line]
+    assert [row[:2] for row in rows] == [["32", "4"], ["32", "16"], ["64", "4"], ["64", "16"]]
+    for strings, labels, _, shown, *_ in rows:
+        size = int(strings), int(labels)
+        own = [r["test_accuracy"] for r in results["replicas"] if (r["train_size"], r["label_size"]) == size]
+        assert shown.split(" ")[0] == f"{sum(own) / 2:.3f}"
+    probes = [line for line in out.splitlines() if line.startswith("│     3 │")][0].split("│")[2]
+    own = [r["probe"]["layer3"]["level0"] for r in results["replicas"] if (r["train_size"], r["label_size"]) == (64, 16)]
+    assert probes.split() == [f"{sum(own) / 2:.3f}", "±", f"{abs(own[0] - own[1]) / 2**0.5:.3f}"]
+    kept = {}
+
+    def keep(panels, *args):
+        kept.update(panels[""])
+        return learning_curves(panels, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.curves.learning_curves", keep)
+        rhm("curves", f"--run_dirs=[{tmp_path / 'a'}]", f"--out={tmp_path / 'c.png'}")
+    assert [name.rsplit(", ", 1)[1] for name in kept] == ["4 labels", "16 labels"]
+    own = [r["test_accuracy"] for r in results["replicas"] if (r["train_size"], r["label_size"]) == (32, 16)]
+    assert list(kept.values())[1].mean[0] == pytest.approx(sum(own) / 2)
+
+
+def test_probes_that_are_fitted_on_training_strings_say_so(tmp_path, capsys):
+    few = ["--data.L=2", "--data.m=1", "--data.train_size=2", "--data.test_size=1"]
+    rhm("fit", "--model=Backprop", *RUN, *few, f"--run_dir={tmp_path / 'a'}")
+    assert "2 of the 3 strings that probes are fitted on are training strings too" in capsys.readouterr().err
+    results = json.loads((tmp_path / "a/results.json").read_text())
+    assert (results["probe_strings"], results["probe_strings_trained_on"]) == (3, 2)
+    rhm("fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path}/b")
+    assert "probes are fitted on" not in capsys.readouterr().err

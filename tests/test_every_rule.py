@@ -188,3 +188,29 @@ def test_a_rule_runs_on_other_networks_or_says_why_not(name, network):
         return
     for update in updates(rule, compute(rule)):
         assert all(torch.isfinite(grad).all() for grad in update.values())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_batch_of_one_is_refused_by_rules_that_compare_strings_and_learned_from_by_others(name):
+    one = "--data.batch_size=1"
+    if from_settings(name).compares_strings:
+        with pytest.raises(InvalidInput, match="data.batch_size: got 1, allowed: at least 2"):
+            from_settings(name, one)
+        return
+    rule = from_settings(name, one)
+    trained = train(rule, steps=2)
+    assert all(value.isfinite().all() for value in trained.values()) and not rule.diverged_R.any()
+    fresh = from_settings(name, one).state_dict()
+    assert rule.trained_layers == 0 or any((trained[key] != fresh[key]).any() for key in fresh if ".weight" in key), name
+
+
+@pytest.mark.parametrize("name", sorted(RULES.keys() - {"gevb"}))  # vector units have no bottleneck
+def test_codes_are_refused_before_the_first_step_or_learned_through(name):
+    codes = "--model.network.bottleneck=3", "--model.network.codebooks=2"
+    try:
+        rule = from_settings(name, *codes)
+    except ValueError as refusal:  # one of ours, or with one of ours inside, from a constructor
+        assert "model.network" in str(refusal) and "allowed:" in str(refusal)
+        return
+    assert rule.takes_codes
+    train(rule, steps=2)

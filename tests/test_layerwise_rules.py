@@ -188,12 +188,13 @@ def test_a_strings_negative_is_another_string_and_the_adjoint_goes_back():
     torch.testing.assert_close(losses.scatter_strings(negative, shift_R), z)
 
 
-def test_no_draw_of_clapp_makes_a_string_its_own_negative_and_all_others_occur():
+def test_no_draw_makes_a_string_its_own_negative_and_all_others_occur():
+    """Of CLAPP, CLAPP++, PhyLL and SCFF, which all draw by ``Pair.shift_R``."""
     rule = prepared(CLAPP)
     seen = set()
     for i in range(60):
         step = compute(rule, i)
-        shift_R = rule.shift_R(Pair(*sides(3, 16), torch.nn.Module(), 1, step.batch, {}, step))
+        shift_R = Pair(*sides(3, 16), torch.nn.Module(), 1, step.batch, {}, step).shift_R()
         assert ((shift_R >= 1) & (shift_R < 16)).all()
         seen |= set(shift_R.tolist())
     assert len(seen) == 15
@@ -241,7 +242,7 @@ def test_clapp_is_its_equation_written_as_loops(retrodiction):
                     parameter.mul_(3)
     ours, layer, state, r = updates(rule, step)[0], rule.network.layers[0], step.states[0], 1
     pair = pair_of(rule)
-    shift = int(rule.shift_R(pair)[r])
+    shift = int(pair.shift_R()[r])
     h, x = state.out_RBDC[r], state.input_RGNF[r, 0].unflatten(0, (16, -1))
     w_pred = layer.get_parameter("head.prediction_RCC")[r]  # [context, predicted]
     w_retro = layer.get_parameter("head.retrodiction_RCC")[r] if retrodiction else w_pred.T
