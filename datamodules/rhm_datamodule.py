@@ -165,8 +165,9 @@ class RHMDataModule(LightningDataModule):
     # ---------------------------------------------------------------- Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Move the grammar to the device that trains."""
-        assert self.trainer is not None
+        """Move the grammar to the device that trains; without a trainer all stays where it is."""
+        if self.trainer is None:
+            return
         self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
         if self.batch_size % self.world:
             raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {self.world}")
