@@ -508,7 +508,7 @@ def _null(argument: re.Match[str]) -> str:
 
 
 def quiet() -> None:
-    """Keep Lightning to what a person needs to know."""
+    """Keep Lightning to what a person needs to know, and warnings to a line."""
     for name in "pytorch_lightning", "lightning_fabric":
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
@@ -521,6 +521,7 @@ def quiet() -> None:
         r".*isinstance\(treespec, LeafSpec\).*",
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.formatwarning = lambda message, *_, **__: f"rhm: warning: {message}\n"
 
 
 def say(message: str) -> None:

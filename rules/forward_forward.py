@@ -5,6 +5,8 @@ Shape suffixes: R replica, B batch, D position, C channel; G groups of positions
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -147,8 +149,10 @@ class SelfContrastiveForwardForward(LayerwiseRule):
         negative_threshold: float = 1.0,
     ):
         super().__init__(network, optimizer, clip, block)
-        if block != Block():
-            raise InvalidInput("model.block", block, "the default with SelfContrastiveForwardForward")
+        for part in fields(Block):
+            if (value := getattr(block, part.name)) != part.default:
+                allowed = f"{part.default} with SelfContrastiveForwardForward, whose loss is on the units themselves"
+                raise InvalidInput(f"model.block.{part.name}", value, allowed)
         self.thresholds = positive_threshold, negative_threshold
 
     def build(self) -> None:

@@ -110,6 +110,9 @@ class LayerwiseRule(LocalRule):
     weights. What the layer hands on and what stands between its weights and the loss is :class:`Block`'s. Where several ranks
     share a batch, a loss that compares strings sees the sides of all of them, and each rank hands back its own strings' part.
 
+    A batch of more strings than there are, or across the end of an epoch, holds some strings twice, and a string's negative may
+    then be the string itself: one negative in ten thousand with batches of 128 of 300 strings.
+
     Args:
         network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
         block: see :class:`Block`.

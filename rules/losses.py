@@ -105,7 +105,7 @@ def invariance(z1_RBDC: Tensor, z2_RBDC: Tensor) -> Tensor:
 def lpl(z1_RBDC: Tensor, z2_RBDC: Tensor, hebbian: float, decorrelation: float, eps: float = 1e-4) -> Tensor:
     """Latent predictive learning (Halvagal, Zenke 2023, with the erratum's decorrelation), ``[R]``.
 
-    ``MSE(z1, z2) - hebbian mean_i log(var_i + eps) / 1 + decorrelation sum_{i!=k} C_ik^2 / (C^2 - C)``, the last two as the
+    ``MSE(z1, z2) - hebbian mean_i log(var_i + eps) + decorrelation sum_{i!=k} C_ik^2 / (C^2 - C)``, the last two as the
     mean over the two sides. Means are constants of the gradient.
     """
     loss_R = invariance(z1_RBDC, z2_RBDC)

@@ -70,8 +70,9 @@ class SimSiam(LayerwiseRule):
 class BYOL(SimSiam):
     """BYOL (Grill et al. 2020, eq. 2) at every layer: SimSiam whose targets come from a slow copy of the layer.
 
-    The copy's weights follow the layer's, ``target += (1 - momentum) (W - target)``, and see the same input, from the layers
-    below as they are. Heads have no copy.
+    The copy's weights follow the layer's, ``target += (1 - momentum) (W - target)``, with ``W`` as it was in the step (the
+    paper: after it), and see the same input, from the layers below as they are; end to end all layers are copies, as in the
+    paper. Heads have no copy.
 
     Args:
         network, optimizer, clip, block, hidden: see :class:`SimSiam`.
@@ -113,13 +114,15 @@ class BYOL(SimSiam):
         return super().layer_updates(step)
 
     def targets(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        layers = self.network.layers
-        layer, patch = layers[pair.k - 1], layers[pair.k].patch if pair.k < len(layers) else 1
-        slow = {name: self.get_buffer(f"target_{k}_{name}") for k, name, _ in self._own() if k == pair.k}
+        layers, first = self.network.layers, 1 if self.block.end_to_end else pair.k
+        patch = layers[pair.k].patch if pair.k < len(layers) else 1
         outs = []
         with torch.no_grad():
-            for state in self._states(pair.step, pair.k):
-                h_RBDC = layer.unfold(state.input_RGNF, state.out_RBDC.shape[1])
-                outs.append(functional_call(layer, slow, (h_RBDC,)).out_RBDC.to(pair.z1_RBDC.dtype))
+            for state in self._states(pair.step, first):
+                h_RBDC = layers[first - 1].unfold(state.input_RGNF, state.out_RBDC.shape[1])
+                for k in range(first, pair.k + 1):
+                    slow = {name: self.get_buffer(f"target_{j}_{name}") for j, name, _ in self._own() if j == k}
+                    h_RBDC = functional_call(layers[k - 1], slow, (h_RBDC,)).out_RBDC
+                outs.append(h_RBDC.to(pair.z1_RBDC.dtype))
             t1, t2 = self.pairs.positives(outs[0], outs[1] if len(outs) > 1 else None, patch)
             return self._behind_head(t1, t2, pair.head)

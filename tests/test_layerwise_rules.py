@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from rule_helpers import compute, from_settings, make_data, updates
+from rule_helpers import compute, copied, from_settings, make_data, updates
 from torch import Tensor
 
 from datamodules import ClassPairs, SiblingPairs
@@ -306,6 +306,24 @@ def test_no_gradient_reaches_the_target(kind):
     target, _ = rule.targets(pair._replace(z1_RBDC=z1))
     assert not target.requires_grad
     torch.testing.assert_close(target, pair.z1_RBDC)  # BYOL's copy starts as the layer
+
+
+def test_byols_targets_end_to_end_come_from_a_slow_copy_of_the_whole_network():
+    rule = prepared(BYOL, block=Block(end_to_end=True))
+    for name, buffer in rule.named_buffers():
+        if name.startswith("target_"):
+            buffer.add_(0.3 * torch.randn(buffer.shape, generator=torch.Generator().manual_seed(len(name))))
+    step, top = compute(rule), rule.trained_layers
+    slow = copied(rule)
+    with torch.no_grad():
+        for k, name, parameter in slow._own():
+            parameter.copy_(slow.get_buffer(f"target_{k}_{name}"))
+        states = slow.compute(step.batch)
+    own = states.states[top - 1].out_RBDC, None if states.view_states is None else states.view_states[top - 1].out_RBDC
+    pair = Pair(*sides(3, 16), rule.network.layers[top - 1].head, top, step.batch, {}, step)
+    expected = rule._behind_head(*rule.pairs.positives(*own, rule.network.layers[top].patch), pair.head)
+    for target, right in zip(rule.targets(pair), expected, strict=True):
+        torch.testing.assert_close(target, right)
 
 
 def test_byols_copy_follows_the_layer_with_its_momentum():
