@@ -5,19 +5,24 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.estimate import stepper
+from experiments.asked import goes_on, keep_asked
+from experiments.estimate import of_rule, stepper, why_not
 from experiments.launch import Job, Launcher, fit, launch
+from experiments.rules import SETTINGS
 from experiments.tables import spread, wide_console
 from rhm import InvalidInput
 
 MARKS = "<!-- table: begin -->", "<!-- table: end -->"
 REFERENCE = "backprop"
+OWN = {"--model.optimizer.lr": "rates", "--data.seeds": "tasks", "--data.train_size": "tasks", "--run_dir": "run_dir"}
+"""Settings that every run is given, and where from."""
 
 
 def compare(
@@ -33,11 +38,12 @@ def compare(
     """Search each rule's learning rate on one seed, train it with the best on the task's seeds and sizes, and tabulate.
 
     The best rate has the highest mean accuracy over the task's training-set sizes, on ``seed``, which the task must not have.
-    Finished runs are kept and not repeated, so the command goes on where it was stopped.
+    Finished runs are kept and not repeated, so the command goes on where it was stopped, also with other rules and tasks. It is
+    refused where a rule's runs on a task were made with other settings.
 
     Args:
         tasks: settings files with several training-set sizes and seeds.
-        run_dir: folder of all runs, ``TASK/RULE/...``, and of ``compare.json``.
+        run_dir: folder of all runs, ``TASK/RULE/...``, with their ``asked.yaml``, and of ``compare.json``.
         rules: names of settings files in ``configs/rules``; all by default.
         rates: learning rates that are tried for each rule.
         seed: of the search.
@@ -45,8 +51,7 @@ def compare(
         jobs: runs at a time, each on its share of the cores.
         out: Markdown file between whose marks the table is written.
     """
-    configs = Path(__file__).parent.parent / "configs" / "rules"
-    known = sorted(path.stem for path in configs.glob("*.yaml"))
+    known = sorted(path.stem for path in SETTINGS.glob("*.yaml"))
     names = known if rules is None else rules
     for name in names:
         if name not in known:
@@ -57,9 +62,18 @@ def compare(
         raise InvalidInput("jobs", jobs, "an integer of at least 1")
     if out is not None and not (Path(out).is_file() and all(mark in Path(out).read_text() for mark in MARKS)):
         raise InvalidInput("out", out, f"a file that has the lines {' and '.join(MARKS)}")
+    for argument in args:
+        key, equals, _ = argument.partition("=")
+        if not key.startswith("-") or not equals:
+            raise InvalidInput("args", argument, "settings such as --model.network.width=64")
+        if (plain := key.replace(".init_args", "")) in OWN:
+            raise InvalidInput("args", argument, f"in its place, {OWN[plain]} of the comparison")
     sizes = {Path(task).stem: _sizes(task, seed) for task in tasks}
+    if len(sizes) < len(tasks):
+        raise InvalidInput("tasks", tasks, "files of different names, which are those of their folders")
     console, folder = wide_console(), Path(run_dir)
-    work = [(task, str(configs / f"{name}.yaml"), str(folder / Path(task).stem / name)) for task in tasks for name in names]
+    work = [(task, str(SETTINGS / f"{name}.yaml"), str(folder / Path(task).stem / name)) for task in tasks for name in names]
+    _begin(work, {"rates": rates, "seed": seed, "args": args})
     chains = [Job("/".join(Path(item[2]).parts[-2:]), _search_and_train, (*item, rates, seed, args)) for item in work]
     failed = launch(chains, folder, Launcher(jobs=jobs), "rules")
     results = {task: _collect(folder / task, names) for task in sizes}
@@ -68,10 +82,31 @@ def compare(
     for run, message in failed.items():
         console.print(f"failed: {run}: {message}", soft_wrap=True)
     (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n")
-    if out is not None:
+    if out is not None and any(results.values()):
         text = Path(out).read_text()
         begin, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
         Path(out).write_text(f"{text[:begin]}\n{table}\n{text[end:]}")
+    if failed:
+        missing = f"{len(failed)} of {len(work)} rows are missing, for their runs have failed"
+        print(f"rhm: {missing}; see {folder / 'jobs'}; the same command tries them again", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _begin(work: list[tuple[str, str, str]], settings: dict[str, Any]) -> None:
+    """See that folders' runs were made for what is asked now, and that what is new can be trained by the reference."""
+    new = []
+    for task, rule, folder in work:
+        files = {key: yaml.safe_load(Path(path).read_text()) for key, path in (("task", task), ("rule", rule))}
+        asked = {**files, **settings}
+        if not goes_on(Path(folder), asked, "comparison"):
+            new.append((task, Path(folder), asked))
+    for task in dict.fromkeys(task for task, _, _ in new):
+        reason = why_not([f"-c={task}", f"-c={SETTINGS / f'{REFERENCE}.yaml'}", *settings["args"]])
+        if reason is not None:
+            got = f"{task} with {settings['args']}"
+            raise InvalidInput("tasks and args", got, f"what {REFERENCE} can be trained with; {reason}")
+    for _, path, asked in new:
+        keep_asked(path, asked)
 
 
 def _sizes(task: str, seed: int) -> list[int]:
@@ -111,7 +146,7 @@ def _mean_accuracy(run_dir: str) -> float:
 def step_time_ratio(task: str, rule: str, more: list[str], rounds: int = 9) -> float:
     """How long a rule's step takes relative to backprop's, with all replicas of a task; the median of pairs of steps."""
     reference = str(Path(rule).parent / f"{REFERENCE}.yaml")
-    steps = [stepper([f"--config={task}", f"--config={settings}", *more]) for settings in (rule, reference)]
+    steps = [stepper(of_rule([f"-c={task}", f"-c={settings}", *more])) for settings in (rule, reference)]
     ratios = []
     for i in range(rounds + 2):
         times = []

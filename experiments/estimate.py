@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,10 +128,10 @@ def _key(combination: Combination) -> tuple[str, str, str]:
     return combination.rule.label, str(combination.task), str(combination.cell)
 
 
-def _of_rule(run: Run) -> list[str]:
+def of_rule(args: list[str]) -> list[str]:
     """A run's arguments as far as they make a rule and its data."""
-    files = [f"--config={argument.removeprefix('-c=')}" for argument in run.args if argument.startswith("-c=")]
-    return files + [argument for argument in run.args if argument.startswith(("--model", "--data"))]
+    files = [f"--config={argument.removeprefix('-c=')}" for argument in args if argument.startswith("-c=")]
+    return files + [argument for argument in args if argument.startswith(("--model", "--data"))]
 
 
 def measure(combination: Combination, replicas: int, steps: int = 3) -> Cost:
@@ -140,7 +140,7 @@ def measure(combination: Combination, replicas: int, steps: int = 3) -> Cost:
 
     size = combination.sizes[:1]
     run = combination.run("timing", size, list(range(replicas)), {})
-    rule = instantiate(_of_rule(run))
+    rule = instantiate(of_rule(run.args))
     rule.prepare(rule.data)
     step = step_of(rule)
     gpu, threads = torch.cuda.is_available(), torch.get_num_threads()
@@ -169,26 +169,41 @@ class Check:
 
     def why_not(self, combination: Combination) -> str | None:
         """Why a combination's rule, network, pairs and settings do not fit together; None if they do."""
-        from experiments.cli import SETTINGS, ParsingError, discover, instantiate
-
         study, trials = combination.study, combination.trials()
         run = combination.run("check", combination.sizes, study.seeds, trials[0] if trials else {})
-        own = _of_rule(run)
+        own = of_rule(run.args)
         others = [a for a in run.args if a not in own and not a.startswith(("-c=", "--trainer.max_steps="))]
         key = str([combination.rule.rule if study.callbacks else "", sorted(others)])
-        try:
-            if key in self.tried:
-                rule = instantiate(own)
-                rule.data.keep_share(0, rule.data.replicas)
-                rule.prepare(rule.data)
-            else:
-                _build(["fit", *fit_arguments(run.args, NOWHERE, study.callbacks), *ANY_MACHINE])
-                self.tried.add(key)
-        except ParsingError as error:
-            return explain(str(error), discover(), {*error.options, *SETTINGS})
-        except (ValueError, ArgumentError) as error:
-            return explain(str(error), discover(), ())
-        return None
+        reason = why_not(run.args, study.callbacks, key not in self.tried)
+        if reason is None:
+            self.tried.add(key)
+        return reason
+
+
+def why_not(args: list[str], more_callbacks: Sequence[Any] = (), whole: bool = True) -> str | None:
+    """Why a run cannot be made, in a line, found by building it with one replica; None if it can.
+
+    Args:
+        args: of :func:`experiments.launch.fit`.
+        more_callbacks: of the same.
+        whole: build it with its trainer; else rule and data alone.
+    """
+    from experiments.cli import SETTINGS, ParsingError, discover, instantiate, quiet
+
+    classes = discover()
+    quiet()
+    try:
+        if whole:
+            _build(["fit", *fit_arguments(args, NOWHERE, more_callbacks), *ANY_MACHINE])
+        else:
+            rule = instantiate(of_rule(args))
+            rule.data.keep_share(0, rule.data.replicas)
+            rule.prepare(rule.data)
+    except ParsingError as error:
+        return explain(str(error), classes, {*error.options, *SETTINGS})
+    except (ValueError, ArgumentError) as error:
+        return explain(str(error), classes, ())
+    return None
 
 
 def _build(args: list[str]) -> None:

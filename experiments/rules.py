@@ -10,6 +10,8 @@ import yaml
 from rich.table import Table
 
 from experiments.tables import wide_console
+from rhm import InvalidInput
+from rhm.errors import nearest
 from rules import LocalRule
 
 SETTINGS = Path(__file__).parent.parent / "configs" / "rules"
@@ -30,6 +32,19 @@ def rules() -> None:
             table.add_row(family, rule.__name__, supervision(rule), sees(rule), rule.source, names)
         table.add_section()
     wide_console().print(table)
+
+
+def settings_file(rule: str) -> Path:
+    """A settings file, given by its path or by its name in ``configs/rules``.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    for path in Path(rule), SETTINGS / f"{rule}.yaml":
+        if path.is_file():
+            return path
+    known = {path.stem for path in SETTINGS.glob("*.yaml")}
+    raise InvalidInput("rule", rule, f"a settings file or the name of one in configs/rules{nearest(rule, known)}")
 
 
 FAMILIES = ("reference", "feedback", "self-supervised", "supervised layerwise")

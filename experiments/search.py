@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import yaml
 from rich.table import Table
 
+from experiments.asked import goes_on, keep_asked
+from experiments.estimate import why_not
 from experiments.launch import Job, Launcher, fit, launch
+from experiments.rules import settings_file
 from experiments.study import as_arguments, draw
 from experiments.tables import spread, wide_console
 from rhm import InvalidInput
@@ -31,43 +35,62 @@ def search(
     """Try settings of a rule and write the best as a settings file, ``RUN_DIR/best.yaml``.
 
     The settings are drawn from all combinations of a grid, without repetition, in an order given by the grid's size
-    alone: the same budget for every rule. The best has the highest mean test accuracy over the seeds. Finished runs are kept.
+    alone: the same budget for every rule. The best has the highest mean test accuracy over the seeds. Finished runs are kept,
+    so the command goes on where it was stopped, also with other trials and jobs; in another's folder it is refused.
 
     Args:
-        rule: settings file of the rule.
+        rule: settings file of the rule, or the name of one in ``configs/rules``.
         task: settings file of the task; its seeds must not be those of the search.
         grid: YAML that gives a list of values for each setting, such as ``model.optimizer.lr: [1.0e-3, 3.0e-3]``.
-        run_dir: folder of the runs, ``trial-N``, of ``search.json`` and ``best.yaml``.
+        run_dir: folder of the runs, ``trial-N``, of ``asked.yaml``, ``search.json`` and ``best.yaml``.
         trials: settings that are tried; all of the grid's if it has fewer.
         seeds: of the search.
         jobs: runs at a time, each on its share of the cores.
     """
     if trials < 1 or jobs < 1:
         raise InvalidInput("trials and jobs", f"{trials}, {jobs}", "integers of at least 1")
-    task_seeds = _read(task, "task").get("data", {}).get("init_args", {}).get("seeds", [0])
+    own, content, values = settings_file(rule), _read(task, "task"), _read(grid, "grid")
+    task_seeds = content.get("data", {}).get("init_args", {}).get("seeds", [0])
     if set(seeds) & set(task_seeds):
         raise InvalidInput("seeds", seeds, f"seeds that the task does not use: {task_seeds}")
-    settings = {f"trial-{i}": chosen for i, chosen in enumerate(draw(_read(grid, "grid"), trials))}
+    settings = {f"trial-{i}": chosen for i, chosen in enumerate(draw(values, trials))}
     runs = {
-        name: [f"-c={task}", f"-c={rule}", f"--data.seeds={seeds}", *as_arguments(chosen)] for name, chosen in settings.items()
+        name: [f"-c={task}", f"-c={own}", f"--data.seeds={seeds}", *as_arguments(chosen)] for name, chosen in settings.items()
     }
-    folder = Path(run_dir)
+    folder, in_order = Path(run_dir), [{key: tried} for key, tried in values.items()]  # which gives that of the trials
+    asked = {"rule": _read(str(own), "rule"), "task": content, "grid": in_order, "seeds": seeds}
+    if not goes_on(folder, asked, "search"):
+        _check(runs)
+        keep_asked(folder, asked)
     work = [Job(name, fit, (args, str(folder / name)), str(folder / name)) for name, args in runs.items()]
-    failed = launch(work, folder, Launcher(jobs=jobs), Path(rule).stem)
+    failed = launch(work, folder, Launcher(jobs=jobs), own.stem)
     results = {name: json.loads((folder / name / "results.json").read_text()) for name in runs if name not in failed}
     found = {name: [replica["test_accuracy"] for replica in result["replicas"]] for name, result in results.items()}
     order = sorted(runs, key=lambda name: -statistics.fmean(found.get(name, [-1.0])))
     rows = [{"settings": settings[name], "accuracy": found.get(name), "failed": failed.get(name)} for name in order]
     (folder / "search.json").write_text(json.dumps(rows, indent=1) + "\n")
-    table = Table(title=f"{Path(rule).stem}: {len(found)} of {len(settings)} settings on seeds {seeds}")
+    table = Table(title=f"{own.stem}: {len(found)} of {len(settings)} settings on seeds {seeds}")
     table.add_column("test accuracy", justify="right")
     table.add_column("settings")
     for name in order:
         shown = spread(found[name]) if name in found else failed[name]
         table.add_row(shown, ", ".join(f"{key}={value}" for key, value in settings[name].items()))
     wide_console().print(table)
-    if found:
-        (folder / "best.yaml").write_text(rule_settings(folder / order[0], settings[order[0]]))
+    if not found:
+        print(f"rhm: none of {len(settings)} settings has finished; see {folder / 'jobs'}", file=sys.stderr)
+        raise SystemExit(1)
+    (folder / "best.yaml").write_text(rule_settings(folder / order[0], settings[order[0]]))
+
+
+def _check(runs: dict[str, list[str]]) -> None:
+    """Refuse a search of which no run can be made. One that fails is a result: values may exclude one another."""
+    reasons = []
+    for args in runs.values():
+        reason = why_not(args)
+        if reason is None:
+            return
+        reasons.append(reason)
+    raise InvalidInput("rule, task and grid", "no settings to train with", f"what fits together; {reasons[0]}")
 
 
 def rule_settings(run_dir: Path, tried: Iterable[str] = ()) -> str:

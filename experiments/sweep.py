@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from experiments.asked import check_asked
 from experiments.checkpoints import write_atomically
 from experiments.estimate import RESULT_BYTES, Check, Costs
 from experiments.launch import STOPPED_EARLY, Job, Launcher, fit, launch
 from experiments.requeue import listen
-from experiments.run_folder import OURS, RunFolder, flatten
+from experiments.run_folder import RunFolder
 from experiments.search import chosen_settings, rule_settings
 from experiments.study import Combination, Plan, Run, Study, cell_label, expand
 from experiments.tables import wide_console
@@ -137,32 +138,7 @@ class StudyFolder:
         Raises:
             InvalidInput: the folder holds another study or something else.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InvalidInput("run_dir", self.path, "a folder; this is a file")
-        if not self.study.exists():
-            if self.path.exists() and any(not OURS.fullmatch(p.name) for p in self.path.iterdir()):
-                raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds this study")
-            return
-        try:
-            old = flatten(yaml.safe_load(self.study.read_text()))
-        except (OSError, yaml.YAMLError) as error:
-            raise InvalidInput("run_dir", f"{self.path} with an unreadable study.yaml", "a readable one") from error
-        new = flatten(yaml.safe_load(study_yaml(study)))
-        for key in sorted(old.keys() | new.keys()):
-            if key.split(".")[0] not in FREE_KEYS and old.get(key) != new.get(key):
-                here, there = _difference(str(new.get(key)), str(old.get(key)))
-                got = f"{key}={here} in {self.path}, which holds a study with {key}={there}"
-                raise InvalidInput("run_dir", got, "the same study to go on, or another folder")
-
-
-def _difference(one: str, other: str, length: int = 60) -> tuple[str, str]:
-    """Two texts, the parts of long ones around where they begin to differ."""
-    start = max(0, len(os.path.commonprefix([one, other])) - length // 2)
-
-    def part(text: str) -> str:
-        return f"{'…' if start else ''}{text[start : start + length]}{'…' if len(text) > start + length else ''}"
-
-    return (one, other) if max(len(one), len(other)) <= length else (part(one), part(other))
+        check_asked(self.study, yaml.safe_load(study_yaml(study)), "study", FREE_KEYS)
 
 
 @contextmanager

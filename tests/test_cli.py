@@ -400,7 +400,7 @@ def test_search_tries_settings_of_a_grid_and_writes_the_best(tmp_path, capsys):
             }
         )
     )
-    command = ["search", f"--rule={ROOT / 'configs/rules/vicreg.yaml'}", f"--task={task}", f"--grid={grid}"]
+    command = ["search", "--rule=vicreg", f"--task={task}", f"--grid={grid}"]
     command += [f"--run_dir={tmp_path / 'run'}", "--trials=6", "--jobs=1", "--seeds=[5]"]
     rhm(*command)
     rows = json.loads((tmp_path / "run/search.json").read_text())
@@ -414,14 +414,104 @@ def test_search_tries_settings_of_a_grid_and_writes_the_best(tmp_path, capsys):
     assert "seeds" in refused(capsys, *command[:-1], "--seeds=[0]")
 
 
-def test_compare_tunes_trains_and_tabulates_and_goes_on_where_it_stopped(tmp_path):
-    task, out = tmp_path / "small.yaml", tmp_path / "rules.md"
+class MadeUpRuns:
+    """Stands for ``launch``: runs of search and compare with made-up results, all but those that fail.
+
+    Attributes:
+        made: names of the jobs of all calls.
+        fails: ends of names.
+    """
+
+    def __init__(self, monkeypatch):
+        self.made: list[str] = []
+        self.fails: tuple[str, ...] = ()
+        monkeypatch.setattr("experiments.search.launch", self)
+        monkeypatch.setattr("experiments.compare.launch", self)
+
+    def __call__(self, jobs, folder, launcher, title):
+        self.made += [job.name for job in jobs]
+        for job in jobs:
+            run = folder / job.name if job.folder else folder / job.name / "final"  # of a search, or of compare
+            if not job.name.endswith(self.fails):
+                run.mkdir(parents=True, exist_ok=True)
+                replicas = [{"train_size": size, "test_accuracy": 0.5} for size in (8, 16)]
+                known = {"rule": "A", "supervision": {"rule": "labels", "pairs": None}, "steps": 2, "replicas": replicas}
+                (run / "results.json").write_text(json.dumps(known))
+                (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"pairs": None}}, "model": {}}))
+                (run.parent / "chosen.json").write_text('{"rate": 0.1, "step_time_ratio": 1.0}')
+        return {job.name: "no memory" for job in jobs if job.name.endswith(self.fails)}
+
+
+def task_file(path: Path, **changes) -> Path:
     small = {"v": 4, "n": 4, "m": 2, "L": 2, "train_size": [8, 16], "test_size": 8, "probe_size": 8, "batch_size": 4}
-    data = {"class_path": "RHMDataModule", "init_args": {**small, "seeds": [0, 1]}}
-    task.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}))
+    data = {"class_path": "RHMDataModule", "init_args": {**small, "seeds": [0, 1], **changes}}
+    path.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}))
+    return path
+
+
+def written(path: Path, content: object) -> Path:
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_a_search_goes_on_with_more_trials_and_is_refused_in_the_folder_of_another(tmp_path, capsys, monkeypatch):
+    runs = MadeUpRuns(monkeypatch)
+    values = {"model.optimizer.lr": [0.1, 0.2], "model.clip": [1.0, 2.0]}
+    task, grid = task_file(tmp_path / "task.yaml"), written(tmp_path / "grid.yaml", values)
+    command = ["search", "--rule=backprop", f"--task={task}", f"--grid={grid}", f"--run_dir={tmp_path / 'run'}", "--trials=2"]
+    rhm(*command)
+    task.write_text(f"# the same\n{task.read_text()}")
+    rhm(*command, "--trials=3", "--jobs=1", f"--rule={ROOT / 'configs/rules/backprop.yaml'}")
+    assert runs.made == [f"trial-{i}" for i in (0, 1, 0, 1, 2)]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other_task, other_grid = (
+        task_file(tmp_path / "b.yaml", L=3),
+        written(tmp_path / "c.yaml", {**values, "model.clip": [1.0, 3.0]}),
+    )
+    other_order = written(tmp_path / "d.yaml", dict(reversed(values.items())))  # and so others of the trials are first
+    for other, words in (
+        ("--rule=dfa", ["rule.model.class_path=DirectFeedbackAlignment", "rule.model.class_path=Backprop"]),
+        (f"--task={other_task}", ["task.data.init_args.L=3", "task.data.init_args.L=2"]),
+        (f"--grid={other_grid}", ["grid=", "3.0"]),
+        (f"--grid={other_order}", ["grid="]),
+        ("--seeds=[7]", ["seeds=[7]", "seeds=[100, 101]"]),
+    ):
+        capsys.readouterr()
+        line = refused(capsys, *command, other)
+        assert all(word in line for word in ["rhm: run_dir: got ", "which holds a search", "or another folder", *words]), line
+    assert len(runs.made) == 5 and all(path.read_bytes() == content for path, content in before.items())
+    (tmp_path / "run/asked.yaml").unlink()
+    assert "holds this search" in refused(capsys, *command)
+
+
+def test_a_search_of_which_nothing_can_be_trained_is_refused_and_one_of_which_all_fails_is_a_failure(
+    tmp_path, capsys, monkeypatch
+):
+    runs = MadeUpRuns(monkeypatch)
+    task, grid = task_file(tmp_path / "task.yaml"), written(tmp_path / "grid.yaml", {"model.optimizer.lr": [0.1, 0.2]})
+    wrong = written(tmp_path / "wrong.yaml", {"model.optimizer.lrr": [0.1, 0.2]})
+    command = ["search", "--rule=backprop", f"--task={task}", f"--grid={grid}", f"--run_dir={tmp_path / 'run'}"]
+    line = refused(capsys, *command, f"--grid={wrong}")
+    assert all(word in line for word in ["rhm: rule, task and grid: got ", "model.optimizer.lrr: unknown key"]), line
+    line = refused(capsys, *command, f"--task={task_file(tmp_path / 'b.yaml', mm=3)}")
+    assert "data.mm: unknown key" in line, line
+    assert not runs.made and not (tmp_path / "run").exists()
+    runs.fails = ("trial-0", "trial-1")
+    with pytest.raises(SystemExit) as stop:
+        rhm(*command)
+    out, err = capsys.readouterr()
+    assert stop.value.code == 1 and err.startswith("rhm: none of 2 settings has finished") and out.count("no memory") == 2
+    assert not (tmp_path / "run/best.yaml").exists()
+    runs.fails = ("trial-0",)
+    rhm(*command, "--rule=dfa")  # no run was begun that could be taken for one of this rule
+    assert (tmp_path / "run/best.yaml").exists() and runs.made[2:] == ["trial-0", "trial-1"]
+
+
+def test_compare_tunes_trains_and_tabulates_and_goes_on_where_it_stopped(tmp_path):
+    task, out = task_file(tmp_path / "small.yaml"), tmp_path / "rules.md"
     out.write_text("before\n<!-- table: begin -->\nold\n<!-- table: end -->\nafter\n")
     command = ["compare", f"--tasks=[{task}]", "--rules=[backprop,frozen]", "--rates=[0.01,0.1]", "--jobs=1", f"--out={out}"]
-    command += ["--args=[--model.network.width=8]", f"--run_dir={tmp_path / 'run'}"]
+    command += ["--args=[--model.network.width=8,--checkpoint_every=1]", f"--run_dir={tmp_path / 'run'}"]
     rhm(*command)
     text = out.read_text()
     assert text.startswith("before") and text.endswith("after\n") and "old" not in text
@@ -432,6 +522,54 @@ def test_compare_tunes_trains_and_tabulates_and_goes_on_where_it_stopped(tmp_pat
     before = (tmp_path / "run/small/frozen/final/results.json").stat().st_mtime_ns
     rhm(*command)
     assert (tmp_path / "run/small/frozen/final/results.json").stat().st_mtime_ns == before
+
+
+def test_a_comparison_goes_on_with_other_rules_and_tasks_and_never_takes_runs_of_other_settings(tmp_path, capsys, monkeypatch):
+    runs, task = MadeUpRuns(monkeypatch), task_file(tmp_path / "a.yaml")
+    command = ["compare", f"--tasks=[{task}]", "--rules=[dfa]", "--rates=[0.1]", f"--run_dir={tmp_path / 'run'}"]
+    rhm(*command)
+    second = task_file(tmp_path / "b.yaml", L=3)
+    rhm(*command, "--rules=[frozen,dfa]", f"--tasks=[{second},{task}]", "--jobs=1")
+    assert runs.made == ["a/dfa", "b/frozen", "b/dfa", "a/frozen", "a/dfa"]
+    (tmp_path / "c").mkdir()
+    other_task = task_file(tmp_path / "c/a.yaml", m=3)
+    for other, words in (
+        ("--rates=[0.2]", ["rates=[0.2]", "rates=[0.1]"]),
+        ("--seed=7", ["seed=7", "seed=100"]),
+        ("--args=[--model.network.width=8]", ["args=['--model.network.width=8']", "args=[]"]),
+        (f"--tasks=[{other_task}]", ["task.data.init_args.m=3", "task.data.init_args.m=2"]),
+    ):
+        capsys.readouterr()
+        line = refused(capsys, *command, "--rules=[gim,dfa]", other)
+        where = f"in {tmp_path / 'run/a/dfa'}, which holds a comparison"
+        assert all(word in line for word in ["rhm: run_dir: got ", where, "or another folder", *words]), line
+    assert "of different names" in refused(capsys, *command, f"--tasks=[{task},{other_task}]")
+    kept = tmp_path / "run/a/dfa/asked.yaml"
+    content = yaml.safe_load(kept.read_text())
+    content["rule"]["model"]["class_path"] = "Backprop"
+    written(kept, content)
+    assert "rule.model.class_path=Backprop" in refused(capsys, *command)
+    assert len(runs.made) == 5 and not (tmp_path / "run/a/gim").exists()
+
+
+def test_rules_that_fail_are_missing_in_the_table_and_the_exit_code_says_so(tmp_path, capsys, monkeypatch):
+    runs, out = MadeUpRuns(monkeypatch), tmp_path / "rules.md"
+    command = [
+        "compare",
+        f"--tasks=[{task_file(tmp_path / 'a.yaml')}]",
+        "--rules=[dfa,frozen]",
+        f"--run_dir={tmp_path / 'run'}",
+    ]
+    old = "<!-- table: begin -->\nold\n<!-- table: end -->\n"
+    out.write_text(old)
+    for fails, closing in (("a/dfa", "a/frozen"), "rhm: 2 of 2 rows are missing"), (("a/dfa",), "rhm: 1 of 2 rows are missing"):
+        runs.fails = fails
+        with pytest.raises(SystemExit) as stop:
+            rhm(*command, f"--out={out}")
+        said = capsys.readouterr()
+        assert stop.value.code == 1 and said.err.startswith(closing) and "failed: a/dfa: no memory" in said.out
+        assert (out.read_text() == old) == (len(fails) == 2)
+    assert "| frozen |" in out.read_text() and "| dfa |" not in out.read_text()
 
 
 @pytest.mark.parametrize("command", ["fit", "check"])
@@ -496,7 +634,20 @@ def test_a_finished_run_is_never_overwritten_and_an_unfinished_one_not_with_othe
         (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--seed=0", "--run_dir=runs/x"], ["seed", "0"]),
         (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--rates=[0]", "--run_dir=runs/x"], ["rates", "0"]),
         (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--out=README.md", "--run_dir=runs/x"], ["out", "README.md"]),
-        (["search", "--rule=a", "--task=no.yaml", "--grid=b", "--run_dir=runs/x"], ["task", "no.yaml"]),
+        (
+            ["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--args=[--model.network.widht=8]", "--run_dir=runs/x"],
+            ["args", "widht", "'width'"],
+        ),
+        (
+            ["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--args=[--model.optimizer.lr=8]", "--run_dir=runs/x"],
+            ["args", "lr=8", "rates"],
+        ),
+        (
+            ["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--args=[--model.network.width]", "--run_dir=runs/x"],
+            ["args", "--model.network.width=64"],
+        ),
+        (["search", "--rule=dfa", "--task=no.yaml", "--grid=b", "--run_dir=runs/x"], ["task", "no.yaml"]),
+        (["search", "--rule=bakprop", "--task=no.yaml", "--grid=b", "--run_dir=runs/x"], ["rule", "bakprop", "'backprop'"]),
         (["test", "--run_dir"], ["run_dir", "nothing"]),
         (["test", "--run_dir="], ["run_dir", "nothing"]),
         (["fit", "--model=Backprop", "--run_dir=README.md"], ["run_dir", "README.md", "file"]),
