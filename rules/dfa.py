@@ -108,7 +108,8 @@ class SignDirectFeedbackAlignment(DirectFeedback):
 class DirectRandomTargetProjection(DirectFeedback):
     """Direct random target projection (Frenkel et al. 2021): ``delta_l = -D_l B_l y*``.
 
-    ``y*`` is the one-hot class: a layer learns before the network has answered. The minus is the one of ``e = p - y*``.
+    ``y*`` is the one-hot class: a layer learns before the network has answered. The minus is the one of ``e = p - y*``. The
+    signal does not shrink when the answer is right: ReLU units grow without bound, saturating ones such as tanh do not.
     """
 
     source = "Frenkel, Lefebvre, Bol 2021, arXiv 1909.01311"
