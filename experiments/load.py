@@ -39,4 +39,4 @@ def load_run(run_dir: str) -> LocalRule:
     if checkpoint is None:
         raise InvalidInput("run_dir", f"{run_dir} without a checkpoint", allowed)
     rule.load_state_dict(read(checkpoint)["state_dict"])
-    return rule.eval()
+    return rule.eval().requires_grad_(False)
