@@ -214,3 +214,11 @@ def test_codes_are_refused_before_the_first_step_or_learned_through(name):
         return
     assert rule.takes_codes
     train(rule, steps=2)
+
+
+def test_one_weight_that_is_not_finite_marks_its_replica_and_no_other():
+    rule = from_settings("backprop")
+    assert not rule.diverged_R.any()
+    with torch.no_grad():
+        rule.network.layers[1].weight_RGFE[1, 0, 2, 3] = torch.inf
+    assert rule.diverged_R.tolist() == [False, True, False]
