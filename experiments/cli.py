@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import logging
+import math
 import os
 import pkgutil
 import re
@@ -15,6 +16,8 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from pytorch_lightning import Trainer
+from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -37,10 +41,10 @@ from callbacks.find import callbacks_of
 from datamodules import RHMDataModule
 from experiments import ranks
 from experiments.checkpoints import StepCheckpoint, newest_readable
-from experiments.explain import explain
+from experiments.explain import RUN, explain
 from experiments.launch import Launcher
 from experiments.requeue import StopOnSignal, Stopped, requeue
-from experiments.run_folder import RunFolder, RunRecord, collect_results
+from experiments.run_folder import RunFolder, RunRecord, collect_results, flatten
 from experiments.spread import Place, check_folders, find_place, launch, place_of, put_together, stand_alone
 from experiments.study import Study, study_settings
 from experiments.sweep import sweep
@@ -54,7 +58,7 @@ COMMANDS = {
     "sweep": "make all runs of a study: -c STUDY.yaml --run_dir=DIR [--quick] [--dry-run] [--retry] [--strict]",
     "report": "figures, tables and a page of a study: DIR",
     "validate": "measure accuracy and ridge probes of a run in --run_dir",
-    "test": "the same with logistic probes",
+    "test": "measure accuracy, ridge and logistic probes of a run in --run_dir",
     "check": "build everything as fit would, train nothing, print only what is wrong",
     "rules": "list every learning rule: family, supervision, what it sees, source",
     "describe": "print what a task is: --v --n --m --s --L",
@@ -115,6 +119,7 @@ class RHMCommand(LightningCLI):
 
     def __init__(self, args: list[str], only_check: bool = False):
         self.only_check, self.arguments = only_check, args
+        described = {name: COMMANDS["check" if only_check and name == "fit" else name] for name in self.subcommands()}
         super().__init__(
             LocalRule,
             RHMDataModule,
@@ -125,6 +130,7 @@ class RHMCommand(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=Parser,
+            parser_kwargs={"prog": "rhm", **{name: {"description": text} for name, text in described.items()}},
             trainer_defaults={
                 "max_steps": 2000,
                 "max_epochs": -1,
@@ -172,6 +178,9 @@ class RHMCommand(LightningCLI):
             raise InvalidInput(
                 "trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled"
             )
+        usable = accelerators()
+        if isinstance(trainer.accelerator, str) and trainer.accelerator not in usable:
+            raise InvalidInput("trainer.accelerator", trainer.accelerator, f"{' or '.join(usable)}; this machine has no other")
         for key, (fits, allowed) in TRAINER_SETTINGS.items():
             if not fits(value := trainer[key]):
                 raise InvalidInput(f"trainer.{key}", value, allowed)
@@ -190,6 +199,9 @@ class RHMCommand(LightningCLI):
         assert self.subcommand is not None
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
+        for key, value in flatten(self.settings).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InvalidInput(key.replace(".init_args", ""), value, "a finite number")
         if self.subcommand == "fit":
             place = find_place() if self._get(self.config, "spread_replicas") else None
             if place is not None and RunFolder(place.folder(self.folder.path)).finished:
@@ -227,9 +239,11 @@ class RHMCommand(LightningCLI):
             self.datamodule.keep_share(self.place.rank, self.place.world)
         self.model.prepare(self.datamodule)  # refuses here what does not fit, before anything is written
         try:
-            self.model.configure_optimizers()
+            optimizer = self.model.configure_optimizers()
         except (TypeError, ValueError) as error:
             raise InvalidInput("model.optimizer", error, "settings that this optimizer takes") from error
+        if isinstance(optimizer, torch.optim.SparseAdam):  # which says so only in the first step
+            raise InvalidInput("model.optimizer", "SparseAdam", "an optimizer of dense gradients, such as Adam")
         given = self._get(self.config_init, "trainer").callbacks or []
         given = given if isinstance(given, list) else [given]
         self.record = RunRecord(self.folder)
@@ -383,6 +397,12 @@ class RHMCommand(LightningCLI):
             figure.savefig(self.folder.path / "probe.png", dpi=150)
 
 
+def accelerators() -> list[str]:
+    """What ``trainer.accelerator`` may be on this machine."""
+    found = [name for name, item in AcceleratorRegistry.items() if item["accelerator"].is_available()]
+    return ["auto", *sorted(found), *(["gpu"] if {"cuda", "mps"} & {*found} else [])]
+
+
 # -------------------------------------------------------------------- what a person types
 
 
@@ -407,7 +427,8 @@ def main(args: list[str] | None = None) -> None:
         if command in ("-h", "--help"):
             print("rhm: local learning rules on the Random Hierarchy Model\n")
             print("\n".join(f"  rhm {name:9} {text}" for name, text in COMMANDS.items()))
-            print("\n`rhm fit --help` lists the settings, `rhm fit --model.help=RULE` those of a rule.")
+            print("\nSettings: `rhm fit --help` of a run and its trainer, `rhm fit --data.help` of the task,")
+            print("`rhm fit --model.help=RULE` of a rule, `rhm fit --model=RULE --model.network.help=NETWORK` of its network.")
         elif command not in COMMANDS:
             raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))
         elif command == "sweep":
@@ -416,7 +437,7 @@ def main(args: list[str] | None = None) -> None:
             sweep_command(args[1:])
         elif command in ("report", "rules", "describe", "curves", "search", "compare", "demo"):
             function = getattr(importlib.import_module(f"experiments.{command}"), command)
-            parser = Parser(prog=f"rhm {command}")
+            parser = Parser(prog=f"rhm {command}", description=COMMANDS[command])
             parser.add_function_arguments(function, as_positional=command == "report")
             function(**vars(parser.parse_args(args[1:])))
         else:
@@ -427,11 +448,12 @@ def main(args: list[str] | None = None) -> None:
     except InvalidInput as error:
         fail(str(error))
     except ParsingError as error:
-        fail(explain(str(error), discover(), {*error.options, *SETTINGS}))
+        options = {*error.options, *(SETTINGS if command in RUN else ())}
+        fail(explain(str(error), discover(), options, command))
     except ValueError as error:
         if ": got " not in str(error):  # not ours: built classes pass on what they refuse
             raise
-        fail(explain(str(error), discover(), ()))
+        fail(explain(str(error), discover(), (), command))
 
 
 def instantiate(args: list[str]) -> LocalRule:
@@ -439,24 +461,35 @@ def instantiate(args: list[str]) -> LocalRule:
 
     Args:
         args: of ``model`` and ``data``, such as ``--config=configs/rules/dfa.yaml`` or ``--data.L=3``.
+
+    Raises:
+        InvalidInput: no rule is named.
     """
     discover()
+    parser = _parser_of_a_rule()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
+        built = parser.instantiate_classes(parser.parse_args(with_nulls(args)))
+    if built.model is None:
+        raise InvalidInput("model", "nothing", "--model=RULE or a settings file with -c")
+    built.model.__dict__["data"] = built.data
+    return built.model
+
+
+@cache
+def _parser_of_a_rule() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(LocalRule, "model")
     parser.add_subclass_arguments(RHMDataModule, "data")
     parser.add_argument("--trainer", type=dict)
     parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        built = parser.instantiate_classes(parser.parse_args(with_nulls(args)))
-    built.model.__dict__["data"] = built.data
-    return built.model
+    return parser
 
 
 def sweep_command(args: list[str]) -> None:
     """Read a study, with its quick variant if asked for, and sweep it."""
-    parser = Parser(prog="rhm sweep")
+    parser = Parser(prog="rhm sweep", description=COMMANDS["sweep"])
     parser.add_argument("-c", "--config", action="config", help="the study's file; later settings win")
     parser.add_argument("--run_dir", type=str, help="folder of the study")
     parser.add_argument("--launcher", type=str, default="local", help="local, slurm or ray")
@@ -477,7 +510,15 @@ def sweep_command(args: list[str]) -> None:
 
 
 def with_run_settings(command: str, args: list[str]) -> list[str]:
-    """Arguments for LightningCLI: ``check`` is a fit that stops early; validate and test take a run's own settings."""
+    """Arguments for LightningCLI: ``check`` is a fit that stops early; validate and test take a run's own settings.
+
+    Raises:
+        InvalidInput: a file or folder that cannot be read as settings.
+    """
+    for argument, following in pairwise([*args, ""]):
+        option, _, value = argument.partition("=")
+        if option in ("-c", "--config"):
+            check_file(value or following)
     subcommand = "fit" if command == "check" else command
     if subcommand != "fit" and not any(a.split("=")[0] in ("-c", "--config") for a in args):
         for place, argument in enumerate(args):
@@ -488,6 +529,25 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
                     raise InvalidInput("run_dir", run_dir or "nothing", "a folder with a run's config.yaml")
                 return [subcommand, "--config", str(config), *with_nulls(args)]
     return [subcommand, *with_nulls(args)]
+
+
+def check_file(path: str) -> None:
+    """See that a settings file, if there is one of this name, can be read.
+
+    Raises:
+        InvalidInput: a folder, a file that is not YAML, or one without settings.
+    """
+    if not os.path.exists(path):
+        return  # the parser says so, or reads settings that are typed in place of a name
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise InvalidInput("config", path, f"a file that can be read ({error.strerror})") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput("config", path, f"a YAML file ({error})") from error
+    if not isinstance(content, dict):
+        raise InvalidInput("config", path, "a YAML file with settings, such as those in configs")
 
 
 NULL = re.compile(r"--(model|data)\.(\w+)\.(\w+)=(?:null|None|~)")

@@ -2,71 +2,228 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterable, Mapping
 
-from rhm.errors import nearest
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch.optim import Optimizer
+
+from datamodules import Pairs, RHMDataModule
+from experiments.run_folder import flatten
+from experiments.study import Rule, Search
+from networks import NetworkConfig
+from rhm.errors import closest, nearest
+from rules import LocalRule
+from rules.layerwise import Block
 
 OURS = re.compile(r"^[\s\-]*(\S.*: got .*, allowed: .*)$", re.MULTILINE)
 KEY = re.compile(r'Parser key "([^"]+)"')
 NOT_ACCEPTED = re.compile(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)")
-UNRECOGNIZED = re.compile(r"unrecognized arguments: --?([^=\s]+)|does not accept option '([^']+)'")
+NOT_IN_GROUP = re.compile(r"(?:Group '([^']+)'|Subcommand '\w+') does not accept option '([^']+)'")
+UNRECOGNIZED = re.compile(r"unrecognized arguments: --?([^=\s]+)")
 REQUIRED = re.compile(r"arguments are required: (\S+)")
+NO_VALUE = re.compile(r"argument (?:-\w/)?--(\S+): expected one argument")
 NO_CLASS = re.compile(r"(?:Expected a dot import path string: |has no attribute |Expected a path but )'?([\w.]+)")
+OF_HELP = re.compile(r"--([\w.]+\.help): Expected a dot import path")
+ABSTRACT = re.compile(r"Expected an instantiatable class, but ([\w.]*) ?is abstract")
+NOT_A_KIND = re.compile(r"Not a valid subclass of (\w+)")
 EXPECTED = re.compile(r"Expected an? (?:<class ')?(?:\w+\.)*(\w+)(?:'>)?")
 VALUE = re.compile(r"(?:Got value|Given value): (.*)")
+NESTED = re.compile(r"NestedArg\(key='([^']+)', val=(.*)\)")
 NO_FILE = re.compile(r"File does not exist: '([^']+)'")
+NOT_FINITE = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
+NUMBERS = {"int", "float"}
+
+RUN = ("fit", "check", "validate", "test")
+BRANCHES: dict[str, tuple[type, str]] = {
+    "trainer": (Trainer, "--help"),
+    "trainer.callbacks": (Callback, "--trainer.callbacks.help=CALLBACK"),
+    "data": (RHMDataModule, "--data.help"),
+    "data.pairs": (Pairs, "--data.pairs.help=PAIRS"),
+    "model": (LocalRule, "--model.help=RULE"),
+    "model.block": (Block, "--model.help=RULE"),
+    "model.network": (NetworkConfig, "--model=RULE --model.network.help=NETWORK"),
+    "model.optimizer": (Optimizer, "--model=RULE --model.optimizer.help=OPTIMIZER"),
+}
+"""Where a run's settings name a class: what it is a kind of, and what shows the settings that lie there."""
+STUDY: dict[str, tuple[type, str]] = {"": (Rule, "--help"), "search": (Search, "--help")}
+"""The same for what the parser of a study does not list by itself."""
 
 
-def explain(message: str, classes: Mapping[str, type], options: Iterable[str]) -> str:
+def explain(message: str, classes: Mapping[str, type], options: Iterable[str], command: str = "fit") -> str:
     """Shorten what the argument parser says.
 
     Args:
         message: of the parser, or of an exception while classes were built.
         classes: what settings may name, by short name.
         options: known settings, dotted.
+        command: whose settings they are.
     """
     message = message.replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
     if ours := OURS.search(message):
         return ours[1].split("', ")[0]
-    path = ".".join(dict.fromkeys(key for key in KEY.findall(message) if key != "fit"))
-    if nested := re.search(r"NestedArg\(key='([^']+)'", message):
-        path = f"{path.split('.')[0]}.{nested[1]}"
-    path = path.replace(".init_args", "")
     if file := NO_FILE.search(message):
         return f"config: got {file[1]}, allowed: a file that exists"
+    known = Known(command, {*options}, classes)
+    path = _path(message)
     if required := REQUIRED.search(message):
         key = required[1].strip(",").split(".", 1)[-1]
         key = key if not path or key.startswith(path) else f"{path}.{key}"
         return f"{key}: got nothing, allowed: --{key}=VALUE or a settings file with -c"
+    if empty := NO_VALUE.search(message):
+        return f"{empty[1]}: got nothing, allowed: --{empty[1]}=VALUE"
     if unrecognized := UNRECOGNIZED.search(message):
-        return _unknown(unrecognized[1] or unrecognized[2], options)
+        return known.not_a_key(_path(message, unrecognized[1]))
+    if wrong := NOT_IN_GROUP.search(message):
+        return known.not_a_key(_path(message, wrong[2], wrong[1]))
     if wrong := NOT_ACCEPTED.search(message):
-        key, known = wrong[1].removeprefix("init_args."), _parameters(classes.values()) | set(options)
-        full = path if path.endswith(key) else f"{path}.{key}".strip(".")
-        return _unknown(full, known)
-    if name := NO_CLASS.search(message):
-        return f"{path}: got {name[1]}, allowed: the name of a class{nearest(name[1].rsplit('.', 1)[-1], classes)}"
-    kinds = [kind for kind in dict.fromkeys(EXPECTED.findall(message)) if kind not in ("NoneType",)]
-    if kinds and (value := VALUE.search(message)):
-        got = re.sub(r"NestedArg\(key='[^']+', val=(.*)\)$", r"\1", value[1]).strip("\"'), ")
-        values = "a value that `rhm fit --help` lists" if "Literal" in kinds else " or ".join(kinds)
-        return f"{path}: got {got}, allowed: {values}"
+        return known.not_a_key(_path(message, wrong[1].removeprefix("init_args.")))
+    kinds = [kind for kind in dict.fromkeys(EXPECTED.findall(message)) if kind not in ("NoneType", "path", "dot")]
+    values = VALUE.findall(message)
+    name = NO_CLASS.search(message)
+    if abstract := ABSTRACT.search(message):
+        return known.no_class_yet(name[1] if name else abstract[1], path)
+    if name and NUMBERS.isdisjoint(kinds):
+        asked = OF_HELP.search(message)
+        return known.not_a_class(path or asked[1] if asked else path, name[1])
+    if base := NOT_A_KIND.search(message):
+        return known.no_class_yet(base[1], path)
+    if kinds and values:
+        got = NESTED.sub(r"\2", values[0]).strip("\"'), ")
+        allowed = " or ".join(kinds)
+        if "Literal" in kinds:
+            allowed = f"a value that `{known.help_of(path)}` lists"
+        elif "float" in kinds and NOT_FINITE.fullmatch(got):
+            allowed = "a finite number"
+        return f"{path}: got {got}, allowed: {allowed}"
     return " ".join(message.split())
 
 
-def _unknown(key: str, known: Iterable[str]) -> str:
-    prefix, _, last = key.rpartition(".")
-    siblings = {k.rpartition(".")[2] for k in known if k.rpartition(".")[0] in (prefix, "")}
-    return f"{key}: unknown key, allowed: keys that `rhm fit --help` lists{nearest(last, siblings)}"
+def _path(message: str, last: str | None = None, group: str | None = None) -> str:
+    """Where in the settings a message is about: its keys from the outside in, and ``last`` in the value that is refused.
+
+    The parser does not name all keys on the way, but prints what it was given: a dotted key, or a tree.
+    """
+    keys = [key for key in KEY.findall(message) if key not in RUN]
+    inside = [*keys[1:], *([group] if group else []), *([last] if last else [])]
+    given = (VALUE.findall(message) or [""])[-1]
+    nested = NESTED.fullmatch(given)
+    typed = nested[1].split(".") if nested else []
+    if keys and inside:
+        found = _find(inside[-1].split("."), _read(nested[2] if nested else given), typed)
+        inside = found or [*typed, *([last] if nested and last else inside)]
+    elif keys:
+        inside = typed
+    return _plain(*keys[:1], *inside)
 
 
-def _parameters(classes: Iterable[type]) -> set[str]:
-    names: set[str] = set()
-    for item in classes:
-        try:
-            names |= set(inspect.signature(item).parameters)
-        except (TypeError, ValueError):
-            continue
-    return names
+def _find(name: list[str], tree: object, outside: list[str]) -> list[str]:
+    """The keys down to a name in a tree that lies at some keys, all of which belong to it; empty where it is not."""
+    for key in flatten(tree, ".".join(outside)):
+        parts = key.split(".")
+        for end in range(len(name), len(parts) + 1):
+            if parts[end - len(name) : end] == name:
+                return max(parts[:end], outside, key=len)
+    return []
+
+
+def _read(value: str) -> object:
+    try:
+        return ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return value
+
+
+def _plain(*keys: str) -> str:
+    """Keys as a person types them."""
+    return ".".join(dict.fromkeys(part for key in keys for part in key.split(".") if part != "init_args"))
+
+
+class Known:
+    """What may be typed where.
+
+    Args:
+        command: whose settings they are.
+        options: settings that its parser lists, dotted.
+        classes: what settings may name, by short name.
+    """
+
+    def __init__(self, command: str, options: set[str], classes: Mapping[str, type]):
+        self.command, self.options = command, options
+        self.branches = BRANCHES if command in RUN else STUDY if command == "sweep" else {}
+        optimizers = {name: item for name, item in vars(torch.optim).items() if inspect.isclass(item)}
+        self.classes = {**optimizers, **classes}
+
+    def not_a_key(self, key: str) -> str:
+        """The line for an unknown key, with the key that was meant if it can be guessed."""
+        parts = key.split(".")
+        for depth, part in enumerate(parts):
+            place = ".".join(parts[:depth])
+            if part not in self.names(place):
+                break
+        return f"{key}: unknown key, allowed: keys that `{self.help_of(key)}` lists{self._meant(place, part)}"
+
+    def _meant(self, place: str, part: str) -> str:
+        """A key in the same place or in one below; the key itself where it exists elsewhere."""
+        if part in self.names(place):
+            owners = [name for name, item in self._kinds(place).items() if part in _parameters(item)]
+            return f"; '{part}' is a key of other classes, such as {owners[0]}" if owners else ""
+        names = {name: name for name in self.names(place)}
+        for branch in self.branches:
+            for name in self.names(branch):
+                if name == part:
+                    return f"; did you mean '{branch}.{name}'?"
+                if branch.startswith(f"{place}." if place else ""):
+                    names.setdefault(name, f"{branch}.{name}")
+        close = closest(part, names)
+        return f"; did you mean '{names[close]}'?" if close else ""
+
+    def not_a_class(self, path: str, name: str) -> str:
+        """The line for the name of a class that is none, or of the wrong kind."""
+        kinds = self._kinds(path.removesuffix(".help"))
+        allowed = f"one of {', '.join(kinds)}" if 0 < len(kinds) < 8 else "the name of a class"
+        return f"{path}: got {name}, allowed: {allowed}{nearest(name.rsplit('.', 1)[-1], kinds)}"
+
+    def no_class_yet(self, base: str, path: str) -> str:
+        """The line for a setting of a class that is not yet named, or of which only the base is."""
+        name = base.rsplit(".", 1)[-1]
+        place = next((place for place, (kind, _) in self.branches.items() if kind.__name__ == name), path)
+        if path == place:
+            return f"{path}: got {name}, allowed: the name of a class that is not abstract"
+        return f"{place}: got nothing, allowed: --{place}=NAME or a settings file with -c, before --{path}"
+
+    def help_of(self, key: str) -> str:
+        """The command that lists the settings among which a key belongs."""
+        if self.command not in RUN:
+            return f"rhm {self.command} --help"
+        places = [place for place in self.branches if key.startswith(f"{place}.")]
+        return f"rhm fit {self.branches[max(places, key=len)][1] if places else '--help'}"
+
+    def names(self, place: str) -> set[str]:
+        """The keys that a place in the settings may have."""
+        inside = f"{place}." if place else ""
+        known = {*self.options, *self.branches}
+        listed = {key.removeprefix(inside).split(".")[0] for key in known if key.startswith(inside)} - {""}
+        return listed.union(*map(_parameters, self._kinds(place).values()))
+
+    def _kinds(self, place: str) -> dict[str, type]:
+        """The classes that may stand in a place, by name."""
+        if place not in self.branches:
+            return {}
+        base = self.branches[place][0]
+        kinds = {**self.classes, base.__name__: base}
+        return {name: kinds[name] for name in sorted(kinds) if issubclass(kinds[name], base) and not _abstract(kinds[name])}
+
+
+def _abstract(item: type) -> bool:
+    return inspect.isabstract(item) or item in (Callback, Optimizer) or item.__name__.startswith("LazyInstance")
+
+
+def _parameters(item: type) -> set[str]:
+    try:
+        return set(inspect.signature(item).parameters)
+    except (TypeError, ValueError):
+        return set()

@@ -24,9 +24,14 @@ class InvalidString(InvalidInput):
     """A string that the grammar cannot produce, with the place where parsing stops."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'X'?"`` for the known name closest to ``name``, or an empty text when none is close."""
-    known = sorted(set(known))
-    lowered = {k.lower(): k for k in known}
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name, other than ``name`` itself, that is closest to it; None when none is close."""
+    lowered = {k.lower(): k for k in sorted(set(known) - {name})}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
-    return f"; did you mean '{lowered[close[0]]}'?" if close else ""
+    return lowered[close[0]] if close else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'X'?"`` for the closest known name, or an empty text when none is close."""
+    close = closest(name, known)
+    return f"; did you mean '{close}'?" if close else ""
