@@ -1,12 +1,13 @@
-"""``rhm rules``: every learning rule, as its class describes itself."""
+"""``rhm rules``: every learning rule, as its settings file builds it."""
 
 from __future__ import annotations
 
 import inspect
+from argparse import ArgumentError
 from dataclasses import fields
 from pathlib import Path
 
-import yaml
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from experiments.tables import wide_console
@@ -15,23 +16,49 @@ from rhm.errors import nearest
 from rules import LocalRule
 
 SETTINGS = Path(__file__).parent.parent / "configs" / "rules"
+FAMILIES = ("reference", "feedback", "self-supervised", "supervised layerwise")
+"""In the order of the table; any other comes after them."""
+NO_FILE = "–"
+ROOM_FOR_SOURCES = 110
+"""Columns of a terminal; one with fewer gets a table without sources."""
 
 
 def rules() -> None:
-    """List every rule with family, supervision, locality, source and settings files."""
+    """List every rule by family: settings file, class, supervision, locality and source."""
+    console = wide_console()
+    title = "what a layer's update sees beyond the layer's own activity and weights, as the tests prove it"
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for column in "configs/rules", "class":
+        table.add_column(column, no_wrap=True)
+    table.add_column("learns from", min_width=len("labels"))
+    table.add_column("sees", min_width=len("output error"))
+    if sources := console.width >= ROOM_FOR_SOURCES:
+        table.add_column("source", overflow="fold")
+    listed = all_rules()
+    if any(name == NO_FILE for name, _ in listed):
+        table.caption = f"{NO_FILE} no settings file, so no test: what the class says of itself"
+    others = sorted({family(rule) for _, rule in listed}.difference(FAMILIES))
+    for heading in (*FAMILIES, *others):
+        table.add_row(f"[bold]{heading}")
+        for name, rule in listed:
+            if family(rule) == heading:
+                source = [getattr(rule, "source", "")] if sources else []
+                table.add_row(name, class_of(rule).__name__, supervision(rule), sees(rule), *source)
+        table.add_section()
+    console.print(table)
+
+
+def all_rules() -> list[tuple[str, LocalRule | type[LocalRule]]]:
+    """The rule of each settings file with the file's name, and with a dash each class that has no file.
+
+    Raises:
+        InvalidInput: a settings file that builds no rule.
+    """
     from experiments.cli import discover
 
-    found = {item for item in discover().values() if issubclass(item, LocalRule) and not inspect.isabstract(item)}
-    files = settings_files()
-    table = Table(title="what a layer's update sees beyond the layer's own activity and weights, as the tests prove it")
-    for column in "family", "rule", "supervision", "sees", "source", "configs/rules":
-        table.add_column(column, overflow="fold")
-    for family in FAMILIES:
-        for rule in sorted((rule for rule in found if rule.family == family), key=lambda rule: rule.__name__):
-            names = ", ".join(sorted(files.get(rule.__name__, [])))
-            table.add_row(family, rule.__name__, supervision(rule), sees(rule), rule.source, names)
-        table.add_section()
-    wide_console().print(table)
+    built = [(path.stem, build(path)) for path in sorted(SETTINGS.glob("*.yaml"))]
+    classes = {item for item in discover().values() if issubclass(item, LocalRule)} - {type(rule) for _, rule in built}
+    return [*built, *((NO_FILE, item) for item in sorted(classes, key=lambda item: item.__name__))]
 
 
 def settings_file(rule: str) -> Path:
@@ -47,24 +74,39 @@ def settings_file(rule: str) -> Path:
     raise InvalidInput("rule", rule, f"a settings file or the name of one in configs/rules{nearest(rule, known)}")
 
 
-FAMILIES = ("reference", "feedback", "self-supervised", "supervised layerwise")
-"""In the order of the table."""
+def build(path: Path) -> LocalRule:
+    """The rule of a settings file, not yet prepared."""
+    from experiments.cli import check_file, discover, instantiate
+    from experiments.explain import explain
+
+    check_file(str(path))
+    try:
+        return instantiate([f"--config={path}"])
+    except (ArgumentError, ValueError) as error:
+        wrong = explain(str(error), discover(), ())
+        raise InvalidInput(str(path), "settings that build no rule", f"those of one; {wrong}") from error
 
 
-def supervision(rule: type[LocalRule]) -> str:
-    """What the hidden layers learn from beyond strings: ``labels``, ``none``, or what the pairs take."""
+def class_of(rule: LocalRule | type[LocalRule]) -> type[LocalRule]:
+    """The class of a rule that is built, or the class itself."""
+    return rule if inspect.isclass(rule) else type(rule)
+
+
+def family(rule: LocalRule | type[LocalRule]) -> str:
+    """The group in the table; a rule that names none is in a group of its own."""
+    return getattr(rule, "family", "") or "no family"
+
+
+def supervision(rule: LocalRule | type[LocalRule]) -> str:
+    """What the hidden layers learn from beyond strings: ``labels``, ``grammar`` or ``none``; a class leaves it to the pairs."""
+    if isinstance(rule, LocalRule):
+        return rule.supervision
     return "as the pairs" if rule.uses_pairs else rule.knowledge
 
 
-def sees(rule: type[LocalRule]) -> str:
-    """The parts of a rule's locality that are open, in words."""
-    return ", ".join(f.name.replace("_", " ") for f in fields(rule.locality) if getattr(rule.locality, f.name)) or "nothing"
-
-
-def settings_files() -> dict[str, list[str]]:
-    """Names of the settings files of each rule's class."""
-    found: dict[str, list[str]] = {}
-    for path in SETTINGS.glob("*.yaml"):
-        rule = yaml.safe_load(path.read_text())["model"]["class_path"].rsplit(".", 1)[-1]
-        found.setdefault(rule, []).append(path.stem)
-    return found
+def sees(rule: LocalRule | type[LocalRule]) -> str:
+    """The parts of a rule's locality that are open, in words; empty for a rule that does not say."""
+    locality = getattr(rule, "locality", None)
+    if locality is None:
+        return ""
+    return ", ".join(f.name.replace("_", " ") for f in fields(locality) if getattr(locality, f.name)) or "nothing"
