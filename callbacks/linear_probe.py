@@ -125,7 +125,9 @@ class ProbeCounts(Metric):
 
 
 def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
-    """Multinomial logistic regressions of one layer's targets by L-BFGS, for all replicas, groups, levels and slots at once.
+    """Multinomial logistic regressions of one layer's targets by L-BFGS, for all groups, levels and slots at once.
+
+    Replicas one after another: they share no line search, so that each has the probes that it would have alone.
 
     Args:
         x_RGNF: features with a constant.
@@ -137,14 +139,19 @@ def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty
     Returns:
         weights ``[R, G, F, T]``; zero for a replica whose features are not finite.
     """
-    finite_R = x_RGNF.isfinite().flatten(1).all(1)
-    x_RGNF = x_RGNF.where(finite_R[:, None, None, None], 0.0)
+    replicas = zip(x_RGNF, zip(*y, strict=True), strict=True)
+    return torch.stack([_fit_logistic(x_GNF, list(y_GN), targets, penalty, iterations) for x_GNF, y_GN in replicas])
+
+
+def _fit_logistic(x_GNF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
+    columns = [t.slots * t.symbols for t in targets]
+    if not x_GNF.isfinite().all():
+        return x_GNF.new_zeros(len(x_GNF), x_GNF.shape[-1], sum(columns))
     with torch.inference_mode(False), torch.enable_grad():  # Lightning tests in inference mode, whose tensors have no gradient
-        scale = x_RGNF.std(-2, keepdim=True, correction=0).clamp_min(1e-6)
+        scale = x_GNF.std(-2, keepdim=True, correction=0).clamp_min(1e-6)
         scale[..., -1] = 1.0
-        x, y = x_RGNF / scale, [y_t.clone() for y_t in y]
-        columns = [t.slots * t.symbols for t in targets]
-        weights = torch.zeros(*x.shape[:2], x.shape[-1], sum(columns), dtype=x.dtype, device=x.device, requires_grad=True)
+        x, y = x_GNF / scale, [y_t.clone() for y_t in y]
+        weights = torch.zeros(len(x), x.shape[-1], sum(columns), dtype=x.dtype, device=x.device, requires_grad=True)
         optimizer = torch.optim.LBFGS([weights], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
@@ -152,7 +159,7 @@ def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty
             loss = penalty * weights.square().sum()
             for scores, y_t, target in zip((x @ weights).split(columns, -1), y, targets, strict=True):
                 log_p = scores.unflatten(-1, (target.slots, target.symbols)).log_softmax(-1)
-                loss = loss - log_p.gather(-1, y_t[..., None]).mean(2).sum()
+                loss = loss - log_p.gather(-1, y_t[..., None]).mean(1).sum()
             loss.backward()
             return loss
 

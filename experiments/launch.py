@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -86,7 +87,7 @@ class Launcher:
             raise InvalidInput("launcher", "slurm", "slurm on a machine that has the programs sbatch and srun")
         if self.kind == "ray":
             try:
-                import ray.tune  # noqa: F401
+                importlib.import_module("ray.tune")
             except ImportError:
                 raise InvalidInput("launcher", "ray", RAY_EXTRA) from None
 

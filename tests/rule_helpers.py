@@ -60,12 +60,12 @@ def copied(rule: LocalRule) -> LocalRule:
     return other
 
 
-def train(rule: LocalRule, steps: int = 6, precision: str = "64-true", **kwargs: Any) -> dict[str, Tensor]:
+def train(rule: LocalRule, steps: int = 6, precision: Any = "64-true", **kwargs: Any) -> dict[str, Tensor]:
     """The state of a rule after some steps of a trainer."""
     trainer = pl.Trainer(
         max_steps=steps,
         max_epochs=-1,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
