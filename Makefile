@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/rhm demo
 
-# The learning curves of the README: 2,000 steps of twelve replicas for each of four rules with the rates that `compare` chose, about 10 minutes on 2 cores.
+# The learning curves of the README: 2,000 steps of twelve replicas for each of four rules with the rates that `compare` chose, about 5 minutes on 2 cores.
 CURVES := sibling_contrastive:0.01 backprop:0.01 class_contrastive:0.01 dfa:0.001
 curves: $(STAMP)
 	for rule in $(CURVES); do \
