@@ -6,9 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
+from rule_helpers import RULES, from_settings
 
 from callbacks import Histograms, StepLog
-from tests.rule_helpers import RULES, from_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

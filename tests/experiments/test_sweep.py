@@ -22,7 +22,7 @@ from experiments.study import Rule, Search, Sizes, Steps, Study, cell_label, cro
 from experiments.sweep import _fitting
 from rhm import Task
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
 TINY = {
     "question": "Does it run?",
@@ -434,7 +434,7 @@ def launched(function: str, folder: Path) -> subprocess.Popen:
     folder.mkdir()
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCH.format(function=function), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/helpers'}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from command_line import RUN
 from rule_helpers import compute, make_data, train
-from test_cli import RUN
 
 from datamodules import ClassPairs, SiblingPairs
 from experiments.cli import main

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from test_cli import RUN, rhm
+from command_line import RUN, rhm
 
 from experiments.load import load_run
 from rhm import InvalidInput

@@ -26,7 +26,7 @@ from experiments.report import RUNGS, _rungs, ratio
 from experiments.study import Rule, Search, Sizes, Study
 from experiments.tidy import complexities, curve, gather, next_size
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SIBLINGS, BACKPROP = 900.0, 2.5
 NAMES = ["backprop", "sibling_contrastive"]
 STUDY = Study([Rule(name) for name in NAMES], [{"L": [3, 4, 5]}], Sizes([32, 128, 512, 2048, 8192, 32768]), "Does it <grow>?")

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from command_line import RUN, refused, rhm
 from pytorch_lightning.strategies import DDPStrategy
 from rule_helpers import RULES, compute, from_settings, make_data
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_cli import RUN, refused, rhm
 
 from callbacks import (
     Diagnostic,

@@ -15,7 +15,7 @@ from experiments.cli import instantiate
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rules import LocalRule, Step
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 RULES = {path.stem: path for path in sorted((CONFIGS / "rules").glob("*.yaml"))}
 TASK = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
 SIZES = {"train_size": 64, "batch_size": 16, "test_size": 32, "probe_size": 32}

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from command_line import SMALL
 from matplotlib import colormaps
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -39,7 +40,6 @@ from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rhm import InvalidInput
 from rules.backprop import Backprop
 from rules.contrastive import LayerwiseContrastive
-from tests.test_cli import SMALL
 
 TASK = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
 SIZES = {"train_size": 32, "test_size": 64, "probe_size": 64, "batch_size": 16}

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from command_line import RUN, SMALL, refused, results, rhm, weights
 from rich.console import Console
 
-from experiments.cli import COMMANDS, discover, instantiate, main
+from experiments.cli import COMMANDS, discover, instantiate
 from experiments.explain import explain
 from experiments.figures import learning_curves
 from experiments.rules import FAMILIES, NO_FILE
@@ -24,45 +25,8 @@ from rhm.errors import closest, nearest
 from rules import Locality, LocalRule
 from rules.layerwise import Block
 
-ROOT = Path(__file__).parent.parent
-SMALL = [
-    "--data.v=4",
-    "--data.n=4",
-    "--data.m=2",
-    "--data.L=3",
-    "--data.train_size=64",
-    "--data.test_size=64",
-    "--data.probe_size=64",
-    "--data.batch_size=16",
-    "--model.network.width=8",
-    "--trainer.accelerator=cpu",
-]
-RUN = [*SMALL, "--trainer.max_steps=6", "--trainer.val_check_interval=3", "--checkpoint_every=2"]
+ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "configs" / "rules").glob("*.yaml"))
-
-
-def rhm(*args: str) -> None:
-    main(list(args))
-
-
-def refused(capsys, *args: str) -> str:
-    """The one line that a call is refused with."""
-    with pytest.raises(SystemExit) as stop:
-        rhm(*args)
-    out, err = capsys.readouterr()
-    assert stop.value.code == 2 and out == "" and err.count("\n") == 1 and "Traceback" not in err, err
-    return err.strip()
-
-
-def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    last = max((run_dir / "checkpoints").glob("*.ckpt"), key=lambda p: int(p.stem.split("=")[1]))
-    return torch.load(last, weights_only=True)["state_dict"]
-
-
-def results(run_dir: Path) -> dict:
-    """Results without times."""
-    content = json.loads((run_dir / "results.json").read_text())
-    return {k: v for k, v in content.items() if k not in ("seconds", "samples_per_second")}
 
 
 # -------------------------------------------------------------------- runs

@@ -17,7 +17,7 @@ from experiments.cli import main
 from experiments.spread import LAUNCHERS, Place, find_place, launch, put_together
 from rhm import InvalidInput
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RUN = [
     "fit",
     *("--model=LayerwiseContrastive", "--data.pairs=ClassPairs", "--model.network.width=8"),

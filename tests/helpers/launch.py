@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LAUNCHERS = ("alone", "self-launched", "torchrun", "srun")
 SMALL = {
     "data.v": 4,
@@ -61,7 +61,7 @@ class Ranks:
             **kept,
             **dict([self.token.split("=")]),
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/helpers'}",
             **environment,
         }
         rhm = ["-m", "experiments.cli", *args]
