@@ -17,7 +17,7 @@ from experiments.study import Rule, Search
 from networks import NetworkConfig
 from rhm.errors import closest, nearest
 from rules import LocalRule
-from rules.layerwise import Block
+from rules.base.block import Block
 
 OURS = re.compile(r"^[\s\-]*(\S.*: got .*, allowed: .*)$", re.MULTILINE)
 KEY = re.compile(r'Parser key "([^"]+)"')

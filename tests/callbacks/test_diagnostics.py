@@ -19,6 +19,7 @@ import torch
 from command_line import RUN, refused, rhm
 from pytorch_lightning.strategies import DDPStrategy
 from rule_helpers import RULES, compute, from_settings, make_data
+from rules.layerwise import LayerwiseRule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callbacks import (
@@ -44,7 +45,6 @@ from rules.clapp import CLAPP
 from rules.contrastive import LayerwiseContrastive
 from rules.dfa import DirectFeedbackAlignment
 from rules.feedback_alignment import FeedbackAlignment
-from rules.layerwise import LayerwiseRule
 from rules.mask_ladder import MaskLadder
 
 

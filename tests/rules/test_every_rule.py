@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 from rule_helpers import RULES, compute, copied, from_settings, same, train, updates
+from rules.layerwise import LayerwiseRule
 
 from datamodules import ClassPairs, HalfPairs, SynonymPairs
 from rhm import InvalidInput
 from rules import LocalRule, Step
-from rules.layerwise import LayerwiseRule
 
 
 @pytest.fixture(autouse=True)

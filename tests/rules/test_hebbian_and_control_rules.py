@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 from rule_helpers import NETWORKS, RULES, compute, from_settings, make_data, train, updates
+from rules.local_supervised import LocalCrossEntropy, SimilarityMatching, SupervisedContrastive
+from rules.losses import cross_entropy, similarity_matrix, supervised_contrastive
+from rules.plasticity import autograd_backward
 from torch import Tensor
 from torch.nn import functional
 
@@ -26,9 +29,6 @@ from rules.feedback_alignment import FeedbackAlignment
 from rules.forward_forward import ForwardForward, SelfContrastiveForwardForward, goodness_signal
 from rules.frozen import FrozenFeatures
 from rules.gevb import GlobalErrorVectorBroadcast
-from rules.local_supervised import LocalCrossEntropy, SimilarityMatching, SupervisedContrastive
-from rules.losses import cross_entropy, similarity_matrix, supervised_contrastive
-from rules.plasticity import autograd_backward
 from rules.softhebb import SoftHebb
 
 B = 16

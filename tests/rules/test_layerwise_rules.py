@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rule_helpers import compute, copied, from_settings, make_data, updates
+from rules.layerwise import Block, LayerwiseRule, Pair
 from torch import Tensor
 
 from datamodules import ClassPairs, SiblingPairs
@@ -18,7 +19,6 @@ from rules import losses
 from rules.barlow_twins import BarlowTwins
 from rules.clapp import CLAPP
 from rules.clapp_pp import CLAPPPlusPlus
-from rules.layerwise import Block, LayerwiseRule, Pair
 from rules.lpl import LatentPredictiveLearning
 from rules.sfa import SlowFeatureAnalysis
 from rules.simsiam import BYOL, SimSiam

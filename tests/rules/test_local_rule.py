@@ -12,6 +12,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from rule_helpers import NETWORKS, compute, make_data, same, train, updates
+from rules.layerwise import Block
+from rules.losses import bilinear_scores, cosine_scores, info_nce
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,8 +25,6 @@ from rules import LocalRule, Step
 from rules.backprop import Backprop
 from rules.contrastive import LayerwiseContrastive
 from rules.dfa import DirectFeedbackAlignment
-from rules.layerwise import Block
-from rules.losses import bilinear_scores, cosine_scores, info_nce
 
 CASES = {
     "backprop": (Backprop, None),
