@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.feedback_alignment import FeedbackAlignment
 
 
@@ -23,6 +25,17 @@ class SignFeedback(FeedbackAlignment):
     Args:
         network, optimizer, clip, form, feedback_scale: see :class:`rules.feedback_alignment.FeedbackAlignment`.
     """
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+        form: str = "explicit",
+        feedback_scale: float = 1.0,
+    ):
+        super().__init__(network, optimizer, clip, form, feedback_scale)
+        self.locality = self.locality.through_output(network)  # the projection's signs go back
 
     @abstractmethod
     def magnitude(self, k: int, name: str) -> Tensor:

@@ -16,7 +16,6 @@ import torch
 import yaml
 from command_line import RUN, SMALL, refused, results, rhm, weights
 from rich.console import Console
-from rules.layerwise import Block
 
 from experiments.cli import COMMANDS, discover, instantiate
 from experiments.explain import explain
@@ -24,6 +23,7 @@ from experiments.figures import learning_curves
 from experiments.rules import FAMILIES, NO_FILE
 from rhm.errors import closest, nearest
 from rules import Locality, LocalRule
+from rules.base.block import Block
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "configs" / "rules").glob("*.yaml"))
