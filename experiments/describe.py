@@ -8,13 +8,21 @@ import torch
 from rich.table import Table
 from rich.tree import Tree
 
-from experiments.run_folder import new_file
-from experiments.tables import wide_console
+from experiments.files import new_file
+from experiments.settings import DATA
+from experiments.terminal import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
 
 
 def describe(
-    v: int = 8, n: int = 8, m: int = 4, s: int = 2, L: int = 4, seed: int = 0, string: int = 0, json: str | None = None
+    v: int = DATA["v"],
+    n: int = DATA["n"],
+    m: int = DATA["m"],
+    s: int = DATA["s"],
+    L: int = DATA["L"],
+    seed: int = 0,
+    string: int = 0,
+    json: str | None = None,
 ) -> None:
     """Print a task's size, what theory says of it, and one of its strings as a tree.
 

@@ -1,33 +1,43 @@
-"""Tables in the terminal."""
+"""Tables and picture of a run's results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from callbacks import LayerwiseLinearProbe
+from callbacks.figures import heat_map
+from datamodules import RHMDataModule
+from experiments.terminal import mean_and_deviation, wide_console
 from rhm import Task
 
 
-def wide_console() -> Console:
-    """A console as wide as the terminal, and wide enough for a table where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
+def show(results: dict[str, Any], probe: LayerwiseLinearProbe, data: RHMDataModule) -> None:
+    """Print accuracies and probes; these at the largest size, if there are several."""
+    console = wide_console()
+    console.print(replica_table(results))
+    groups = by_size(sizes_of_data(data))
+    size = largest(groups)
+    of = f" at {size_name(size)}" if len(groups) > 1 else ""
+    for name, table in ("ridge probes", probe.accuracy_KLR), ("logistic probes", probe.logistic_KLR):
+        if table is not None:
+            console.print(probe_table(table[..., groups[size]], data.task, name + of))
 
 
-def spread(values: Tensor | list[float]) -> str:
-    """``mean ± standard deviation`` of accuracies, or the one value; a dash where nothing was measured."""
-    numbers = [float(v) for v in values]
-    mean = sum(numbers) / len(numbers)
-    if math.isnan(mean):
-        return "–"
-    if len(numbers) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {math.sqrt(sum((v - mean) ** 2 for v in numbers) / (len(numbers) - 1)):.3f}"
+def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: RHMDataModule) -> None:
+    """Write a heat map of the probes, logistic ones if there are; a panel for each size."""
+    table = probe.accuracy_KLR if probe.logistic_KLR is None else probe.logistic_KLR
+    if table is None:
+        return
+    groups = by_size(sizes_of_data(data))
+    names = [size_name(size) for size in groups] if len(groups) > 1 else [rule]
+    maps = {name: table[..., places].mean(-1) for name, places in zip(names, groups.values(), strict=True)}
+    heat_map(maps, 1 / data.task.v).savefig(path, dpi=150)
 
 
 def probe_table(accuracy_KLR: Tensor, task: Task, title: str) -> Table:
@@ -38,7 +48,7 @@ def probe_table(accuracy_KLR: Tensor, task: Task, title: str) -> Table:
         name = "tokens" if level == 0 else "class" if level == task.L else ""
         table.add_column(f"level {level}\n{name}", justify="right")
     for k in range(len(accuracy_KLR) - 1, -1, -1):
-        cells = [spread(accuracy_KLR[k, level]) for level in range(task.L + 1)]
+        cells = [mean_and_deviation(accuracy_KLR[k, level]) for level in range(task.L + 1)]
         table.add_row(str(k + 1), *cells)
     return table
 
@@ -50,6 +60,11 @@ Size = tuple[int | None, int | None]
 def sizes_of(results: dict[str, Any]) -> list[Size]:
     """Of each replica of a run."""
     return [(replica["train_size"], replica.get("label_size")) for replica in results["replicas"]]
+
+
+def sizes_of_data(data: RHMDataModule) -> list[Size]:
+    """The same of a datamodule."""
+    return list(zip(data.replica_sizes, data.replica_label_sizes, strict=True))
 
 
 def by_size(sizes: Iterable[Size]) -> dict[Size, list[int]]:
@@ -89,7 +104,7 @@ def replica_table(results: dict[str, Any]) -> Table:
         sizes = ["endless" if strings is None else f"{strings:,}"]
         sizes += ["all" if labels is None else f"{labels:,}"] if labelled else []
         seeds = " ".join(str(r["seed"]) for r in replicas)
-        table.add_row(*sizes, seeds, spread(accuracies), f"{min(accuracies):.3f}", f"{replicas[0]['chance']:.3f}")
+        table.add_row(*sizes, seeds, mean_and_deviation(accuracies), f"{min(accuracies):.3f}", f"{replicas[0]['chance']:.3f}")
         lost += [f"seed {r['seed']} of {size_name((strings, labels))}" for r in replicas if r.get("diverged")]
     if lost:
         table.caption = f"diverged, with weights that are not finite: {', '.join(lost)}"

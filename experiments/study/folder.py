@@ -1,23 +1,71 @@
-"""What was asked of a folder with many runs, kept there as YAML: the same goes on, and anything else is refused.
+"""A folder with many runs: what it holds, and what was asked of it; the same goes on, and anything else is refused.
 
 Finished runs are taken as they are, so a folder of another rule, task or search would give old results a new name.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.checkpoints import write_atomically
-from experiments.run_folder import OURS, flatten
+from experiments.files import flatten, write_atomically
+from experiments.run.folder import LEFTOVERS
+from experiments.study.file import study_yaml
+from experiments.study.study import Study
 from rhm import InvalidInput
 
 ASKED = "asked.yaml"
 """File of a search, and of a rule on a task in a comparison."""
+FREE_PARTS = {"max_runs", "refine", "question"}
+"""Parts of a study that may differ when it goes on."""
+
+
+class StudyFolder:
+    """One study, one folder.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.study, self.plan, self.failed = path / "study.yaml", path / "runs.json", path / "failed.json"
+        self.runs, self.chosen = path / "runs", path / "chosen"
+
+    def check(self, study: Study) -> None:
+        """See that a study may start or go on here.
+
+        Raises:
+            InvalidInput: the folder holds another study or something else.
+        """
+        check_asked(self.study, yaml.safe_load(study_yaml(study)), "study", FREE_PARTS)
+
+
+@contextmanager
+def alone(folder: StudyFolder, study: Study) -> Iterator[StudyFolder]:
+    """The study's folder, for one sweep at a time."""
+    folder.check(study)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = (folder.path / ".lock").open("w")
+    except OSError as error:
+        raise InvalidInput("run_dir", f"{folder.path} ({error.strerror})", "a folder that can be written") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InvalidInput("run_dir", folder.path, "a folder in which no other sweep is running") from None
+        folder.check(study)  # again: another sweep may have begun and ended here meanwhile
+        for left in folder.path.glob(".*.part"):  # by a sweep that was killed
+            left.unlink()
+        write_atomically(folder.study, study_yaml(study))
+        yield folder
 
 
 def check_asked(file: Path, asked: dict[str, Any], kind: str, free: Collection[str] = ()) -> None:
@@ -36,7 +84,7 @@ def check_asked(file: Path, asked: dict[str, Any], kind: str, free: Collection[s
     if folder.exists() and not folder.is_dir():
         raise InvalidInput("run_dir", folder, "a folder; this is a file")
     if not file.exists():
-        if folder.exists() and any(not OURS.fullmatch(found.name) for found in folder.iterdir()):
+        if folder.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in folder.iterdir()):
             raise InvalidInput("run_dir", folder, f"a folder that is new, empty, or holds this {kind}")
         return
     try:

@@ -264,7 +264,7 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
             )
         ax.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
         ax.set_title(plain(title), fontsize=9)
-        ax.set_xticks(range(1, 9), RUNGS, rotation=60, ha="right", fontsize=7)
+        ax.set_xticks(range(1, 9), RUNG_NAMES, rotation=60, ha="right", fontsize=7)
         ax.set_ylim(0, 1.03)
         if i % across == 0:
             ax.set_ylabel("test accuracy")
@@ -272,7 +272,7 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
     return figure
 
 
-RUNGS = (
+RUNG_NAMES = (
     "1 backprop",
     "2 masks: batch mean",
     "3 masks: other string",

@@ -10,40 +10,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+import polars
 import yaml
 
-from experiments.complexity import Floats, SampleComplexity, sample_complexity
-from experiments.study import TASK_KEYS, Run, cell_label
+from experiments.study.complexity import Floats, SampleComplexity, sample_complexity
+from experiments.study.names import cell_label, task_label
+from experiments.study.plan import Run
+from experiments.study.study import TASK_KEYS
 from rhm import Task
 
 GROUP = ["rule", "task", "cell"]
 """Columns that tell learning curves apart."""
 SCHEMA = {
-    "run": pl.String,
-    "stage": pl.String,
-    "rule": pl.String,
-    "class": pl.String,
-    "supervision": pl.String,
-    "pairs": pl.String,
-    "task": pl.String,
-    **dict.fromkeys(TASK_KEYS, pl.Int64),
-    "cell": pl.String,
-    "vary": pl.String,
-    "P": pl.Int64,
-    "seed": pl.Int64,
-    "train_size": pl.Int64,
-    "label_size": pl.Int64,
-    "readout_labels": pl.Int64,
-    "test_accuracy": pl.Float64,
-    "test_error": pl.Float64,
-    "chance": pl.Float64,
-    "n m^L": pl.Float64,
-    "v m^3": pl.Float64,
-    "steps": pl.Int64,
-    "seconds": pl.Float64,
-    "masks": pl.String,
-    "feedback": pl.String,
+    "run": polars.String,
+    "stage": polars.String,
+    "rule": polars.String,
+    "class": polars.String,
+    "supervision": polars.String,
+    "pairs": polars.String,
+    "task": polars.String,
+    **dict.fromkeys(TASK_KEYS, polars.Int64),
+    "cell": polars.String,
+    "vary": polars.String,
+    "P": polars.Int64,
+    "seed": polars.Int64,
+    "train_size": polars.Int64,
+    "label_size": polars.Int64,
+    "readout_labels": polars.Int64,
+    "test_accuracy": polars.Float64,
+    "test_error": polars.Float64,
+    "chance": polars.Float64,
+    "n m^L": polars.Float64,
+    "v m^3": polars.Float64,
+    "steps": polars.Int64,
+    "seconds": polars.Float64,
+    "masks": polars.String,
+    "feedback": polars.String,
 }
 
 
@@ -57,7 +59,7 @@ class Gathered:
         damaged: runs with results that cannot be read, and why.
     """
 
-    table: pl.DataFrame
+    table: polars.DataFrame
     missing: list[str] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
 
@@ -86,8 +88,8 @@ def gather(folder: Path, runs: list[Run]) -> Gathered:
             damaged[run.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     columns: dict[str, Any] = dict(SCHEMA)
     for row in rows:
-        columns |= {key: pl.Float64 for key in row if key not in columns}
-    return Gathered(pl.DataFrame(rows, schema=columns), missing, damaged)
+        columns |= {key: polars.Float64 for key in row if key not in columns}
+    return Gathered(polars.DataFrame(rows, schema=columns), missing, damaged)
 
 
 def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dict[str, Any]]:
@@ -184,12 +186,7 @@ def _sensitivity(diagnostics: Any, r: int) -> dict[str, float | None]:
     }
 
 
-def task_label(task: Task) -> str:
-    """A task's parameters in short."""
-    return " ".join(f"{key}={value}" for key, value in vars(task).items())
-
-
-def curve(group: pl.DataFrame) -> tuple[Floats, Floats]:
+def curve(group: polars.DataFrame) -> tuple[Floats, Floats]:
     """Training-set sizes, rising, and test errors ``[seeds, sizes]`` of one rule on one task in one cell."""
     wide = group.pivot("seed", index="P", values="test_error", aggregate_function="mean").sort("P")
     error_PS = wide.drop("P").to_numpy().astype(float)
@@ -197,10 +194,10 @@ def curve(group: pl.DataFrame) -> tuple[Floats, Floats]:
     return wide["P"].to_numpy().astype(float)[whole], error_PS[whole].T
 
 
-def complexities(table: pl.DataFrame, threshold: float) -> dict[tuple[str, str, str], SampleComplexity]:
+def complexities(table: polars.DataFrame, threshold: float) -> dict[tuple[str, str, str], SampleComplexity]:
     """P* for each rule, task and cell, from the runs that are not part of a search."""
     found = {}
-    figures = table.filter(~pl.col("stage").str.starts_with("search"))
+    figures = table.filter(~polars.col("stage").str.starts_with("search"))
     for key, group in figures.group_by(GROUP, maintain_order=True):
         size_P, error_SP = curve(group)
         if len(size_P):

@@ -5,29 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import re
 import socket
-import subprocess
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-import pytorch_lightning as pl
-import torch
-import torchmetrics
 import yaml
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.trainer.states import TrainerFn
 
-from callbacks import Diagnostic, LayerwiseLinearProbe
-from callbacks.find import callbacks_of
-from callbacks.linear_probe import probe_dictionary
-from datamodules import RHMDataModule
-from experiments.checkpoints import checkpoints, newest_readable, write_atomically
-from experiments.ranks import is_first, started_outside
+from callbacks.checkpoint_files import checkpoints
+from experiments.files import flatten, write_atomically
+from experiments.run.checkpoints import newest_readable
+from experiments.run.ranks import is_first, started_outside
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -43,26 +32,10 @@ FREE_KEYS = {
     "trainer.val_check_interval",
 }
 """Settings that may differ when an unfinished run goes on: they do not change what is learned."""
-OURS = re.compile(r"\.lock|\..*\.part")
+LEFTOVERS = re.compile(r"\.lock|\..*\.part")
 """Names of files that a run leaves which was killed while it started."""
 EVALUATION_KEYS = {f"data.init_args.{key}" for key in ("test_size", "probe_size", "eval_batch_size")}
 """Settings of data and model that may differ when a run is measured again."""
-
-
-def new_file(key: str, path: str, endings: tuple[str, ...]) -> Path:
-    """A path at which a file may be written.
-
-    Raises:
-        InvalidInput: there is one already, there is no such folder, or it has another ending.
-    """
-    target = Path(path)
-    if target.exists():
-        raise InvalidInput(key, path, "a file that does not exist yet; nothing is overwritten")
-    if not target.parent.is_dir():
-        raise InvalidInput(key, path, "a file in a folder that exists")
-    if target.suffix not in endings:
-        raise InvalidInput(key, path, f"a file name that ends in {' or '.join(endings)}")
-    return target
 
 
 class LiveRun(InvalidInput):
@@ -80,6 +53,7 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.results = self.path / "results.json"
+        self.picture = self.path / "probe.png"
         self.checkpoints = self.path / "checkpoints"
         self.lock = self.path / ".lock"
         self._held: TextIO | None = None
@@ -96,7 +70,7 @@ class RunFolder:
             raise InvalidInput("run_dir", self.path, "a folder without a finished run; nothing is overwritten")
         if self.config.exists():
             self.check_settings(config)
-        elif self.path.exists() and any(not OURS.fullmatch(found.name) for found in self.path.iterdir()):
+        elif self.path.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in self.path.iterdir()):
             raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
         if self._held is None and is_first() and not started_outside() and self.lock.exists():  # else see start()
             with open(self.lock) as file:
@@ -176,7 +150,8 @@ class RunFolder:
         except OSError as error:
             raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
         self.make(config_yaml)
-        return newest_readable(self.checkpoints, rule)
+        saved = newest_readable(self.checkpoints, rule)
+        return None if saved is None else saved.path
 
     def _take(self, file: TextIO) -> None:
         """Lock an open file; the lock ends with the file or the process, so a file that is left over does no harm."""
@@ -202,131 +177,3 @@ def with_decay_apart(config: dict[str, Any]) -> dict[str, Any]:
     given = (config.get("trainer") or {}).get("callbacks") or []
     decays = [c for c in (given if isinstance(given, list) else [given]) if "CosineDecay" in str(c)]
     return config | {"CosineDecay": decays} if decays else config
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one with dotted keys."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-class RunRecord(Callback):
-    """Measures a run's time, over all its restarts, and writes ``results.json``.
-
-    Args:
-        folder: where to.
-    """
-
-    def __init__(self, folder: RunFolder):
-        self.folder = folder
-        self.before: float = 0.0
-        self.started: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Training time so far, with all earlier starts of the run up to their checkpoint."""
-        return self.before + (0.0 if self.started is None else time.monotonic() - self.started)
-
-    def state_dict(self) -> dict[str, float]:
-        """Kept in checkpoints."""
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on counting where the checkpoint stopped."""
-        self.before = state_dict["seconds"]
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self.started = time.monotonic()
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock: tests are not training."""
-        self.before, self.started = self.seconds, None
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say what there is of a run that was stopped; it can go on later."""
-        if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING:
-            assert isinstance(pl_module, LocalRule)
-            with suppress(OSError):  # a full disk, say: the exception tells it
-                self.write(trainer, pl_module, "stopped")
-
-    def write(self, trainer: Trainer, rule: LocalRule, status: str) -> dict[str, Any]:
-        """Write ``results.json`` and return its content."""
-        results = collect_results(trainer, rule, status, self.seconds)
-        write_atomically(self.folder.results, json.dumps(results, indent=1) + "\n")
-        return results
-
-
-def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: float) -> dict[str, Any]:
-    """Everything a report needs of a run.
-
-    ``samples_seen`` are strings shown to each replica, ``samples_per_second`` strings of all replicas together, ``seconds``
-    training time with validation and without the final test, accuracies shares in [0, 1]. ``diagnostics`` has, for each
-    diagnostic callback, nested dictionaries with a list over replicas in each.
-    """
-    data, steps = rule.data, trainer.global_step
-    seen = steps * data.batch_size
-    probe = next((c for c in callbacks_of(trainer) if isinstance(c, LayerwiseLinearProbe)), None)
-    accuracy, diverged_R = getattr(rule, "test_accuracy_R", None), rule.diverged_R
-    replicas = []
-    described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
-    for r, (seed, size, labelled) in enumerate(described):
-        entry: dict[str, Any] = {
-            "seed": seed,
-            "train_size": size,
-            "label_size": labelled,
-            "test_accuracy": None if accuracy is None else float(accuracy[r]),
-            "chance": data.task.chance,
-            "diverged": bool(diverged_R[r]),
-            "probe": {},
-        }
-        if probe is not None and probe.accuracy_KLR is not None:
-            entry["probe"] = probe_dictionary(probe.accuracy_KLR, r)
-        if probe is not None and probe.logistic_KLR is not None:
-            entry["probe_logistic"] = probe_dictionary(probe.logistic_KLR, r)
-        replicas.append(entry)
-    return {
-        "rule": type(rule).__name__,
-        "task": vars(data.task),
-        "supervision": {
-            "rule": rule.supervision,
-            "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
-            "readout_labels": readout_labels(data, seen),
-        },
-        "replicas": replicas,
-        "probe_strings": data.probe_range[1] - data.probe_range[0],
-        "probe_strings_trained_on": data.probes_trained_on,
-        "diagnostics": {type(c).__name__: c.results() for c in callbacks_of(trainer) if isinstance(c, Diagnostic)},
-        "steps": steps,
-        "samples_seen": seen,
-        "seconds": round(seconds, 3),
-        "samples_per_second": round(seen * data.replicas / max(seconds, 1e-9), 1),
-        "status": status,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pytorch-lightning": pl.__version__,
-            "torchmetrics": torchmetrics.__version__,
-        },
-        "git_commit": git_commit(),
-    }
-
-
-def readout_labels(data: RHMDataModule, seen: int) -> list[int]:
-    """How many different strings, at the most, the readout has seen with their labels, in each replica."""
-    sizes = zip(data.replica_sizes, data.replica_label_sizes, strict=True)
-    return [min(size or data.stream_length, labelled or seen, seen) if data.labels else 0 for size, labelled in sizes]
-
-
-def git_commit() -> str | None:
-    """The commit of this source tree, or None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None

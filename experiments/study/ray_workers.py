@@ -15,7 +15,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from experiments.launch import STOPPED_EARLY, Job, Launcher, attempt
+from experiments.study.job import STOPPED_EARLY, Job, attempt
+from experiments.study.launcher import Launcher
 from rules import LocalRule
 
 REPORTS = 5
@@ -71,7 +72,7 @@ def competing(job: Job) -> Job:
     args, folder, more = job.args
     every = max(1, job.steps // REPORTS)
     args = [*args, "--trainer.limit_val_batches=null", f"--trainer.val_check_interval={every}"]
-    return dataclasses.replace(job, args=(args, folder, [*more, {"class_path": "experiments.launch_ray.TuneReport"}]))
+    return dataclasses.replace(job, args=(args, folder, [*more, {"class_path": "experiments.study.ray_workers.TuneReport"}]))
 
 
 class RayWorkers:

@@ -6,9 +6,10 @@ import json
 import statistics
 from pathlib import Path
 
-from experiments.figures import Curve, learning_curves
-from experiments.run_folder import new_file
-from experiments.tables import by_size, replica_table, sizes_of, wide_console
+from experiments.files import new_file
+from experiments.report.figures import Curve, learning_curves
+from experiments.run.tables import by_size, replica_table, sizes_of
+from experiments.terminal import wide_console
 from rhm import InvalidInput
 
 

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from experiments.checkpoints import write_atomically
-from experiments.run_folder import RunFolder
+from experiments.files import write_atomically
+from experiments.run.folder import RunFolder
 from rhm import InvalidInput
 
-LAUNCHERS = (
+RANK_VARIABLES = (
     ("RHM_RANK", "RHM_LOCAL_RANK", "RHM_WORLD_SIZE"),  # this file's own
     ("RANK", "LOCAL_RANK", "WORLD_SIZE"),  # torchrun
     ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),  # srun
@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 def find_place() -> Place | None:
     """What a launcher has said; None in a process that no launcher started."""
-    for names in LAUNCHERS:
+    for names in RANK_VARIABLES:
         values = [os.environ.get(name, "") for name in names]
         if names[0].startswith("SLURM") and "SLURM_STEP_ID" not in os.environ:
             continue  # a batch script, which Slurm tells of tasks that srun has yet to start
@@ -62,7 +62,7 @@ def place_of(folder: Path) -> Place | None:
 
 def stand_alone() -> None:
     """Let this process train by itself, whatever its launcher has told it of others."""
-    for names in LAUNCHERS:
+    for names in RANK_VARIABLES:
         for name in names:
             os.environ.pop(name, None)
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
@@ -81,7 +81,7 @@ def check_folders(run_dir: Path, world: int) -> None:
             )
 
 
-def launch(command: list[str], run_dir: Path, world: int) -> None:
+def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
     """Run the ranks as processes of this machine, each on its share of the cores; a rank that fails ends all.
 
     Args:
@@ -95,7 +95,7 @@ def launch(command: list[str], run_dir: Path, world: int) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // world))
     ranks: list[subprocess.Popen[bytes]] = []
     for rank in range(world):
-        place = dict(zip(LAUNCHERS[0], map(str, (rank, rank, world)), strict=True))
+        place = dict(zip(RANK_VARIABLES[0], map(str, (rank, rank, world)), strict=True))
         env = {"OMP_NUM_THREADS": threads, **os.environ, **place}
         ranks.append(subprocess.Popen(command, env=env))
     failed = 0

@@ -7,8 +7,9 @@ import json
 import torch
 import yaml
 
-from experiments.checkpoints import newest_readable, read
-from experiments.run_folder import RunFolder
+from experiments.run.checkpoints import newest_readable
+from experiments.run.folder import RunFolder
+from experiments.settings import instantiate
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -23,8 +24,6 @@ def load_run(run_dir: str) -> LocalRule:
     Raises:
         InvalidInput: no run there, or none whose settings and a checkpoint can be read.
     """
-    from experiments.cli import instantiate
-
     folder, allowed = RunFolder(run_dir), "a folder with a run's config.yaml and checkpoints"
     try:
         settings = yaml.safe_load(folder.config.read_text())
@@ -35,8 +34,8 @@ def load_run(run_dir: str) -> LocalRule:
     rule.prepare(rule.data)
     if precision.startswith("64"):
         rule.double()
-    checkpoint = newest_readable(folder.checkpoints, rule)
-    if checkpoint is None:
+    saved = newest_readable(folder.checkpoints, rule)
+    if saved is None:
         raise InvalidInput("run_dir", f"{run_dir} without a checkpoint", allowed)
-    rule.load_state_dict(read(checkpoint)["state_dict"])
+    rule.load_state_dict(saved.content["state_dict"])
     return rule.eval().requires_grad_(False)

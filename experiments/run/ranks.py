@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,12 @@ FIRST, ANSWER, FOLDER = "RHM_FIRST_RANK", "RHM_START", "RHM_RUN_DIR"
 def is_first() -> bool:
     """Whether this process is the first rank, or the only one."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def say(message: str) -> None:
+    """One line on standard error, by the first rank."""
+    if is_first():
+        print(message, file=sys.stderr, flush=True)
 
 
 def started_by_first() -> bool:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import os
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +12,11 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from experiments.ranks import is_first
+from callbacks.checkpoint_files import Saved, checkpoints, newest, step_of
+from experiments.files import write_atomically
+from experiments.run.ranks import say
 from rhm import InvalidInput
 from rules import LocalRule
-
-
-def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """Write a whole file or nothing, and return when it is on the disk.
-
-    Raises:
-        OSError: it could not be written; a file that was there before still is.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # ranks may write the same settings at once
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too
-    finally:
-        os.close(folder)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -123,16 +99,6 @@ class StepCheckpoint(Checkpoint):
                 old.unlink()
 
 
-def step_of(path: Path) -> int:
-    """The step of a checkpoint by its name."""
-    return int(path.stem.removeprefix("step="))
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints, the oldest first."""
-    return sorted(folder.glob("step=*.ckpt"), key=step_of)
-
-
 # -------------------------------------------------------------------- what a checkpoint is of
 
 
@@ -144,44 +110,29 @@ def description(rule: LocalRule) -> dict[str, Any]:
     return {"rule": type(rule).__name__, "task": dict(vars(rule.data.task)), "network": {network.__name__: settings}}
 
 
-def newest_readable(folder: Path, rule: LocalRule) -> Path | None:
+def newest_readable(folder: Path, rule: LocalRule) -> Saved | None:
     """The newest checkpoint that can be read, or None if there is none at all; those that cannot are named on standard error.
 
     Raises:
         InvalidInput: none can be read, or it is of another rule, task or network.
     """
-    found = checkpoints(folder)
-    for path in reversed(found):
-        try:
-            content = read(path)
-        except Exception as error:  # whatever a broken file makes of it
-            if is_first():
-                reason = " ".join(str(error).split())[:80]
-                print(f"rhm: warning: {path} cannot be read ({reason}); trying the one before", file=sys.stderr)
-        else:
-            _check(content, rule, path)
-            return path
-    if found:
+
+    def damaged(path: Path, error: Exception) -> None:
+        say(f"rhm: warning: {path} cannot be read ({' '.join(str(error).split())[:80]}); trying the one before")
+
+    saved = newest(folder, damaged)
+    if saved is not None:
+        _check(saved, rule)
+    elif checkpoints(folder):
         got = f"{folder} without a checkpoint that can be read"
         raise InvalidInput(
             "run_dir", got, "a run whose checkpoints are whole; nothing was deleted, start anew in another folder"
         )
-    return None
+    return saved
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint.
-
-    Raises:
-        Exception: of many kinds, if it is cut off or altered.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if (damaged := archive.testzip()) is not None:  # torch does not look at checksums
-            raise ValueError(f"wrong checksum of {damaged}")
-    return TorchCheckpointIO().load_checkpoint(path)
-
-
-def _check(content: dict[str, Any], rule: LocalRule, path: Path) -> None:
+def _check(saved: Saved, rule: LocalRule) -> None:
+    path, content = saved
     ours, of = description(rule), content.get("run", {})
     for key in of:  # checkpoints of early versions say nothing
         if of[key] != ours[key]:

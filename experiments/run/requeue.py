@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
-from experiments.checkpoints import StepCheckpoint
+from experiments.run.checkpoints import StepCheckpoint
 from rhm import InvalidInput
 
 
