@@ -20,6 +20,45 @@ UNITS = ("strings", "n m", "n m^L", "v m^3")
 VARIED = ("train_size", "label_size")
 
 
+# -------------------------------------------------------------------- what is refused
+
+
+def _known(key: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise InvalidInput(f"{key}.{name}", "unknown key", f"one of {', '.join(allowed)}{nearest(name, allowed)}")
+
+
+def _have_values(key: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        if any(value == [] for value in entry.values()):
+            raise InvalidInput(key, entry, "one value or more for each setting")
+
+
+def _not_the_studys(where: str, *entries: Mapping[str, Any]) -> None:
+    for settings in entries:
+        for key in OWN_KEYS.keys() & settings.keys():
+            raise InvalidInput(f"{where}.{key}", settings[key], f"in its place, {OWN_KEYS[key]} of the study")
+
+
+def _varied(vary: str) -> None:
+    if vary not in VARIED:
+        raise InvalidInput("vary", vary, f"one of {', '.join(VARIED)}")
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise InvalidInput(key, value, f"an integer of at least {least}")
+
+
+def _different(key: str, seeds: list[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InvalidInput(key, seeds, "one seed or more, all different")
+
+
+# -------------------------------------------------------------------- parts of a study
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Training-set sizes that follow the task: multiples of a unit, those between two limits.
@@ -227,39 +266,3 @@ class Study:
             if (most := len(draw(grid, search.trials))) < search.trials:
                 allowed = f"at most {most}, as {key} of {rule.label} has no more combinations: all rules have the same budget"
                 raise InvalidInput("search.trials", search.trials, allowed)
-
-
-# -------------------------------------------------------------------- what they refuse
-
-
-def _known(key: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-    for name in given:
-        if name not in allowed:
-            raise InvalidInput(f"{key}.{name}", "unknown key", f"one of {', '.join(allowed)}{nearest(name, allowed)}")
-
-
-def _have_values(key: str, entries: Sequence[Mapping[str, Any]]) -> None:
-    for entry in entries:
-        if any(value == [] for value in entry.values()):
-            raise InvalidInput(key, entry, "one value or more for each setting")
-
-
-def _not_the_studys(where: str, *entries: Mapping[str, Any]) -> None:
-    for settings in entries:
-        for key in OWN_KEYS.keys() & settings.keys():
-            raise InvalidInput(f"{where}.{key}", settings[key], f"in its place, {OWN_KEYS[key]} of the study")
-
-
-def _varied(vary: str) -> None:
-    if vary not in VARIED:
-        raise InvalidInput("vary", vary, f"one of {', '.join(VARIED)}")
-
-
-def _at_least(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise InvalidInput(key, value, f"an integer of at least {least}")
-
-
-def _different(key: str, seeds: list[int]) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InvalidInput(key, seeds, "one seed or more, all different")

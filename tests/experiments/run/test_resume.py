@@ -7,10 +7,10 @@ import hashlib
 import pytest
 import pytorch_lightning as pl
 import torch
-from launch import equal
 from rule_helpers import RULES, from_settings
+from run_processes import equal
 
-from experiments.checkpoints import StepCheckpoint
+from experiments.run.checkpoints import StepCheckpoint
 
 STEPS = 12
 

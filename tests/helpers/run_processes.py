@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from callbacks.checkpoint_files import checkpoints, step_of
+
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = ("alone", "self-launched", "torchrun", "srun")
 SMALL = {
@@ -36,6 +38,7 @@ SMALL = {
     "tables": False,
 }
 TWO = {"trainer.devices": 2, "trainer.strategy": "ddp"}
+SIGNAL = "--trainer.callbacks=signal_at.SignalAt"
 
 
 def fit(run_dir: Path, *args: str, **settings: object) -> list[str]:
@@ -145,6 +148,11 @@ def fake_scontrol(folder: Path, code: int = 0) -> Path:
     script.write_text(f'#!/bin/sh\necho "$@" >> "{folder}/calls"\necho "no such job" >&2\nexit {code}\n')
     script.chmod(0o755)
     return folder
+
+
+def steps(run_dir: Path) -> list[int]:
+    """Of a run's checkpoints."""
+    return [step_of(path) for path in checkpoints(run_dir / "checkpoints")]
 
 
 def checkpoint(run_dir: Path) -> dict:

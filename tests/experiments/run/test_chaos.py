@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launch import LAUNCHERS, TWO, Ranks, assert_same_run, fit
+from run_processes import LAUNCHERS, TWO, Ranks, assert_same_run, fit
 
 pytestmark = [pytest.mark.chaos, pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")]
 KILLS = 10

@@ -14,10 +14,10 @@ import pytest
 
 from datamodules import ClassPairs, RHMDataModule
 from experiments.cli import main
-from experiments.spread import LAUNCHERS, Place, find_place, launch, put_together
+from experiments.run.spread import RANK_VARIABLES, Place, find_place, put_together, start_ranks
 from rhm import InvalidInput
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = [
     "fit",
     *("--model=LayerwiseContrastive", "--data.pairs=ClassPairs", "--model.network.width=8"),
@@ -80,11 +80,11 @@ def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lo
     assert rhm(*RUN, *command).returncode == 0 and replicas(tmp_path / "run") == alone
     assert (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns == kept, "a finished rank was trained again"
     written = (tmp_path / "run/results.json").stat().st_mtime_ns
-    for name, value in zip(LAUNCHERS[1], ("0", "0", "2"), strict=True):
+    for name, value in zip(RANK_VARIABLES[1], ("0", "0", "2"), strict=True):
         monkeypatch.setenv(name, value)
     main([*RUN, *command])  # a rank that has finished comes late, after the others have put all together
     assert (tmp_path / "run/results.json").stat().st_mtime_ns == written
-    for name in LAUNCHERS[1]:
+    for name in RANK_VARIABLES[1]:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "run/results.json").unlink()
     assert "the same" in refused(capsys, *command, "--trainer.devices=3")
@@ -113,7 +113,7 @@ def test_a_rank_that_fails_ends_all_and_is_reported(tmp_path, capfd, monkeypatch
     script = "import os, sys, time; os.environ['RHM_RANK'] == '1' and sys.exit(3); time.sleep(60); open('ended', 'w')"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        launch([sys.executable, "-c", script], tmp_path, 2)
+        start_ranks([sys.executable, "-c", script], tmp_path, 2)
     assert stop.value.code == 3 and not (tmp_path / "ended").exists()
     assert "a rank ended with code 3" in capfd.readouterr().err
 
@@ -169,9 +169,7 @@ def test_a_signal_is_passed_on_to_all_ranks(tmp_path):
         "pathlib.Path(f'ready-{name}').touch()\n"
         "time.sleep(120)\n"
     )
-    launcher = (
-        "import sys, pathlib; from experiments.spread import launch; launch([sys.executable, 'rank.py'], pathlib.Path('.'), 2)"
-    )
+    launcher = "import sys, pathlib; from experiments.run.spread import launch; launch([sys.executable, 'rank.py'], pathlib.Path('.'), 2)"
     parent = subprocess.Popen([sys.executable, "-c", launcher], cwd=tmp_path, env=ENV, stderr=subprocess.PIPE, text=True)
     while len(list(tmp_path.glob("ready-*"))) < 2:
         assert parent.poll() is None
@@ -184,14 +182,14 @@ def test_a_signal_is_passed_on_to_all_ranks(tmp_path):
 
 def test_a_ranks_folder_can_be_measured_and_other_settings_are_refused(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run/rank-1-of-2"
-    for name, value in zip(LAUNCHERS[1], ("1", "1", "2"), strict=True):
+    for name, value in zip(RANK_VARIABLES[1], ("1", "1", "2"), strict=True):
         monkeypatch.setenv(name, value)
     main([*RUN, "--spread_replicas=true", f"--run_dir={tmp_path / 'run'}", "--tables=false"])
-    for name, value in zip(LAUNCHERS[1], ("1", "1", "2"), strict=True):
+    for name, value in zip(RANK_VARIABLES[1], ("1", "1", "2"), strict=True):
         monkeypatch.setenv(name, value)
     line = refused(capsys, "--spread_replicas=true", "--data.seeds=[5,6,7]", f"--run_dir={tmp_path / 'run'}")
     assert "the same settings" in line
-    for name in LAUNCHERS[1]:
+    for name in RANK_VARIABLES[1]:
         monkeypatch.delenv(name, raising=False)
     main(["validate", f"--run_dir={folder}"])
     assert "1 2" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 import torch
 from command_line import RUN, rhm
 
-from experiments.load import load_run
+from experiments.run.load import load_run
 from rhm import InvalidInput
 
 

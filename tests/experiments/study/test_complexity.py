@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.complexity import SampleComplexity, growth, monotone, sample_complexity, student
+from experiments.study.complexity import SampleComplexity, growth, monotone, sample_complexity, student
 
 SIZES = np.array([64.0, 128, 256, 512, 1024, 2048, 4096])
 
