@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from experiments.run.folder import RunFolder
 from experiments.run.tables import by_size, sizes_of
 from experiments.settings import RULE_FILES
 from experiments.study.check import of_rule, why_not
@@ -21,7 +22,7 @@ from experiments.study.folder import goes_on, keep_asked
 from experiments.study.job import Job
 from experiments.study.launcher import Launcher
 from experiments.study.launchers import launch
-from experiments.study.make import accuracies, best_of, job_of
+from experiments.study.make import accuracies, best_of, job_of, make_run
 from experiments.terminal import mean_and_deviation, wide_console
 from rhm import InvalidInput
 
@@ -56,6 +57,16 @@ class Row:
     def chosen(self) -> Path:
         """File with the rate that was chosen, what the others reached and the time of a step."""
         return self.folder / "chosen.json"
+
+    @property
+    def final(self) -> Path:
+        """Folder of the run with that rate."""
+        return self.folder / "final"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.chosen.exists() and RunFolder(self.final).finished
 
     def args(self, *own: str, rule: str | None = None) -> list[str]:
         """Of a run with settings of its own, or of another rule's."""
@@ -175,37 +186,29 @@ def _sizes(task: str, seed: int) -> list[int]:
 
 
 def _make(rows: list[Row], rates: list[float], seed: int, folder: Path, launcher: Launcher) -> dict[Row, str]:
-    """The searches of all rows, then their runs with the best rate, then the times of their steps; why rows have failed."""
-    failed: dict[Row, str] = {}
-
-    def stage(title: str, jobs: dict[Row, list[Job]]) -> None:
-        messages = launch([job for own in jobs.values() for job in own], folder, launcher, title)
-        for row, own in jobs.items():
-            said = [messages[job.name] for job in own if job.name in messages]
-            failed.update({row: said[0]} if said else {})
-
+    """The searches of all rows, then their runs with the best rate; why rows have failed."""
     tried = {rate: (f"search-{rate:g}", f"--data.seeds=[{seed}]", f"--model.optimizer.lr={rate}") for rate in rates}
-    stage(
-        "search",
-        {row: [job_of(f"{row.name}/{run}", row.args(*own), row.folder / run) for run, *own in tried.values()] for row in rows},
-    )
-    rows = [row for row in rows if row not in failed]
-    found = {
-        row: {rate: accuracies(row.folder / run, also_stopped=True) or [] for rate, (run, *_) in tried.items()} for row in rows
+    searches = {
+        row: [job_of(f"{row.name}/{run}", row.args(*own), row.folder / run) for run, *own in tried.values()] for row in rows
     }
-    best = {row: best_of(found[row]) for row in rows}
-    finals = {row: row.args(f"--model.optimizer.lr={best[row]}") for row in rows}
-    stage("rules", {row: [job_of(row.name, finals[row], row.folder / "final")] for row in rows})
-    search = {row: {rate: statistics.fmean(shares) for rate, shares in found[row].items()} for row in rows}
-    left = [row for row in rows if row not in failed and not row.chosen.exists()]
-    stage("step times", {row: [Job(f"{row.name}/step", _choose, (row, best[row], search[row]))] for row in left})
-    return failed
+    messages = launch([job for jobs in searches.values() for job in jobs], folder, launcher, "search")
+    said = {row: [messages[job.name] for job in jobs if job.name in messages] for row, jobs in searches.items()}
+    failed = {row: why[0] for row, why in said.items() if why}
+    left = []
+    for row in (row for row in rows if row not in failed and not row.finished):
+        found = {rate: accuracies(row.folder / run, also_stopped=True) or [] for rate, (run, *_) in tried.items()}
+        means = {rate: statistics.fmean(shares) for rate, shares in found.items()}
+        left.append(Job(row.name, _train, (row, best_of(found), means)))
+    messages = launch(left, folder, launcher, "rules")
+    return {row: message for row in rows if (message := failed.get(row) or messages.get(row.name))}
 
 
-def _choose(row: Row, rate: float, search: dict[float, float]) -> None:
-    """Write what was chosen, with the time of a step against that of the reference."""
-    ratio = step_time_ratio(row)
-    row.chosen.write_text(json.dumps({"rate": rate, "search": search, "step_time_ratio": ratio}) + "\n")
+def _train(row: Row, rate: float, search: dict[float, float]) -> None:
+    """Make a run with the rate that was chosen, and write it down once, with the time of a step against the reference's."""
+    make_run(row.args(f"--model.optimizer.lr={rate}"), str(row.final))
+    if not row.chosen.exists():
+        chosen = {"rate": rate, "search": search, "step_time_ratio": step_time_ratio(row)}
+        row.chosen.write_text(json.dumps(chosen) + "\n")
 
 
 def step_time_ratio(row: Row, rounds: int = 9) -> float:

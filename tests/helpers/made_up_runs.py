@@ -12,7 +12,7 @@ class MadeUpRuns:
     """Stands for ``launch``: runs of search and compare with made-up results, all but those that fail.
 
     Attributes:
-        made: names of the jobs of all calls, but for those with which a rule's rate is searched or its step timed.
+        made: names of the jobs of all calls, but for those with which a rule's rate is searched.
         fails: ends of names.
     """
 
@@ -23,16 +23,15 @@ class MadeUpRuns:
         monkeypatch.setattr("experiments.study.compare.launch", self)
 
     def __call__(self, jobs, folder, launcher, title):
-        self.made += [job.name for job in jobs if title not in ("search", "step times")]
+        self.made += [job.name for job in jobs if title != "search"]
         failed = {job.name: "no memory" for job in jobs if job.name.endswith(self.fails)}
         for job in jobs:
             if job.name in failed:
                 continue
-            if title == "step times":
-                job.args[0].chosen.write_text('{"rate": 0.1, "step_time_ratio": 1.0}')
-                continue
-            run = Path(job.folder)
+            run = Path(job.folder) if job.folder else job.args[0].final
             run.mkdir(parents=True, exist_ok=True)
+            if title == "rules":
+                (run.parent / "chosen.json").write_text('{"rate": 0.1, "step_time_ratio": 1.0}')
             replicas = [{"train_size": size, "test_accuracy": 0.5} for size in (8, 16)]
             known = {"rule": "A", "supervision": {"rule": "labels", "pairs": None}, "steps": 2, "replicas": replicas}
             (run / "results.json").write_text(json.dumps(known))

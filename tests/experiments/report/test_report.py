@@ -6,14 +6,19 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import polars
 import pytest
 import yaml
+from PIL import Image
 from study_helpers import BACKPROP, SIBLINGS, STUDY, fake_study, p_star, results, sigmoid_curve
 
 from experiments.cli import main
 from experiments.study.tidy import complexities, gather
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_tidy_table_has_a_row_for_each_replica_in_both_formats(made):
@@ -148,3 +153,28 @@ def test_a_report_does_not_go_where_a_file_is(made, tmp_path, capsys):
             main(["report", str(made[0]), f"--out={out}"])
         err = capsys.readouterr().err
         assert stop.value.code == 2 and err.count("\n") == 1 and "out: got" in err and str(out) in err
+
+
+def test_a_linked_page_has_each_figure_once_in_a_file_beside_it(made, tmp_path):
+    main(["report", str(made[0]), f"--out={tmp_path}", "--linked=true"])
+    page, whole = (tmp_path / "index.html").read_text(), (made[0] / "report/index.html").read_text()
+    figures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*figures, "index.html", "results.csv"])
+    assert sorted(unquote(link) for link in re.findall('src="([^"]+)"', page)) == figures
+    assert re.sub('src="[^"]+"', "", page) == re.sub('src="[^"]+"', "", whole)
+    for name in figures:
+        small, large = Image.open(tmp_path / name).convert("RGB"), Image.open(made[0] / "report" / name).convert("RGB")
+        apart = np.abs(np.asarray(small, int) - np.asarray(large, int))
+        assert small.size == large.size and apart.mean() < 1 and (apart > 48).mean() < 1e-3, name
+        assert (tmp_path / name).stat().st_size < 0.7 * (made[0] / "report" / name).stat().st_size
+
+
+def test_the_reports_in_the_documents_have_each_figure_once():
+    folders = [path for path in (ROOT / "docs/results").iterdir() if path.is_dir()]
+    assert {path.name for path in folders} == {path.stem for path in (ROOT / "configs/studies").glob("*.yaml")}
+    for folder in folders:
+        page = (folder / "index.html").read_text()
+        pictures = sorted(path.name for path in folder.glob("*.png"))
+        assert sorted(unquote(link) for link in re.findall('src="([^"]+)"', page)) == pictures
+        assert {path.suffix for path in folder.iterdir()} == {".png", ".html", ".csv"}
+    assert sum(path.stat().st_size for path in (ROOT / "docs/results").rglob("*") if path.is_file()) < 3e6
