@@ -118,7 +118,10 @@ def learning_curves(
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
     legend = 0.45 + 0.18 * max(map(len, looks)) / 3 if looks else 0
-    size = (0.6 + 3.6 * across + legend, 0.4 + 2.9 * down)
+    size = (
+        0.6 + 3.6 * across + legend,
+        0.4 + 2.9 * down,
+    )  # inches: three panels fill a page, beside a legend as wide as its names
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
@@ -153,7 +156,7 @@ def learning_curves(
     return figure
 
 
-def complexity(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], unit: str = "training") -> Figure:
+def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], unit: str = "training") -> Figure:
     """P* against what theory says of the task, a panel for each abscissa, with fitted lines and their exponents.
 
     Open markers with an arrow show bounds: upwards, no size that was tried is enough; downwards, the smallest is. They are

@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
-COLOURS = 128
+PALETTE = 128
 """Of a small picture: seven of rules, those of a heat map, and shades where lines are smoothed; no eye sees the difference."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -90,4 +90,4 @@ class Page:
 
 def small(picture: BinaryIO, path: Path) -> None:
     """Write a picture with a palette of its own, which a figure of few colours and their shades needs no more than."""
-    Image.open(picture).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(picture).convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from callbacks.figures import heat_map
-from experiments.report.figures import Curve, Line, Point, complexity, ladder, learning_curves, plain
+from experiments.report.figures import Curve, Line, Point, ladder, learning_curves, p_star_by_task, plain
 from experiments.report.page import Page
 from experiments.report.tables import ABSCISSAE, Complexities, groups, over_tasks
 from experiments.study.complexity import SampleComplexity, growth
@@ -37,7 +37,8 @@ def add_figures(page: Page, table: polars.DataFrame, found: Complexities, thresh
         page.figure(f"learning_curves{tail}", f"Learning curves{words}", _curves(group, threshold, unit), CURVES)
         panels = _complexity_panels(group, found)
         if panels:
-            page.figure(f"sample_complexity{tail}", f"P* against the size of the task{words}", complexity(panels, unit), POINTS)
+            title, figure = f"P* against the size of the task{words}", p_star_by_task(panels, unit)
+            page.figure(f"sample_complexity{tail}", title, figure, POINTS)
         for name, label in ("probe", "probe accuracy"), ("sensitivity", "synonymic sensitivity"):
             for task, maps in _maps(group, name).items():
                 own = group.filter(polars.col("task") == task).row(0, named=True)

@@ -25,6 +25,9 @@ from rhm import InvalidInput
 FIRST, ANSWER, FOLDER = "RHM_FIRST_RANK", "RHM_START", "RHM_RUN_DIR"
 """Environment variables from the first rank to those that it starts: its process, where to start from, the run's folder."""
 
+LET_GO_SECONDS = 10
+"""The first rank lets one that has failed go within a second or so; on a busy machine it may take some."""
+
 
 def is_first() -> bool:
     """Whether this process is the first rank, or the only one."""
@@ -184,7 +187,7 @@ def leave(code: int) -> None:
 
     Lightning kills the first rank when another one has ended with an error, and with it the line that says why.
     """
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LET_GO_SECONDS
     while code and started_by_first() and os.getppid() == int(os.environ[FIRST]) and time.monotonic() < deadline:
         time.sleep(0.02)
     raise SystemExit(code)

@@ -31,6 +31,10 @@ RANK_VARIABLES = (
 """Variables in which a launcher says which rank a process is, which on its machine, and how many there are."""
 
 
+POLL_SECONDS = 0.1
+"""Between two looks whether a rank has ended."""
+
+
 class Place(NamedTuple):
     """Which rank this process is, which on its machine, and how many there are."""
 
@@ -109,7 +113,7 @@ def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
     try:
         while not failed and None in (codes := [process.poll() for process in ranks]):
             failed = next((code for code in codes if code), 0)
-            time.sleep(0.1)
+            time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         failed = 130
     finally:

@@ -11,6 +11,8 @@ from typing import Any
 from callbacks.checkpoint_files import checkpoints, step_of
 from experiments.run.folder import RunFolder
 
+LONGEST_MESSAGE = 300
+"""Characters: a key, what it got and what is allowed; a traceback is in the log."""
 STOPPED_EARLY = "stopped early"
 """How the message of a run begins that was behind others."""
 
@@ -68,6 +70,6 @@ def attempt(job: Job, mark: Path) -> None:
         job.function(*job.args)
     except Exception as error:
         print(f"{job.name}: {type(error).__name__}: {error}", file=sys.stderr)
-        mark.with_name(f"{mark.name}.failed").write_text(" ".join(str(error).split())[:300] or type(error).__name__)
+        mark.with_name(f"{mark.name}.failed").write_text(" ".join(str(error).split())[:LONGEST_MESSAGE] or type(error).__name__)
     else:
         mark.with_name(f"{mark.name}.done").touch()

@@ -76,7 +76,7 @@ class Sizes:
     multiples: list[float]
     unit: str = "strings"
     least: int = 1
-    most: int = 2**30
+    most: int = 2**30  # more strings than any run is shown
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:

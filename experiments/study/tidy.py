@@ -21,6 +21,8 @@ from rhm import Task
 
 GROUP = ["rule", "task", "cell"]
 """Columns that tell learning curves apart."""
+NEAR = 1.1
+"""Sizes that differ by less than this factor tell the same: seeds scatter P* by more."""
 SCHEMA = {
     "run": polars.String,
     "stage": polars.String,
@@ -214,4 +216,4 @@ def next_size(size_P: Floats, complexity: SampleComplexity) -> int | None:
     after = int(np.clip(np.searchsorted(size_P, nearly), 1, len(size_P) - 1))
     below, above = size_P[after - 1], size_P[after]
     size = round(math.sqrt(below * above))
-    return size if below < size < above and above / below > 1.1 else None
+    return size if below < size < above and above / below > NEAR else None

@@ -11,7 +11,7 @@ import yaml
 from study_helpers import fake_study, sigmoid_curve
 
 from experiments.cli import main
-from experiments.report.figures import COLOURS, STYLED, Curve, Point, complexity, learning_curves, plain, styles
+from experiments.report.figures import COLOURS, STYLED, Curve, Point, learning_curves, p_star_by_task, plain, styles
 from experiments.study.study import Rule, Sizes, Study
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +62,7 @@ def test_rules_of_a_study_differ_in_colour_and_in_grey(path):
 def test_bounds_that_are_equal_do_not_hide_one_another_and_look_like_their_rule():
     names = ["backprop", "dfa", "sign_dfa", "feedback_alignment", "drtp"]
     points = {name: ([Point(512, 4096, 4096, 4096, 1), Point(4096, 64, 64, 64, -1)], None) for name in names}
-    figure = complexity({"n m^L": points, "L": points})
+    figure = p_star_by_task({"n m^L": points, "L": points})
     figure.draw_without_rendering()
     for ax in figure.axes:
         markers = [line for line in ax.get_children() if getattr(line, "get_marker", str)() not in ("", "None", "_", "|")]
