@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,16 @@ if TYPE_CHECKING:
 """
     known = {"a", "a.b", "p.q.sibling", "p.c", "p.c.d", "e", "e.g", "h", "other"}
     assert imports(ast.parse(text), "p.q.me", known) == {"a", "a.b", "p.q.sibling", "p.c.d", "e.g", "h"}
+
+
+def test_every_package_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in MAY_IMPORT
+        for path in (ROOT / package).rglob("__init__.py")
+    }
+    assert sorted(listed) == sorted(there)
 
 
 def room_of(name: str) -> int:
