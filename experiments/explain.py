@@ -21,7 +21,6 @@ from rhm.errors import closest, nearest
 from rules import LocalRule
 from rules.layerwise import Block
 
-REFUSED = re.compile(r"^[\s\-]*(\S.*: got .*, allowed: .*)$", re.MULTILINE)
 KEY = re.compile(r'Parser key "([^"]+)"')
 NOT_ACCEPTED = re.compile(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)")
 NOT_IN_GROUP = re.compile(r"(?:Group '([^']+)'|Subcommand '\w+') does not accept option '([^']+)'")
@@ -92,8 +91,6 @@ def explain(
         branches: where classes lie in the settings of a command that is not a run's.
     """
     message = message.replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
-    if ours := REFUSED.search(message):
-        return ours[1].split("', ")[0]
     if file := NO_FILE.search(message):
         return f"config: got {file[1]}, allowed: a file that exists"
     known = Known(command, {*options}, classes, branches or {})

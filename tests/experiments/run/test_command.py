@@ -292,8 +292,18 @@ def test_a_rule_is_refused_what_it_cannot_have(case, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["fit", "check"])
-@pytest.mark.parametrize("case", REFUSED)
+CHECKED = (
+    "m*v > v**s",
+    "unknown data key",
+    "gradient clipping",
+    "siblings in a dense network",
+    "learning rate",
+    "no such file",
+)
+"""A case for each place at which something is refused: ``check`` is a fit that ends where it would train."""
+
+
+@pytest.mark.parametrize(("command", "case"), [*(("fit", case) for case in REFUSED), *(("check", case) for case in CHECKED)])
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(command, case, capsys, tmp_path):
     arguments, words = REFUSED[case]
     line = refused(capsys, command, QUICK, *arguments, f"--run_dir={tmp_path / 'a'}")
