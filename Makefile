@@ -43,7 +43,7 @@ STUDIES := data_efficiency depth direct_feedback masking negative_control labels
 studies-quick: $(STAMP)
 	for study in $(STUDIES); do \
 	  $(BIN)/rhm sweep -c configs/studies/$$study.yaml --quick --run_dir=runs/studies-quick/$$study && \
-	  $(BIN)/rhm report runs/studies-quick/$$study --out=docs/results/$$study || exit 1; \
+	  $(BIN)/rhm report runs/studies-quick/$$study --out=docs/results/$$study --linked=true || exit 1; \
 	done
 
 studies: $(STAMP)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from datamodules import Batch
-from experiments.cli import instantiate
+from experiments.settings import instantiate
 from rules import LocalRule
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "rules"

@@ -12,11 +12,12 @@ from rich.table import Table
 from torch import Tensor
 
 from callbacks.figures import heat_map
-from experiments.tables import spread, wide_console
+from experiments.run.command import run
+from experiments.settings import CONFIGS
+from experiments.terminal import mean_and_deviation, wide_console
 from rhm import InvalidInput, Task
 
 RULES = {"backprop": "Backprop", "dfa": "DirectFeedbackAlignment", "sibling_contrastive": "LayerwiseContrastive"}
-CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
@@ -26,8 +27,6 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
         run_dir: folder of the three runs; ``runs/demo-DATE`` by default.
         max_steps: of each run.
     """
-    from experiments.cli import main
-
     folder = Path(run_dir or f"runs/demo-{time.strftime('%Y%m%d-%H%M%S')}")
     if max_steps < 1:
         raise InvalidInput("max_steps", max_steps, "an integer of at least 1")
@@ -38,16 +37,8 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
     console.print("Three rules, the same 2,048 strings, three grammars each (seeds are trained together, as replicas).")
     for name in RULES:
         task, rule = CONFIGS / "tasks" / "rhm_v8_m4_L4.yaml", CONFIGS / "rules" / f"{name}.yaml"
-        main(
-            [
-                "fit",
-                f"-c={task}",
-                f"-c={rule}",
-                f"--run_dir={folder / name}",
-                f"--trainer.max_steps={max_steps}",
-                "--tables=false",
-            ]
-        )
+        own = [f"--run_dir={folder / name}", f"--trainer.max_steps={max_steps}", "--tables=false"]
+        run("fit", [f"-c={task}", f"-c={rule}", *own])
     results = {name: json.loads((folder / name / "results.json").read_text()) for name in RULES}
     console.print(comparison(results))
     console.print("Layer l is where level l should become readable: the diagonal of each map.")
@@ -69,10 +60,10 @@ def comparison(results: dict[str, dict[str, Any]]) -> Table:
     table.add_column("seconds", justify="right")
     for result in results.values():
         probes = _probes(result)
-        own = [spread(probes[k, k + 1]).split(" ")[0] for k in range(task.L)]
+        own = [mean_and_deviation(probes[k, k + 1]).split(" ")[0] for k in range(task.L)]
         pairs = result["supervision"]["pairs"]
         source = "labels" if result["supervision"]["rule"] == "labels" else f"{pairs}, no label"
-        accuracy = spread([r["test_accuracy"] for r in result["replicas"]])
+        accuracy = mean_and_deviation([r["test_accuracy"] for r in result["replicas"]])
         table.add_row(result["rule"], source, accuracy, *own, f"{result['seconds']:.0f}")
     return table
 

@@ -8,13 +8,26 @@ import torch
 from rich.table import Table
 from rich.tree import Tree
 
-from experiments.run_folder import new_file
-from experiments.tables import wide_console
+from experiments.files import new_file
+from experiments.settings import DATA
+from experiments.terminal import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+
+MOST_NODES = 100
+"""Hidden symbols of a tree that fits on a screen."""
+MANY_NODES = 10**5
+"""With more, the number of strings has too many digits to be computed for a table."""
 
 
 def describe(
-    v: int = 8, n: int = 8, m: int = 4, s: int = 2, L: int = 4, seed: int = 0, string: int = 0, json: str | None = None
+    v: int = DATA["v"],
+    n: int = DATA["n"],
+    m: int = DATA["m"],
+    s: int = DATA["s"],
+    L: int = DATA["L"],
+    seed: int = 0,
+    string: int = 0,
+    json: str | None = None,
 ) -> None:
     """Print a task's size, what theory says of it, and one of its strings as a tree.
 
@@ -35,7 +48,7 @@ def describe(
         new_file("json", json, (".json",))
     console = wide_console()
     console.print(_facts(model.task))
-    if model.task.nodes <= 100:
+    if model.task.nodes <= MOST_NODES:
         console.print(_tree(model.sample(torch.tensor([string])), model.task, string))
     else:
         console.print(f"(string {string} has {model.task.nodes:,} hidden symbols: too many to draw as a tree)")
@@ -50,7 +63,7 @@ def _facts(task: Task) -> Table:
     table.add_column("value", justify="right")
     table.add_column("meaning")
     table.add_row("d = s^L", f"{task.length:,}", "tokens of a string")
-    P_max = _number(task.P_max) if task.nodes < 10**5 else f"about 10^{task.nodes * math.log10(task.m):.0f}"
+    P_max = _number(task.P_max) if task.nodes < MANY_NODES else f"about 10^{task.nodes * math.log10(task.m):.0f}"
     table.add_row("P_max", P_max, "strings in all, n m^((s^L-1)/(s-1))")
     table.add_row("chance", f"{task.chance:.4f}", "accuracy of guessing, 1/n")
     table.add_row("n m^L", _number(task.supervised_complexity), "order of the strings that a supervised deep network needs")

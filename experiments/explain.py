@@ -12,14 +12,15 @@ from pytorch_lightning import Callback, Trainer
 from torch.optim import Optimizer
 
 from datamodules import Pairs, RHMDataModule
-from experiments.run_folder import flatten
-from experiments.study import Rule, Search
+from experiments.commands import RUN
+from experiments.files import flatten
+from experiments.settings import Branches, ParsingError, discover
 from networks import NetworkConfig
+from rhm import InvalidInput
 from rhm.errors import closest, nearest
 from rules import LocalRule
 from rules.base.block import Block
 
-OURS = re.compile(r"^[\s\-]*(\S.*: got .*, allowed: .*)$", re.MULTILINE)
 KEY = re.compile(r'Parser key "([^"]+)"')
 NOT_ACCEPTED = re.compile(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)")
 NOT_IN_GROUP = re.compile(r"(?:Group '([^']+)'|Subcommand '\w+') does not accept option '([^']+)'")
@@ -37,8 +38,9 @@ NO_FILE = re.compile(r"File does not exist: '([^']+)'")
 NOT_FINITE = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
 NUMBERS = {"int", "float"}
 
-RUN = ("fit", "check", "validate", "test")
-BRANCHES: dict[str, tuple[type, str]] = {
+RUN_KEYS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "matmul_precision", "tables", "spread_replicas")
+"""The settings of a run, whatever its parser lists."""
+BRANCHES: Branches = {
     "trainer": (Trainer, "--help"),
     "trainer.callbacks": (Callback, "--trainer.callbacks.help=CALLBACK"),
     "data": (RHMDataModule, "--data.help"),
@@ -49,25 +51,49 @@ BRANCHES: dict[str, tuple[type, str]] = {
     "model.optimizer": (Optimizer, "--model=RULE --model.optimizer.help=OPTIMIZER"),
 }
 """Where a run's settings name a class: what it is a kind of, and what shows the settings that lie there."""
-STUDY: dict[str, tuple[type, str]] = {"": (Rule, "--help"), "search": (Search, "--help")}
-"""The same for what the parser of a study does not list by itself."""
 
 
-def explain(message: str, classes: Mapping[str, type], options: Iterable[str], command: str = "fit") -> str:
-    """Shorten what the argument parser says.
+def refusal(error: BaseException | None) -> InvalidInput | None:
+    """What we have refused, in an error or in what it came from; None if it is of another kind.
+
+    The parser passes on what built classes refuse as an error of its own.
+    """
+    while error is not None and not isinstance(error, InvalidInput):
+        error = error.__cause__
+    return error
+
+
+def in_one_line(error: Exception, command: str = "fit") -> str:
+    """What a person got wrong, from the error of a parser or of classes that were built.
+
+    Args:
+        error: as it was raised.
+        command: whose settings were wrong.
+    """
+    if (own := refusal(error)) is not None:
+        return str(own)
+    options, branches = (error.options, error.branches) if isinstance(error, ParsingError) else ([], {})
+    if isinstance(error, ParsingError) and command in RUN:
+        options = [*options, *RUN_KEYS]
+    return explain(str(error), discover(), options, command, branches)
+
+
+def explain(
+    message: str, classes: Mapping[str, type], options: Iterable[str], command: str = "fit", branches: Branches | None = None
+) -> str:
+    """Shorten what the argument parser says: the one place where messages are read, for the parser has no types.
 
     Args:
         message: of the parser, or of an exception while classes were built.
         classes: what settings may name, by short name.
         options: known settings, dotted.
         command: whose settings they are.
+        branches: where classes lie in the settings of a command that is not a run's.
     """
     message = message.replace("\\n", "\n").replace("\\'", "'").replace('\\"', '"')
-    if ours := OURS.search(message):
-        return ours[1].split("', ")[0]
     if file := NO_FILE.search(message):
         return f"config: got {file[1]}, allowed: a file that exists"
-    known = Known(command, {*options}, classes)
+    known = Known(command, {*options}, classes, branches or {})
     path = _path(message)
     if required := REQUIRED.search(message):
         key = required[1].strip(",").split(".", 1)[-1]
@@ -149,11 +175,12 @@ class Known:
         command: whose settings they are.
         options: settings that its parser lists, dotted.
         classes: what settings may name, by short name.
+        branches: where classes lie in the settings of a command that is not a run's.
     """
 
-    def __init__(self, command: str, options: set[str], classes: Mapping[str, type]):
+    def __init__(self, command: str, options: set[str], classes: Mapping[str, type], branches: Branches):
         self.command, self.options = command, options
-        self.branches = BRANCHES if command in RUN else STUDY if command == "sweep" else {}
+        self.branches = BRANCHES if command in RUN else branches
         optimizers = {name: item for name, item in vars(torch.optim).items() if inspect.isclass(item)}
         self.classes = {**optimizers, **classes}
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from argparse import ArgumentError
 from dataclasses import fields
 from pathlib import Path
 
+from jsonargparse import ArgumentError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from experiments.tables import wide_console
+from experiments.explain import in_one_line
+from experiments.settings import RULE_FILES, check_file, discover, instantiate
+from experiments.terminal import wide_console
 from rhm import InvalidInput
-from rhm.errors import nearest
 from rules import LocalRule
 
-SETTINGS = Path(__file__).parent.parent / "configs" / "rules"
 FAMILIES = ("reference", "feedback", "self-supervised", "supervised layerwise")
 """In the order of the table; any other comes after them."""
 NO_FILE = "–"
@@ -54,37 +54,18 @@ def all_rules() -> list[tuple[str, LocalRule | type[LocalRule]]]:
     Raises:
         InvalidInput: a settings file that builds no rule.
     """
-    from experiments.cli import discover
-
-    built = [(path.stem, build(path)) for path in sorted(SETTINGS.glob("*.yaml"))]
+    built = [(path.stem, build(path)) for path in sorted(RULE_FILES.glob("*.yaml"))]
     classes = {item for item in discover().values() if issubclass(item, LocalRule)} - {type(rule) for _, rule in built}
     return [*built, *((NO_FILE, item) for item in sorted(classes, key=lambda item: item.__name__))]
 
 
-def settings_file(rule: str) -> Path:
-    """A settings file, given by its path or by its name in ``configs/rules``.
-
-    Raises:
-        InvalidInput: there is none.
-    """
-    for path in Path(rule), SETTINGS / f"{rule}.yaml":
-        if path.is_file():
-            return path
-    known = {path.stem for path in SETTINGS.glob("*.yaml")}
-    raise InvalidInput("rule", rule, f"a settings file or the name of one in configs/rules{nearest(rule, known)}")
-
-
 def build(path: Path) -> LocalRule:
     """The rule of a settings file, not yet prepared."""
-    from experiments.cli import check_file, discover, instantiate
-    from experiments.explain import explain
-
     check_file(str(path))
     try:
         return instantiate([f"--config={path}"])
     except (ArgumentError, ValueError) as error:
-        wrong = explain(str(error), discover(), ())
-        raise InvalidInput(str(path), "settings that build no rule", f"those of one; {wrong}") from error
+        raise InvalidInput(str(path), "settings that build no rule", f"those of one; {in_one_line(error)}") from error
 
 
 def class_of(rule: LocalRule | type[LocalRule]) -> type[LocalRule]:

@@ -34,7 +34,7 @@ from callbacks.pair_statistics import gates, statistics
 from callbacks.representation_geometry import alignment, centred_gram, eigenvalues, load_network, participation_ratio, rank_me
 from callbacks.synonymic_sensitivity import content_key
 from datamodules import ClassPairs, HalfPairs, SiblingPairs, SynonymPairs
-from experiments.spread import put_together
+from experiments.run.spread import put_together
 from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
 from rhm import InvalidInput, one_hot
 from rhm.hashing import fold, normal, scramble, seed_keys

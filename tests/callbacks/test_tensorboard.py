@@ -35,7 +35,8 @@ from callbacks import EventFiles, Histograms, HyperParameters, LayerwiseLinearPr
 from callbacks.figures import CELL, heat_map, map_picture
 from callbacks.tensorboard import log_figure, log_scalars, shows_figures
 from datamodules import ClassPairs, RHMDataModule, SiblingPairs
-from experiments.cli import StepCheckpoint, main
+from experiments.cli import main
+from experiments.run.checkpoints import StepCheckpoint
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rhm import InvalidInput
 from rules.backprop import Backprop
@@ -342,7 +343,7 @@ def test_a_resumed_run_shows_every_point_once_as_if_it_had_never_stopped(tmp_pat
 
     StepCheckpoint_save = StepCheckpoint.save
     monkeypatch.setattr(StepCheckpoint, "save", save)
-    monkeypatch.setattr("experiments.cli.StepLog", Log)
+    monkeypatch.setattr("experiments.run.command.StepLog", Log)
     run = ["fit", "--model=Backprop", *SMALL, "--trainer.max_steps=9", "--trainer.val_check_interval=3"]
     run += ["--checkpoint_every=4", "--data.seeds=[0,1]", "--tables=false"]
     for folder, stop in ("whole", None), ("cut", 2), ("cut", 7):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules import Pairs, RHMDataModule
-from experiments.cli import instantiate
+from experiments.settings import instantiate
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rules import LocalRule, Step, Updates
 

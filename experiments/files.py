@@ -1,0 +1,79 @@
+"""Files: written whole or not at all, new ones, and those with settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rhm import InvalidInput
+
+
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+    """Write a whole file or nothing, and return when it is on the disk.
+
+    Raises:
+        OSError: it could not be written; a file that was there before still is.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # ranks may write the same settings at once
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too
+    finally:
+        os.close(folder)
+
+
+def new_file(key: str, path: str, endings: tuple[str, ...]) -> Path:
+    """A path at which a file may be written.
+
+    Raises:
+        InvalidInput: there is one already, there is no such folder, or it has another ending.
+    """
+    target = Path(path)
+    if target.exists():
+        raise InvalidInput(key, path, "a file that does not exist yet; nothing is overwritten")
+    if not target.parent.is_dir():
+        raise InvalidInput(key, path, "a file in a folder that exists")
+    if target.suffix not in endings:
+        raise InvalidInput(key, path, f"a file name that ends in {' or '.join(endings)}")
+    return target
+
+
+def read_settings(key: str, path: str | Path) -> dict[str, Any]:
+    """The content of a settings file.
+
+    Args:
+        key: what the file is given as.
+        path: of the file.
+
+    Raises:
+        InvalidInput: it cannot be read, or has no settings.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidInput(key, path, "a readable YAML file") from error
+    if not isinstance(content, dict):
+        raise InvalidInput(key, path, "a YAML file of settings")
+    return content
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

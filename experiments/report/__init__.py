@@ -1,0 +1,1 @@
+"""What runs say: tables, figures and the page of a study."""

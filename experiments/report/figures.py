@@ -1,0 +1,297 @@
+"""Pictures of studies: learning curves, P* and the mask ladder, each rule in a look of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation, Transform
+
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+"""Okabe and Ito's, safe for the colour-blind; without yellow, which is hard to see on white."""
+SHAPES = (
+    ("o", "-"),
+    ("s", "--"),
+    ("^", ":"),
+    ("D", "-."),
+    ("v", (0, (5, 1, 1, 1, 1, 1))),
+    ("P", (0, (1, 3))),
+    ("X", (0, (8, 2))),
+    ("*", (0, (3, 1))),
+)
+"""Marker and line: the sum of a rule's row and column in ``STYLED`` says which, so that they differ along both."""
+STYLED = (
+    ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "random_expansion", "vicreg", "similarity_matching"),
+    ("gevb", "feedback_alignment", "supervised_contrastive", "sign_dfa", "dfa", "lpl", "pepita"),
+    ("backprop_decay", "dkp", "label_context", "clapp_pp", "clapp_local", "barlow_twins", "local_cross_entropy"),
+    ("end_to_end_contrastive", "code_prediction", "kolen_pollack", "forward_dfa", "sfa", "drtp", "frozen"),
+    ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
+    ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
+    ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
+    ("brsf", "frsf", "local_expansion"),
+)
+"""Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
+with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""
+
+
+class Style(NamedTuple):
+    """How a rule is drawn."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+class Curve(NamedTuple):
+    """A learning curve: for rising sizes the mean, the lowest and the highest over seeds."""
+
+    sizes: list[int]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Point(NamedTuple):
+    """A number of strings for a task.
+
+    Attributes:
+        x: of the task.
+        value, low, high: P* and its interval.
+        beyond: 1 if P* is larger than ``value``, -1 if it is at most that, 0 if it is ``value``.
+    """
+
+    x: float
+    value: float
+    low: float
+    high: float
+    beyond: int
+
+
+class Line(NamedTuple):
+    """``prefactor x^exponent``, with the exponent and its interval as text."""
+
+    prefactor: float
+    exponent: float
+    text: str
+
+
+def styles(names: Iterable[str]) -> dict[str, Style]:
+    """A style for each name, all different: that of ``STYLED``, or one that the name decides."""
+    places = {name: (row, column) for row, line in enumerate(STYLED) for column, name in enumerate(line)}
+    found = {name: places[name] for name in names if name in places}
+    for name in sorted(set(names) - found.keys()):
+        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        count = len(COLOURS) * len(SHAPES)
+        tried = (divmod((start + i) % count, len(COLOURS)) for i in range(count))
+        found[name] = next((place for place in tried if place not in found.values()), divmod(start % count, len(COLOURS)))
+    return {name: _style(*place) for name, place in found.items()}
+
+
+def _style(row: int, column: int) -> Style:
+    return Style(COLOURS[column], *SHAPES[(row + column) % len(SHAPES)])
+
+
+def plain(text: str) -> str:
+    """A text that matplotlib shows as it is: no formula between dollars, and in the legend even if it starts with ``_``."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def learning_curves(
+    panels: dict[str, dict[str, Curve]], chance: dict[str, float], threshold: float | None = None, unit: str = "training"
+) -> Figure:
+    """Test accuracy against the number of strings, a panel for each title; the band goes from the lowest to the highest.
+
+    Args:
+        panels: titles with the curves of each name.
+        chance: titles with the accuracy of guessing.
+        threshold: share of the chance error that counts as small.
+        unit: which strings, ``training`` or ``labelled``.
+    """
+    looks = styles({name for curves in panels.values() for name in curves})
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    legend = 0.45 + 0.18 * max(map(len, looks)) / 3 if looks else 0
+    size = (
+        0.6 + 3.6 * across + legend,
+        0.4 + 2.9 * down,
+    )  # inches: three panels fill a page, beside a legend as wide as its names
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for i, (title, curves) in enumerate(panels.items()):
+        ax = axes.flat[i]
+        for name, curve in curves.items():
+            look = looks[name]
+            ax.fill_between(curve.sizes, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
+            ax.plot(
+                curve.sizes,
+                curve.mean,
+                color=look.colour,
+                marker=look.marker,
+                linestyle=look.line,
+                markersize=4,
+                label=plain(name),
+            )
+        ax.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
+        if threshold is not None:
+            small = 1 - threshold * (1 - chance[title])
+            ax.axhline(small, color="grey", linestyle="--", linewidth=1, label="small error")
+        ax.set_xscale("log")
+        _numbers(ax.xaxis)
+        ax.set_title(plain(title), fontsize=9)
+        ax.set_ylim(0, 1.03)
+        if i + across >= len(panels):
+            ax.set_xlabel(f"{unit} strings P")
+        if i % across == 0:
+            ax.set_ylabel("test accuracy")
+    _legend(figure, axes.flat[: len(panels)])
+    return figure
+
+
+def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], unit: str = "training") -> Figure:
+    """P* against what theory says of the task, a panel for each abscissa, with fitted lines and their exponents.
+
+    Open markers with an arrow show bounds: upwards, no size that was tried is enough; downwards, the smallest is. They are
+    moved sideways, each rule a little further, so that equal bounds do not hide one another.
+    """
+    names = list(dict.fromkeys(name for rules in panels.values() for name in rules))
+    looks = styles(names)
+    bounded = [name for name in names if any(p.beyond for rules in panels.values() for p in rules.get(name, ([], None))[0])]
+    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 5.0), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
+    for ax, (label, rules) in zip(axes[0], panels.items(), strict=True):
+        for name, (points, line) in rules.items():
+            look = looks[name]
+            inside = [point for point in points if not point.beyond]
+            bars = [[p.value - p.low for p in inside], [p.high - p.value for p in inside]]
+            text = plain(name if line is None else f"{name}: {line.text}")
+            ax.errorbar(
+                [p.x for p in inside],
+                [p.value for p in inside],
+                bars,
+                color=look.colour,
+                fmt=look.marker,
+                capsize=2,
+                label=text,
+            )
+            for point in points:
+                if point.beyond:
+                    _bound(ax, point, look, SHIFT * (bounded.index(name) - (len(bounded) - 1) / 2))
+            if line is not None:
+                ends = [min(p.x for p in inside), max(p.x for p in inside)]
+                ax.plot(ends, [line.prefactor * x**line.exponent for x in ends], color=look.colour, linestyle=look.line)
+        if label == "L":
+            ax.set_xlabel("depth L")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            ax.set_xscale("log")
+            _numbers(ax.xaxis)
+            ax.set_xlabel(label.replace("^L", "$^L$").replace("^3", "$^3$"))
+        ax.set_yscale("log")
+        _numbers(ax.yaxis)
+        ax.margins(0.05 + SHIFT * len(bounded) / 500, 0.12)  # room for what is moved and for arrows; a panel has 290 points
+        if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
+            ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
+    axes[0][0].set_ylabel(f"P*, {unit} strings")
+    return figure
+
+
+def _numbers(axis: Axis) -> None:
+    """Numbers written out on a logarithmic axis, at 1 and 3 times the powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+SHIFT = 6
+"""Points between the bounds of one rule and the next."""
+
+
+def _bound(ax: Axes, point: Point, look: Style, shift: float) -> None:
+    """An open marker, moved sideways, with an arrow in the direction in which P* lies."""
+
+    def moved(up: float) -> Transform:
+        return ax.transData + ScaledTranslation(shift / 72, up * point.beyond / 72, ax.figure.dpi_scale_trans)
+
+    place = point.x, point.value
+    marker = Line2D(
+        [point.x], [point.value], color=look.colour, marker=look.marker, markerfacecolor="white", markersize=5, zorder=1
+    )
+    marker.set_transform(moved(0))
+    ax.add_artist(marker)
+    ax.update_datalim([place])
+    arrow = {"arrowstyle": "->", "color": look.colour, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", place, place, moved(17), moved(3), arrowprops=arrow)
+
+
+def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], chance: dict[str, float]) -> Figure:
+    """Test accuracy on each rung of the mask ladder, a panel for each task and a line for each cell.
+
+    Args:
+        panels: titles with, for each line, the mean, lowest and highest accuracy by rung.
+        chance: titles with the accuracy of guessing.
+    """
+    names = sorted({name for lines in panels.values() for name in lines})
+    looks = {name: _style(*divmod(i, len(COLOURS))) for i, name in enumerate(names)}  # no rules: colours in their order
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure = Figure(figsize=(3.8 * across + 1.6, 3.2 * down), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharey=True)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for i, (title, lines) in enumerate(panels.items()):
+        ax = axes.flat[i]
+        for name, rungs in lines.items():
+            look, shift = looks[name], 0.08 * (names.index(name) - (len(names) - 1) / 2)  # so that bars do not hide one another
+            x = [rung + shift for rung in sorted(rungs)]
+            mean, low, high = zip(*(rungs[rung] for rung in sorted(rungs)), strict=True)
+            bars = [[m - lowest for m, lowest in zip(mean, low, strict=True)], [h - m for m, h in zip(mean, high, strict=True)]]
+            ax.errorbar(
+                x,
+                mean,
+                bars,
+                color=look.colour,
+                marker=look.marker,
+                linestyle=look.line,
+                markersize=4,
+                capsize=2,
+                label=plain(name),
+            )
+        ax.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
+        ax.set_title(plain(title), fontsize=9)
+        ax.set_xticks(range(1, 9), RUNG_NAMES, rotation=60, ha="right", fontsize=7)
+        ax.set_ylim(0, 1.03)
+        if i % across == 0:
+            ax.set_ylabel("test accuracy")
+    _legend(figure, axes.flat[: len(panels)])
+    return figure
+
+
+RUNG_NAMES = (
+    "1 backprop",
+    "2 masks: batch mean",
+    "3 masks: other string",
+    "4 masks: constant",
+    "5 random, constant",
+    "6 random, exact (FA)",
+    "7 direct (DFA)",
+    "8 direct, no own mask",
+)
+"""Of the mask ladder, see :class:`rules.mask_ladder.MaskLadder`."""
+
+
+def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend for all panels, beside them."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    figure.legend(list(found.values()), list(found), loc="outside right upper", frameon=False, fontsize=8)

@@ -1,0 +1,145 @@
+"""``rhm report``: what a study has found so far, as a table, figures and one page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars
+import yaml
+
+from experiments.report.page import Page
+from experiments.report.panels import add_figures
+from experiments.report.tables import chosen_table, complexity_table, exponents, overview
+from experiments.study.folder import StudyFolder
+from experiments.study.plan import Plan
+from experiments.study.tidy import Gathered, complexities, gather
+from experiments.terminal import wide_console
+from rhm import InvalidInput
+
+
+def report(run_dir: str, out: str | None = None, threshold: float | None = None, linked: bool = False) -> None:
+    """Read the results of a study, finished or not, and write ``results.csv``, ``results.parquet``, figures and ``index.html``.
+
+    Args:
+        run_dir: folder of the study.
+        out: folder of the report; ``RUN_DIR/report`` by default. Files of an earlier report there are replaced.
+        threshold: share of the chance error ``1 - 1/n`` that counts as a small error; the study's by default.
+        linked: write each figure once, as a small PNG file to which the page links, and no Parquet: for a repository. Else
+            the page holds all figures itself, and they are written beside it as PNG and SVG too.
+    """
+    folder = StudyFolder(Path(run_dir))
+    try:
+        study = yaml.safe_load(folder.study.read_text())
+        plan = Plan.of(folder.plan.read_text())
+        reference, question = str(study["reference"]), str(study["question"])
+        threshold = float(study["threshold"]) if threshold is None else threshold
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise InvalidInput("run_dir", run_dir, "a folder in which `rhm sweep` has started a study") from error
+    target = Path(out) if out is not None else folder.path / "report"
+    if target.exists() and not target.is_dir():
+        raise InvalidInput("out", out, "a folder; this is a file")
+    if not 0 < threshold < 1:
+        raise InvalidInput("threshold", threshold, "a share of the chance error, above 0 and below 1")
+    gathered = gather(folder.runs, plan.runs)
+    failed, unreadable = _failed(folder.failed)
+    with _written(target):
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "results.csv").write_text(gathered.table.write_csv())
+    if not linked:
+        gathered.table.write_parquet(target / "results.parquet")
+    page = Page(question or folder.path.name, target, linked)
+    state = _state(gathered, plan, failed)
+    page.paragraph(state)
+    page.items("Files of the study that cannot be read", unreadable)
+    _problems(page, gathered, failed, plan)
+    _results(page, gathered.table, threshold, reference, plan)
+    page.details("The study", yaml.safe_dump(study, sort_keys=False))
+    chosen = chosen_table(study, plan.runs)
+    if chosen.height:
+        page.table(chosen, "Settings chosen by the search")
+    page.write()
+    console = wide_console()
+    for text in (state, *unreadable):
+        console.print(text, soft_wrap=True, highlight=False)
+    console.print(f"page: {target / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput("out", f"{target} ({error.strerror})", "a folder that can be written") from error
+
+
+def _failed(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Runs that failed, with their messages; and what is wrong with the file that says so."""
+    if not path.exists():
+        return {}, []
+    try:
+        return {str(name): str(message) for name, message in json.loads(path.read_text()).items()}, []
+    except (OSError, ValueError, AttributeError) as error:
+        return {}, [f"{path.name}: {type(error).__name__}: {error}; which runs have failed is not known"]
+
+
+def _state(gathered: Gathered, plan: Plan, failed: dict[str, str]) -> str:
+    read = gathered.table["run"].n_unique() if gathered.table.height else 0
+    parts = [f"{read} of {len(plan.runs)} runs are in this report"]
+    for text, count in (
+        ("missing or unfinished", len(set(gathered.missing) - failed.keys())),
+        ("damaged and left out", len(gathered.damaged)),
+        ("failed", len(failed)),
+        ("skipped parts of the grid", len(plan.skipped)),
+    ):
+        parts += [f"{count} {text}"] if count else []
+    return "; ".join(parts) + "."
+
+
+def _problems(page: Page, gathered: Gathered, failed: dict[str, str], plan: Plan) -> None:
+    page.items("Missing or unfinished runs", sorted(set(gathered.missing) - failed.keys()))
+    page.items("Damaged results, left out", [f"{name}: {reason}" for name, reason in gathered.damaged.items()])
+    page.items("Failed runs", [f"{name}: {reason}" for name, reason in failed.items()])
+    page.items("Skipped parts of the grid", plan.skipped)
+    page.items("Notes", plan.notes)
+
+
+def _results(page: Page, table: polars.DataFrame, threshold: float, reference: str, plan: Plan) -> None:
+    """Strings that each rule needs, their growth, and the figures; nothing where no run has finished."""
+    found = complexities(table, threshold)
+    if not found:
+        return
+    table = table.filter(~polars.col("stage").str.starts_with("search"))
+    page.section("Strings that each rule needs")
+    page.paragraph(P_STAR.format(threshold=threshold, reference=reference))
+    whole = complexity_table(table, found, reference)
+    cells = whole["settings"].n_unique() > 1
+    if cells:
+        page.table(overview(table, found))
+    page.table(whole, "With intervals, supervision, ratios and times" if cells else "")
+    fitted = exponents(table, found)
+    if fitted.height:
+        page.section("Growth of P*")
+        page.paragraph(GROWTH)
+        page.table(fitted)
+    add_figures(page, table, found, threshold, {run.name: run for run in plan.runs})
+
+
+P_STAR = (
+    "P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean "
+    "error over seeds is made monotone up to the size at which it is lowest (isotonic regression), and its logarithm "
+    "interpolated in log P; the interval is the 95 % percentile bootstrap over seeds, and there is none with one seed. "
+    "> P: no size up to P is enough. ≤ P: the smallest size is. †, or “a larger size fails”: with more strings than P* "
+    "the error was above the bound again. Ratio: P* over that of {reference} on the same task with the same settings; "
+    "–: {reference} was not run with them, or nothing is known but two bounds."
+)
+GROWTH = (
+    "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms. The 95 % interval spans "
+    "Student's, from the scatter of the tasks around the line, and that of the bootstrap over seeds. The factor "
+    "by which P* grows from one level to the next is the mean over tasks that differ in L alone, with the "
+    "bootstrap's interval. * Bootstrap draws at this end lie beyond the sizes that were tried: it may be further "
+    "out. Tasks whose P* lies beyond the sizes are left out and counted; as they are mostly those that need the "
+    "most strings, this makes the exponent too small."
+)

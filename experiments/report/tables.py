@@ -1,0 +1,116 @@
+"""Tables of a study's report: strings that each rule needs, how that number grows, settings that were chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import polars
+
+from experiments.study.complexity import SampleComplexity, growth
+from experiments.study.names import cell_label, task_label
+from experiments.study.plan import Run
+from experiments.study.study import TASK_KEYS
+from rhm import Task
+
+ABSCISSAE = ("n m^L", "v m^3")
+"""Columns of what theory says of a task, in which P* grows as a power."""
+Complexities = dict[tuple[str, str, str], SampleComplexity]
+
+
+def groups(table: polars.DataFrame) -> Iterable[tuple[tuple[str, str, str], polars.DataFrame]]:
+    for key, group in table.group_by("rule", "task", "cell", maintain_order=True):
+        yield (str(key[0]), str(key[1]), str(key[2])), group
+
+
+def complexity_table(table: polars.DataFrame, found: Complexities, reference: str) -> polars.DataFrame:
+    """Rule, supervision, P*, ratio to the reference and seconds, for each task and cell."""
+    rows = []
+    for (rule, task, cell), group in groups(table):
+        if (rule, task, cell) not in found:
+            continue
+        pairs = group["pairs"][0]
+        supervision = group["supervision"][0]
+        learns = supervision if pairs is None else f"{pairs} ({supervision})"
+        own = found[rule, task, cell]
+        rows.append(
+            {
+                "task": task,
+                "settings": cell,
+                "rule": rule,
+                "hidden layers learn from": "nothing beyond strings" if learns == "none" else learns,
+                "P*": str(own),
+                f"ratio to {reference}": ratio(own, found.get((reference, task, cell))),
+                "n m^L": f"{group['n m^L'][0]:,.0f}",
+                "v m^3": f"{group['v m^3'][0]:,.0f}",
+                "seconds": f"{group.unique('run')['seconds'].sum():,.0f}",
+            }
+        )
+    return polars.DataFrame(rows)
+
+
+def ratio(own: SampleComplexity, other: SampleComplexity | None) -> str:
+    """P* over another's, or the bound that is known of it."""
+    if other is None:
+        return "–"
+    value = {math.inf: own.largest, -math.inf: own.smallest}.get(own.value, own.value)
+    base = {math.inf: other.largest, -math.inf: other.smallest}.get(other.value, other.value)
+    direction = {math.inf: 1, -math.inf: -1}.get(own.value, 0), {math.inf: -1, -math.inf: 1}.get(other.value, 0)
+    if {1, -1} <= set(direction):
+        return "–"
+    sign = {1: "> ", -1: "< ", 0: ""}[max(direction, key=abs)]
+    return f"{sign}{value / base:.2g}"
+
+
+def overview(table: polars.DataFrame, found: Complexities) -> polars.DataFrame:
+    """P* without its interval: a row for each task and cell, a column for each rule."""
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rules = [str(rule) for rule in table["rule"].unique(maintain_order=True)]
+    for (rule, task, cell), own in found.items():
+        rows.setdefault((task, cell), {})[rule] = own.shown(own.value) + (" †" if own.fails_later else "")
+    shown = [
+        {"task": task, "settings": cell, **{rule: row.get(rule, "") for rule in rules}} for (task, cell), row in rows.items()
+    ]
+    return polars.DataFrame(shown)
+
+
+def exponents(table: polars.DataFrame, found: Complexities) -> polars.DataFrame:
+    """Exponents of P* for each rule and cell against each abscissa, and its factor from level to level."""
+    others = [key for key in TASK_KEYS if key != "L"]
+    varied = [key for key in others if table[key].n_unique() > 1]
+    rows = []
+    for (rule, cell), group in table.group_by("rule", "cell", maintain_order=True):
+        row: dict[str, str] = {}
+        for abscissa in ABSCISSAE:
+            fitted = growth(*over_tasks(group, found, abscissa))
+            row |= {} if fitted is None else {f"exponent in {abscissa}": str(fitted)}
+        for values, tasks in group.group_by(others, maintain_order=True):
+            given = "".join(f", {key}={value}" for key, value in zip(others, values, strict=True) if key in varied)
+            levels, complexities_T = over_tasks(tasks, found, "L")
+            fitted = growth([math.exp(level) for level in levels], complexities_T, scatter=False)
+            row |= {} if fitted is None else {f"factor from level to level{given}": fitted.factor}
+        rows += [{"rule": str(rule), "settings": str(cell)} | row] if row else []
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return polars.DataFrame([{key: row.get(key, "–") for key in columns} for row in rows])
+
+
+def over_tasks(group: polars.DataFrame, found: Complexities, abscissa: str) -> tuple[list[float], list[SampleComplexity]]:
+    """Abscissae and P* of one rule and cell, a task each."""
+    tasks = group.unique("task", maintain_order=True)
+    keys = list(zip(tasks["rule"], tasks["task"], tasks["cell"], tasks[abscissa], strict=True))
+    kept = [(float(x), found[rule, task, cell]) for rule, task, cell, x in keys if (rule, task, cell) in found]
+    return [x for x, _ in kept], [own for _, own in kept]
+
+
+def chosen_table(study: dict[str, Any], runs: list[Run]) -> polars.DataFrame:
+    """What the search has chosen for each rule, task and cell: the last of a run's arguments of that name."""
+    tried = [(study.get("search") or {}).get("settings"), *(rule.get("search") for rule in study["rules"])]
+    keys = list(dict.fromkeys(key for settings in tried for key in settings or ()))
+    rows = []
+    for run in runs:
+        if run.stage == "grid":
+            given = dict(argument.removeprefix("--").split("=", 1) for argument in run.args)
+            values = {key: given.get(key, "–") for key in keys}
+            rows.append({"rule": run.rule, "task": task_label(Task(**run.task)), "settings": cell_label(run.cell)} | values)
+    return polars.DataFrame(rows if keys else [])

@@ -1,0 +1,113 @@
+"""One training from its start, or its last checkpoint, to its results; or until it is stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from callbacks import LayerwiseLinearProbe
+from callbacks.find import callbacks_of
+from datamodules import RHMDataModule
+from experiments.run import ranks
+from experiments.run.folder import RunFolder
+from experiments.run.ranks import say
+from experiments.run.requeue import StopOnSignal, Stopped, requeue
+from experiments.run.results import RunRecord
+from experiments.run.tables import draw, show
+from rhm import InvalidInput
+from rules import LocalRule
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the file system says when there is no room."""
+
+
+@dataclass
+class Fit:
+    """A run's training.
+
+    Attributes:
+        trainer, rule, data: what trains what on what.
+        folder: of the run.
+        settings, config_yaml: of the run, as a tree and as the file in its folder.
+        stop, record: the run's callbacks of these kinds.
+        shared: whether this is one of several ranks that each train a share of the replicas.
+        tables: whether the results are printed.
+    """
+
+    trainer: Trainer
+    rule: LocalRule
+    data: RHMDataModule
+    folder: RunFolder
+    settings: dict[str, Any]
+    config_yaml: str
+    stop: StopOnSignal
+    record: RunRecord
+    shared: bool
+    tables: bool
+
+    def run(self) -> None:
+        """Train, test and keep the results.
+
+        Raises:
+            SystemExit: the run was stopped and can go on; the exit code is that of its signal.
+            InvalidInput: the folder or a checkpoint is refused, or the disk is full.
+        """
+        try:
+            with self.stop.listening():
+                self._train()
+        except (KeyboardInterrupt, SystemExit):
+            say(f"stopped; the same command goes on from the last checkpoint in {self.folder.path}")
+            ranks.leave(128 + signal.SIGINT)
+        except Stopped as stopped:
+            self._stopped(stopped)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            allowed = "a folder with room; checkpoints are kept and the same command goes on from the last"
+            raise InvalidInput("run_dir", f"{self.folder.path} ({error.strerror})", allowed) from error
+        finally:
+            self.folder.release()
+
+    def _train(self) -> None:
+        last = ranks.from_first_rank(self.trainer, lambda: self.folder.start(self.settings, self.config_yaml, self.rule))
+        if last is not None:
+            say(f"going on from {last}")
+        start, end = self.data.probe_range
+        if self.data.probes_trained_on:
+            of = f"{self.data.probes_trained_on:,} of the {end - start:,} strings that probes are fitted on"
+            say(f"rhm: warning: {of} are training strings too: there are no more")
+        self.trainer.fit(self.rule, datamodule=self.data, ckpt_path=last)
+        self.trainer.test(self.rule, datamodule=self.data, verbose=False)
+        if self.trainer.is_global_zero:
+            status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say
+            probe = probe_of(self.trainer)
+            draw(self.folder.picture, type(self.rule).__name__, probe, self.data)
+            results = self.record.write(self.trainer, self.rule, status)  # last: a run with results needs nothing more
+            if self.tables and not self.shared:
+                show(results, probe, self.data)
+                print(f"results in {self.folder.results}, probe heat map in {self.folder.picture}")
+
+    def _stopped(self, stopped: Stopped) -> None:
+        """Say so, and put a Slurm job that was asked to make room back into the queue."""
+        job = None
+        if stopped.signum == signal.SIGUSR1 and self.trainer.is_global_zero:
+            try:
+                job = requeue()
+            except InvalidInput as error:
+                if not self.shared:
+                    raise
+                say(f"rhm: warning: {error}")  # each rank asks, as others may have ended long ago; one is enough
+        how = "the same command goes on from there" if job is None else f"job {job} is back in the queue"
+        say(f"{stopped}; {how}")
+        in_job = stopped.signum == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ
+        ranks.leave(0 if in_job else 128 + stopped.signum)
+
+
+def probe_of(trainer: Trainer) -> LayerwiseLinearProbe:
+    """The linear probes, which every run has."""
+    return next(c for c in callbacks_of(trainer) if isinstance(c, LayerwiseLinearProbe))

@@ -1,0 +1,179 @@
+"""What a run keeps in its folder, and what it may find there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from callbacks.checkpoint_files import checkpoints
+from experiments.files import flatten, write_atomically
+from experiments.run.checkpoints import newest_readable
+from experiments.run.ranks import is_first, started_outside
+from rhm import InvalidInput
+from rules import LocalRule
+
+FREE_KEYS = {
+    "run_dir",
+    "checkpoint_every",
+    "tables",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.max_time",
+    "trainer.callbacks",
+    "trainer.limit_val_batches",
+    "trainer.val_check_interval",
+}
+"""Settings that may differ when an unfinished run goes on: they do not change what is learned."""
+LEFTOVERS = re.compile(r"\.lock|\..*\.part")
+"""Names of files that a run leaves which was killed while it started."""
+EVALUATION_KEYS = {f"data.init_args.{key}" for key in ("test_size", "probe_size", "eval_batch_size")}
+"""Settings of data and model that may differ when a run is measured again."""
+
+
+class LiveRun(InvalidInput):
+    """A folder to which another process writes."""
+
+
+class RunFolder:
+    """One run, one folder: ``config.yaml``, TensorBoard events, ``checkpoints/``, ``results.json`` and ``probe.png``.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.results = self.path / "results.json"
+        self.picture = self.path / "probe.png"
+        self.checkpoints = self.path / "checkpoints"
+        self.lock = self.path / ".lock"
+        self._held: TextIO | None = None
+
+    def check(self, config: dict[str, Any]) -> None:
+        """See that a run with these settings may start or go on here.
+
+        Raises:
+            InvalidInput: the folder holds a finished run, a live one, an unfinished one with other settings, or something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInput("run_dir", self.path, "a folder; this is a file")
+        if self.finished:
+            raise InvalidInput("run_dir", self.path, "a folder without a finished run; nothing is overwritten")
+        if self.config.exists():
+            self.check_settings(config)
+        elif self.path.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in self.path.iterdir()):
+            raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
+        if self._held is None and is_first() and not started_outside() and self.lock.exists():  # else see start()
+            with open(self.lock) as file:
+                self._take(file)
+
+    def check_settings(self, config: dict[str, Any]) -> None:
+        """See that these settings are those of the run that was begun here.
+
+        Raises:
+            InvalidInput: it has others.
+        """
+        self._compare(config, lambda key: key in FREE_KEYS, "the same settings to go on, or another folder")
+
+    def check_measured(self, config: dict[str, Any]) -> None:
+        """See that these settings are those of the run that is to be measured.
+
+        Raises:
+            InvalidInput: the folder holds no run, or one of another rule or other data.
+        """
+        if not self.config.exists() or not checkpoints(self.checkpoints):
+            raise InvalidInput("run_dir", self.path, "a folder with a run's config.yaml and checkpoints")
+        self._compare(
+            config,
+            lambda key: key in EVALUATION_KEYS or key.split(".")[0] not in ("data", "model"),
+            "the settings of the run, but for the numbers of strings that it is measured with",
+        )
+
+    def _compare(self, config: dict[str, Any], free: Callable[[str], bool], allowed: str) -> None:
+        try:
+            old = flatten(with_decay_apart(yaml.safe_load(self.config.read_text())))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise InvalidInput("run_dir", f"{self.path} with an unreadable config.yaml", allowed) from error
+        new = flatten(with_decay_apart(config))
+        for key in sorted(old.keys() | new.keys()):
+            if not free(key) and old.get(key) != new.get(key):
+                got = f"{key}={new.get(key)} in {self.path}, which holds a run with {key}={old.get(key)}"
+                raise InvalidInput("run_dir", got, allowed)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a run has ended here as planned."""
+        try:
+            return bool(json.loads(self.results.read_text()).get("status") == "finished")
+        except (OSError, ValueError):
+            return False
+
+    def make(self, config_yaml: str) -> None:
+        """Make the folder and write the settings, once.
+
+        Raises:
+            InvalidInput: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config.exists():
+                write_atomically(self.config, config_yaml)
+        except OSError as error:
+            raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
+
+    def start(self, config: dict[str, Any], config_yaml: str, rule: LocalRule) -> Path | None:
+        """Lock the folder, write the settings, once, and find the checkpoint to go on from.
+
+        Raises:
+            InvalidInput: what :meth:`check` refuses, a folder that cannot be written, checkpoints that cannot be used.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.lock, "a+")  # noqa: SIM115  (open until the run's end)
+            self._take(file)
+            self._held = file
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            self.check(config)  # again: the run that held the lock may have finished
+            for left in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):  # by a run that was killed
+                left.unlink()
+        except OSError as error:
+            raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
+        self.make(config_yaml)
+        saved = newest_readable(self.checkpoints, rule)
+        return None if saved is None else saved.path
+
+    def _take(self, file: TextIO) -> None:
+        """Lock an open file; the lock ends with the file or the process, so a file that is left over does no harm."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            got = f"{self.path}, to which a run writes ({file.read() or 'just started'})"
+            file.close()
+            raise LiveRun("run_dir", got, "a folder without a live run") from None
+        except OSError:  # a file system without locks
+            pass
+
+    def release(self) -> None:
+        """Unlock the folder."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def with_decay_apart(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the one callback that changes what is learned under a key of its own: the others may differ."""
+    given = (config.get("trainer") or {}).get("callbacks") or []
+    decays = [c for c in (given if isinstance(given, list) else [given]) if "CosineDecay" in str(c)]
+    return config | {"CosineDecay": decays} if decays else config

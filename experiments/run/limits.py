@@ -1,0 +1,124 @@
+"""What a run is refused before anything is trained or written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.accelerators import AcceleratorRegistry
+
+from callbacks import Diagnostic
+from datamodules import RHMDataModule
+from experiments.files import flatten
+from experiments.run import ranks
+from rhm import InvalidInput
+from rules import LocalRule
+
+
+def _whole(limit: float | None) -> bool:
+    """Whether a limit on batches is none; of 1 the parser may make a share of 1.0 or one batch."""
+    return limit is None
+
+
+TRAINER_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_steps": (lambda x: x is not None and x >= 1, "an integer of at least 1: a run's length is counted in steps"),
+    "max_epochs": (lambda x: x in (None, -1), "-1: a run's length is trainer.max_steps"),
+    "val_check_interval": (lambda x: isinstance(x, int) and x >= 1, "an integer of at least 1, in steps"),
+    "gradient_clip_val": (lambda x: x is None, "null; model.clip clips each layer"),
+    "accumulate_grad_batches": (lambda x: x == 1, "1; use a larger data.batch_size"),
+    "fast_dev_run": (lambda x: not x, "false; use `rhm check` or a small trainer.max_steps"),
+    "overfit_batches": (lambda x: not x, "0; use a small data.train_size"),
+    "limit_train_batches": (_whole, "null; use trainer.max_steps"),
+    "limit_val_batches": (lambda x: x == 0 or _whole(x), "null, or 0 for no validation; use data.test_size"),
+    "limit_test_batches": (_whole, "null; use data.test_size"),
+}
+"""Trainer settings that mean something else here: what is allowed, as a test and in words."""
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+
+
+def check_settings(trainer: Any, checkpoint_every: int | None, matmul_precision: str) -> None:
+    """Refuse settings of a run, as the parser has read them.
+
+    Args:
+        trainer: settings of the trainer; None if a file has none.
+        checkpoint_every, matmul_precision: of the run.
+
+    Raises:
+        InvalidInput: one that means something else here, or that this machine does not have.
+    """
+    if trainer is None:
+        raise InvalidInput("trainer", None, "settings that `rhm fit --help` lists under trainer")
+    precision = str(trainer.precision or "32-true")
+    precision = {"32": "32-true", "64": "64-true"}.get(precision, precision)
+    if precision not in PRECISIONS:
+        raise InvalidInput(
+            "trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled"
+        )
+    usable = accelerators()
+    if isinstance(trainer.accelerator, str) and trainer.accelerator not in usable:
+        raise InvalidInput("trainer.accelerator", trainer.accelerator, f"{' or '.join(usable)}; this machine has no other")
+    for key, (fits, allowed) in TRAINER_SETTINGS.items():
+        if not fits(value := trainer[key]):
+            raise InvalidInput(f"trainer.{key}", value, allowed)
+    if checkpoint_every is None or checkpoint_every < 1:
+        raise InvalidInput("checkpoint_every", checkpoint_every, "an integer of at least 1")
+    if matmul_precision not in MATMUL_PRECISIONS:
+        raise InvalidInput("matmul_precision", matmul_precision, f"one of {', '.join(MATMUL_PRECISIONS)}")
+
+
+def check_finite(settings: dict[str, Any]) -> None:
+    """Refuse numbers that are none.
+
+    Raises:
+        InvalidInput: infinity or NaN.
+    """
+    for key, value in flatten(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidInput(key.replace(".init_args", ""), value, "a finite number")
+
+
+def check_optimizer(rule: LocalRule) -> None:
+    """Refuse an optimizer that does not fit the gradients of a prepared rule.
+
+    Raises:
+        InvalidInput: it refuses its settings or parameter groups, or wants sparse gradients.
+    """
+    try:
+        optimizer = rule.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise InvalidInput("model.optimizer", error, "settings that this optimizer takes") from error
+    if isinstance(optimizer, torch.optim.SparseAdam):  # which says so only in the first step
+        raise InvalidInput("model.optimizer", "SparseAdam", "an optimizer of dense gradients, such as Adam")
+
+
+def check_trainer(trainer: Trainer, callbacks: list[Callback], rule: LocalRule, data: RHMDataModule, spread: bool) -> None:
+    """Refuse ranks that do not fit the launcher or the batch, and diagnostics that do not fit the rule.
+
+    Args:
+        trainer: with its strategy.
+        callbacks: of the run.
+        rule, data: what is trained.
+        spread: whether replicas are spread over ranks, which then know nothing of one another.
+
+    Raises:
+        InvalidInput: they do not fit.
+    """
+    if not spread:
+        ranks.check_ranks(trainer)
+    if data.batch_size % trainer.world_size:
+        raise InvalidInput("data.batch_size", data.batch_size, f"a multiple of the number of ranks, {trainer.world_size}")
+    diagnostics = [callback for callback in callbacks if isinstance(callback, Diagnostic)]
+    for callback in diagnostics:
+        callback.check(rule)
+        if sum(type(callback) is type(other) for other in diagnostics) > 1:
+            raise InvalidInput("trainer.callbacks", f"{type(callback).__name__} twice", "each diagnostic once")
+
+
+def accelerators() -> list[str]:
+    """What ``trainer.accelerator`` may be on this machine."""
+    found = [name for name, item in AcceleratorRegistry.items() if item["accelerator"].is_available()]
+    return ["auto", *sorted(found), *(["gpu"] if {"cuda", "mps"} & {*found} else [])]

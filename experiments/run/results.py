@@ -1,0 +1,143 @@
+"""What a run found: measured while it trains, written as ``results.json``, read again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+
+from callbacks import Diagnostic, LayerwiseLinearProbe
+from callbacks.find import callbacks_of
+from callbacks.linear_probe import probe_dictionary
+from datamodules import RHMDataModule
+from experiments.files import write_atomically
+from experiments.run.folder import RunFolder
+from rules import LocalRule
+
+
+class RunRecord(Callback):
+    """Measures a run's time, over all its restarts, and writes ``results.json``.
+
+    Args:
+        folder: where to.
+    """
+
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
+        self.before: float = 0.0
+        self.started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, with all earlier starts of the run up to their checkpoint."""
+        return self.before + (0.0 if self.started is None else time.monotonic() - self.started)
+
+    def state_dict(self) -> dict[str, float]:
+        """Kept in checkpoints."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on counting where the checkpoint stopped."""
+        self.before = state_dict["seconds"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock: tests are not training."""
+        self.before, self.started = self.seconds, None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say what there is of a run that was stopped; it can go on later."""
+        if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING:
+            assert isinstance(pl_module, LocalRule)
+            with suppress(OSError):  # a full disk, say: the exception tells it
+                self.write(trainer, pl_module, "stopped")
+
+    def write(self, trainer: Trainer, rule: LocalRule, status: str) -> dict[str, Any]:
+        """Write ``results.json`` and return its content."""
+        results = collect_results(trainer, rule, status, self.seconds)
+        write_atomically(self.folder.results, json.dumps(results, indent=1) + "\n")
+        return results
+
+
+def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: float) -> dict[str, Any]:
+    """Everything a report needs of a run.
+
+    ``samples_seen`` are strings shown to each replica, ``samples_per_second`` strings of all replicas together, ``seconds``
+    training time with validation and without the final test, accuracies shares in [0, 1]. ``diagnostics`` has, for each
+    diagnostic callback, nested dictionaries with a list over replicas in each.
+    """
+    data, steps = rule.data, trainer.global_step
+    seen = steps * data.batch_size
+    probe = next((c for c in callbacks_of(trainer) if isinstance(c, LayerwiseLinearProbe)), None)
+    accuracy, diverged_R = getattr(rule, "test_accuracy_R", None), rule.diverged_R
+    replicas = []
+    described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
+    for r, (seed, size, labelled) in enumerate(described):
+        entry: dict[str, Any] = {
+            "seed": seed,
+            "train_size": size,
+            "label_size": labelled,
+            "test_accuracy": None if accuracy is None else float(accuracy[r]),
+            "chance": data.task.chance,
+            "diverged": bool(diverged_R[r]),
+            "probe": {},
+        }
+        if probe is not None and probe.accuracy_KLR is not None:
+            entry["probe"] = probe_dictionary(probe.accuracy_KLR, r)
+        if probe is not None and probe.logistic_KLR is not None:
+            entry["probe_logistic"] = probe_dictionary(probe.logistic_KLR, r)
+        replicas.append(entry)
+    return {
+        "rule": type(rule).__name__,
+        "task": vars(data.task),
+        "supervision": {
+            "rule": rule.supervision,
+            "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
+            "readout_labels": readout_labels(data, seen),
+        },
+        "replicas": replicas,
+        "probe_strings": data.probe_range[1] - data.probe_range[0],
+        "probe_strings_trained_on": data.probes_trained_on,
+        "diagnostics": {type(c).__name__: c.results() for c in callbacks_of(trainer) if isinstance(c, Diagnostic)},
+        "steps": steps,
+        "samples_seen": seen,
+        "seconds": round(seconds, 3),
+        "samples_per_second": round(seen * data.replicas / max(seconds, 1e-9), 1),
+        "status": status,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "pytorch-lightning": pl.__version__,
+            "torchmetrics": torchmetrics.__version__,
+        },
+        "git_commit": git_commit(),
+    }
+
+
+def readout_labels(data: RHMDataModule, seen: int) -> list[int]:
+    """How many different strings, at the most, the readout has seen with their labels, in each replica."""
+    sizes = zip(data.replica_sizes, data.replica_label_sizes, strict=True)
+    return [min(size or data.stream_length, labelled or seen, seen) if data.labels else 0 for size, labelled in sizes]
+
+
+def git_commit() -> str | None:
+    """The commit of this source tree, or None outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,157 @@
+"""Replicas spread over ranks: each rank trains its own as an ordinary run, and nothing is exchanged but the results.
+
+The folder of rank ``r`` of ``w`` is ``RUN_DIR/rank-r-of-w``; it is resumed and finished like any run's. What the
+ranks found is put together in ``RUN_DIR/results.json`` by whichever of them is the last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from experiments.files import write_atomically
+from experiments.run.folder import RunFolder
+from rhm import InvalidInput
+
+RANK_VARIABLES = (
+    ("RHM_RANK", "RHM_LOCAL_RANK", "RHM_WORLD_SIZE"),  # this file's own
+    ("RANK", "LOCAL_RANK", "WORLD_SIZE"),  # torchrun
+    ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"),  # srun
+)
+"""Variables in which a launcher says which rank a process is, which on its machine, and how many there are."""
+
+
+POLL_SECONDS = 0.1
+"""Between two looks whether a rank has ended."""
+
+
+class Place(NamedTuple):
+    """Which rank this process is, which on its machine, and how many there are."""
+
+    rank: int
+    local_rank: int
+    world: int
+
+    def folder(self, run_dir: Path) -> Path:
+        """Of this rank's run."""
+        return run_dir / f"rank-{self.rank}-of-{self.world}"
+
+
+def find_place() -> Place | None:
+    """What a launcher has said; None in a process that no launcher started."""
+    for names in RANK_VARIABLES:
+        values = [os.environ.get(name, "") for name in names]
+        if names[0].startswith("SLURM") and "SLURM_STEP_ID" not in os.environ:
+            continue  # a batch script, which Slurm tells of tasks that srun has yet to start
+        if all(value.isdigit() for value in values):
+            return Place(*map(int, values))
+    return None
+
+
+def place_of(folder: Path) -> Place | None:
+    """Whose folder this is: the inverse of :meth:`Place.folder`, without the number on the machine; None of a whole run."""
+    match = re.fullmatch(r"rank-(\d+)-of-(\d+)", folder.name)
+    return Place(int(match[1]), 0, int(match[2])) if match else None
+
+
+def stand_alone() -> None:
+    """Let this process train by itself, whatever its launcher has told it of others."""
+    for names in RANK_VARIABLES:
+        for name in names:
+            os.environ.pop(name, None)
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
+
+
+def check_folders(run_dir: Path, world: int) -> None:
+    """See that no other number of ranks has begun here.
+
+    Raises:
+        InvalidInput: one has.
+    """
+    for path in run_dir.glob("rank-*-of-*"):
+        if path.name.rpartition("-")[2] != str(world):
+            raise InvalidInput(
+                "spread_replicas", f"{world} ranks in {run_dir}, which has {path.name}", "the same number of ranks"
+            )
+
+
+def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
+    """Run the ranks as processes of this machine, each on its share of the cores; a rank that fails ends all.
+
+    Args:
+        command: the same for all ranks.
+        run_dir: of all ranks.
+        world: number of ranks.
+
+    Raises:
+        SystemExit: a rank failed, with its exit code.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // world))
+    ranks: list[subprocess.Popen[bytes]] = []
+    for rank in range(world):
+        place = dict(zip(RANK_VARIABLES[0], map(str, (rank, rank, world)), strict=True))
+        env = {"OMP_NUM_THREADS": threads, **os.environ, **place}
+        ranks.append(subprocess.Popen(command, env=env))
+    failed = 0
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        """Each rank saves a checkpoint and ends."""
+        for process in ranks:
+            process.send_signal(signum)
+
+    before = {signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        while not failed and None in (codes := [process.poll() for process in ranks]):
+            failed = next((code for code in codes if code), 0)
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        failed = 130
+    finally:
+        for process in ranks:
+            process.terminate()
+        codes = [process.wait() for process in ranks]
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    failed = failed or next((code for code in codes if code), 0)
+    if failed:
+        print(f"a rank ended with code {failed}; the same command goes on from the checkpoints in {run_dir}", file=sys.stderr)
+        raise SystemExit(failed if failed > 0 else 128 - failed)
+
+
+def joined(trees: list[Any]) -> Any:
+    """Nested dictionaries of lists over replicas, with the lists of all ranks one after another."""
+    if isinstance(trees[0], dict):
+        return {key: joined([tree[key] for tree in trees]) for key in trees[0]}
+    return [value for values in trees for value in values]
+
+
+def put_together(run_dir: Path, world: int) -> dict[str, Any] | None:
+    """Write the results of all ranks as one run's, once, if all have finished, and return them; else None."""
+    folders = [RunFolder(Place(rank, rank, world).folder(run_dir)) for rank in range(world)]
+    if not all(folder.finished for folder in folders):
+        return None
+    if RunFolder(run_dir).finished:
+        written: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
+        return written
+    parts = [json.loads(folder.results.read_text()) for folder in folders]
+    labels = [count for part in parts for count in part["supervision"]["readout_labels"]]
+    whole = parts[0] | {
+        "supervision": parts[0]["supervision"] | {"readout_labels": labels},
+        "replicas": [replica for part in parts for replica in part["replicas"]],
+        "diagnostics": joined([part["diagnostics"] for part in parts]),
+        "seconds": max(part["seconds"] for part in parts),
+        "samples_per_second": round(sum(part["samples_per_second"] for part in parts), 1),
+        "ranks": world,
+    }
+    write_atomically(run_dir / "results.json", json.dumps(whole, indent=1) + "\n")
+    return whole

@@ -1,0 +1,153 @@
+"""Settings: the classes that they may name, files that hold them, and the rule that they describe."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import re
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from pytorch_lightning.cli import LightningArgumentParser
+
+import callbacks
+import datamodules
+import networks
+import rules
+from datamodules import RHMDataModule
+from rhm import InvalidInput
+from rhm.errors import nearest
+from rules import LocalRule
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RULE_FILES = CONFIGS / "rules"
+DATA: dict[str, Any] = {name: parameter.default for name, parameter in inspect.signature(RHMDataModule).parameters.items()}
+"""What a run's data are where nothing is said, by argument of :class:`datamodules.RHMDataModule`."""
+Branches = Mapping[str, tuple[type, str]]
+"""Places in the settings of a command where classes lie, dotted: what they are a kind of, and what lists their settings."""
+
+
+class ParsingError(Exception):
+    """What the argument parser found wrong, with the settings that it knows.
+
+    Args:
+        message: of the parser.
+        options: dotted names of the settings that it lists.
+        branches: settings that lie within classes.
+    """
+
+    def __init__(self, message: str, options: list[str], branches: Branches):
+        super().__init__(message)
+        self.options, self.branches = options, branches
+
+
+class Parser(LightningArgumentParser):
+    """Raises what is wrong instead of printing usage."""
+
+    branches: Branches = {}
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Raise the message as one that :mod:`experiments.explain` can shorten."""
+        raise ParsingError(message, [a.dest for a in self._actions], self.branches) from ex
+
+
+def discover() -> dict[str, type]:
+    """Import every module whose classes settings may name; the classes by short name."""
+    packages = networks, datamodules, rules, callbacks
+    found: dict[str, type] = {}
+    for package in packages:
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            module = importlib.import_module(info.name)
+            found |= {
+                name: item for name, item in vars(module).items() if inspect.isclass(item) and not inspect.isabstract(item)
+            }
+    return {name: item for name, item in found.items() if item.__module__.split(".")[0] in {p.__name__ for p in packages}}
+
+
+def instantiate(args: list[str]) -> LocalRule:
+    """The rule that settings describe, without a trainer and not yet prepared; ``rule.data`` is its datamodule.
+
+    Args:
+        args: of ``model`` and ``data``, such as ``--config=configs/rules/dfa.yaml`` or ``--data.L=3``.
+
+    Raises:
+        InvalidInput: no rule is named.
+    """
+    discover()
+    parser = _parser_of_a_rule()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
+        built = parser.instantiate_classes(parser.parse_args(with_nulls(args)))
+    if built.model is None:
+        raise InvalidInput("model", "nothing", "--model=RULE or a settings file with -c")
+    built.model.__dict__["data"] = built.data
+    return built.model
+
+
+@cache
+def _parser_of_a_rule() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(LocalRule, "model")
+    parser.add_subclass_arguments(RHMDataModule, "data")
+    parser.add_argument("--trainer", type=dict)
+    parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
+    return parser
+
+
+def rule_file(rule: str) -> Path:
+    """A settings file, given by its path or by its name in ``configs/rules``.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    for path in Path(rule), RULE_FILES / f"{rule}.yaml":
+        if path.is_file():
+            return path
+    known = {path.stem for path in RULE_FILES.glob("*.yaml")}
+    raise InvalidInput("rule", rule, f"a settings file or the name of one in configs/rules{nearest(rule, known)}")
+
+
+def check_file(path: str) -> None:
+    """See that a settings file, if there is one of this name, can be read.
+
+    Raises:
+        InvalidInput: a folder, a file that is not YAML, or one without settings.
+    """
+    if not os.path.exists(path):
+        return  # the parser says so, or reads settings that are typed in place of a name
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise InvalidInput("config", path, f"a file that can be read ({error.strerror})") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput("config", path, f"a YAML file ({error})") from error
+    if not isinstance(content, dict):
+        raise InvalidInput("config", path, "a YAML file with settings, such as those in configs")
+
+
+NULL = re.compile(r"--(model|data)\.(\w+)\.(\w+)=(?:null|None|~)")
+
+
+def with_nulls(args: list[str]) -> list[str]:
+    """Arguments in which ``--model.network.bottleneck=null`` is as jsonargparse understands it.
+
+    It takes the null of a setting within a class for the string "None" (4.53).
+    """
+    return [NULL.sub(_null, argument) for argument in args]
+
+
+def _null(argument: re.Match[str]) -> str:
+    null: dict[str, Any] = {argument[3]: None}
+    plain = argument[2] == "block"  # a dataclass, without init_args
+    return f"--{argument[1]}.{argument[2]}={json.dumps(null if plain else {'init_args': null})}"

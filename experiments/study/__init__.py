@@ -1,0 +1,1 @@
+"""Many runs: studies, searches, comparisons, and the workers that make their runs."""

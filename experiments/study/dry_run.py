@@ -1,0 +1,51 @@
+"""``rhm sweep --dry-run``: what would be run, how long it would take and how large it would be."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from experiments.study.estimate import Costs
+from experiments.study.grid import Combination
+from experiments.study.launcher import Launcher
+from experiments.study.names import cell_label, task_label
+from experiments.study.study import Study
+
+RESULT_BYTES = 60_000
+"""Of a finished run: settings, results and heat map."""
+
+
+def print_costs(study: Study, combinations: list[Combination], launcher: Launcher, console: Console) -> None:
+    """Print the runs of each combination, how long all take and how large they are."""
+    costs = Costs(combinations)
+    table = Table(title="runs")
+    for column in "rule", "task", "cell", "sizes", "replicas", "steps", "runs", "minutes":
+        table.add_column(column, justify="left" if column in ("rule", "task", "cell") else "right")
+    seconds, count, checkpoints, searched = 0.0, 0, [], set()
+    for c in combinations:
+        runs = [c.run("grid", c.sizes, study.seeds, {})]
+        runs += [c.run("refined", c.sizes[:1], study.seeds, {}) for _ in range(study.refine)]
+        if study.search is not None:
+            new = c.searched_as not in searched
+            runs += [c.run("search", c.sizes, study.search.seeds, trial) for trial in c.trials()] if new else []
+            searched.add(c.searched_as)
+        own = sum(costs.seconds(c, run) for run in runs)
+        seconds, count = seconds + own, count + len(runs)
+        checkpoints += [costs.checkpoint(c, run) for run in runs]
+        sizes = f"{c.sizes[0]:,}" + (f" to {c.sizes[-1]:,}" if len(c.sizes) > 1 else "")
+        cells = [c.rule.label, task_label(c.task), cell_label(c.cell), sizes, c.replicas, c.steps, len(runs), f"{own / 60:.1f}"]
+        table.add_row(*(str(cell) for cell in cells))
+    console.print(table)
+    disk = count * RESULT_BYTES + sum(sorted(checkpoints)[-launcher.jobs :])
+    at_once = launcher.jobs if torch.cuda.is_available() else min(launcher.jobs, os.cpu_count() or 1)
+    hours, minutes = divmod(round(seconds / at_once / 60), 60)
+    shown = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
+    console.print(
+        f"{count} runs at the most, about {shown} with {at_once} at a time (a few steps timed here, one process alone), "
+        f"{disk / 1e6:,.0f} MB of disk, of which {count * RESULT_BYTES / 1e6:,.0f} MB stay",
+        soft_wrap=True,
+        highlight=False,
+    )

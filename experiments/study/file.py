@@ -1,0 +1,56 @@
+"""A study's file as arguments of the command line, and with all that is left to defaults."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.study.study import Study
+from rhm import InvalidInput
+
+
+def study_settings(args: list[str]) -> list[str]:
+    """Arguments of a study whose files are read: names of rules as entries, and with ``--quick`` the quick variant.
+
+    Raises:
+        InvalidInput: a file that cannot be read.
+    """
+    quick, given = "--quick" in args, []
+    rest = iter(args)
+    for argument in rest:
+        option, _, value = argument.partition("=")
+        if option not in ("-c", "--config"):
+            given.append(argument)
+            continue
+        path = value or next(rest, "")
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise InvalidInput("config", path or "nothing", "a readable YAML file") from error
+        if not isinstance(content, dict):
+            raise InvalidInput("config", path, "a YAML file with a study")
+        variant = content.pop("quick", None)
+        if quick:
+            if not isinstance(variant, dict):
+                raise InvalidInput("quick", variant, f"a part `quick` of {path} that says what differs")
+            content = merged(content, variant)
+        if isinstance(content.get("rules"), list):
+            content["rules"] = [{"rule": rule} if isinstance(rule, str) else rule for rule in content["rules"]]
+        given.append(f"--config={json.dumps(content)}")
+    return given
+
+
+def merged(tree: Any, other: Any) -> Any:
+    """A tree with another's values in place of its own; lists are not merged."""
+    if not isinstance(tree, dict) or not isinstance(other, dict):
+        return other
+    return {**tree, **{key: merged(tree.get(key), value) for key, value in other.items()}}
+
+
+def study_yaml(study: Study) -> str:
+    """A study as the file that gives it, with all that is left to defaults."""
+    return yaml.safe_dump(json.loads(json.dumps(asdict(study))), sort_keys=False)

@@ -1,0 +1,192 @@
+"""What a study expands to: every rule on every task in every cell of its grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.settings import DATA, RULE_FILES
+from experiments.study.draw import crossed, draw
+from experiments.study.names import as_arguments, cell_label, slug
+from experiments.study.plan import Run
+from experiments.study.study import TASK_KEYS, Rule, Study
+from rhm import InvalidInput, Task
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A rule on a task in a cell of the grid.
+
+    Attributes:
+        rule, task, cell: which.
+        sizes: of the grid.
+    """
+
+    study: Study
+    rule: Rule
+    task: Task
+    cell: dict[str, Any]
+    sizes: list[int]
+
+    @property
+    def name(self) -> str:
+        """Path of its runs' folders within the study's ``runs``."""
+        task = "_".join(f"{key}{value}" for key, value in vars(self.task).items())
+        return "/".join([slug(self.rule.label), task, *([slug(cell_label(self.cell))] if self.cell else [])])
+
+    @property
+    def replicas(self) -> int:
+        """Of the grid's run: each size with each seed of the figures."""
+        return len(self.sizes) * len(self.study.seeds)
+
+    @property
+    def varied(self) -> str:
+        """What the sizes are sizes of."""
+        return self.rule.vary or self.study.vary
+
+    @property
+    def steps(self) -> int:
+        """Of all its runs."""
+        largest = self.sizes[-1] if self.varied == "train_size" else self.setting("train_size")
+        wanted = math.ceil(self.study.steps.epochs * largest / self.setting("batch_size"))
+        return min(max(wanted, self.study.steps.least), self.study.steps.most)
+
+    def setting(self, name: str) -> int:
+        """A setting of its runs' data, or the default where the study says nothing.
+
+        Raises:
+            InvalidInput: it is not one number.
+        """
+        key = f"data.{name}"
+        value = {**self.study.settings, **self.rule.settings, **self.cell}.get(key, DATA[name])
+        if not isinstance(value, int) or value < 1:
+            raise InvalidInput(key, value, "an integer of at least 1, the same for all replicas of a run")
+        return value
+
+    def kept(self, wanted: int) -> int:
+        """So many strings kept for a test or for probes, or a quarter of the task's where it has few."""
+        return min(wanted, max(1, self.task.P_max // 4))
+
+    @property
+    def most(self) -> int:
+        """The largest size that the task has room for beside the strings that accuracies are measured with."""
+        strings = self.task.P_max - self.kept(self.study.test_size)
+        return strings if self.varied == "train_size" else min(strings, self.setting("train_size"))
+
+    @property
+    def searched(self) -> dict[str, list[Any]]:
+        """Values of each setting that is searched; empty if the study has no search."""
+        if self.study.search is None:
+            return {}
+        return self.study.search.settings if self.rule.search is None else self.rule.search
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Settings that the search tries; the same number for every rule."""
+        return [] if self.study.search is None else draw(self.searched, self.study.search.trials)
+
+    @property
+    def searched_as(self) -> str:
+        """Combinations that share a search have the same name here."""
+        parts = self.name.split("/")
+        whole = self.study.search is None or self.study.search.each_task
+        return "--".join(parts if whole else [parts[0], *parts[2:]])
+
+    def run(self, stage: str, sizes: list[int], seeds: list[int], trial: dict[str, Any], chosen: Path | None = None) -> Run:
+        """A run with these replicas.
+
+        Args:
+            stage: of the study.
+            sizes, seeds: replicas.
+            trial: settings that are tried, or were found the best. They win over all others but the replicas.
+            chosen: settings file that a search has written.
+        """
+        settings = {
+            **{f"data.{key}": value for key, value in vars(self.task).items()},
+            "data.test_size": self.kept(self.study.test_size),
+            "data.probe_size": self.kept(DATA["probe_size"]),
+            "trainer.max_steps": self.steps,
+            "trainer.limit_val_batches": 0,
+            **self.study.settings,
+            **self.rule.settings,
+            **self.cell,
+            **trial,
+            f"data.{self.varied}": sizes,
+            "data.seeds": seeds,
+        }
+        files = [RULE_FILES / f"{self.rule.rule}.yaml", *([chosen] if chosen else [])]
+        args = [*(f"-c={path}" for path in files), *as_arguments(settings)]
+        task, own = asdict(self.task), self.rule.settings
+        name, label = f"{self.name}/{stage}", self.rule.label
+        return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, self.steps, args)
+
+
+def expand(study: Study) -> tuple[list[Combination], list[str]]:
+    """Rules x tasks x cells, and what was left out, with the reason.
+
+    Raises:
+        InvalidInput: nothing is left, more than ``max_runs`` runs, or two combinations that would share a folder.
+    """
+    found: list[Combination] = []
+    skipped: list[str] = []
+    tasks: list[Task] = []
+    grids = [study.grid if rule.grid is None else rule.grid for rule in study.rules]
+    pairs = [(rule, cell) for rule, grid in zip(study.rules, grids, strict=True) for cell in crossed(grid) or [{}]]
+    for parameters in crossed(study.tasks):
+        try:
+            task = Task(**{**{key: DATA[key] for key in TASK_KEYS}, **parameters})
+        except InvalidInput as error:
+            skipped.append(f"task {cell_label(parameters)}: {error}")
+            continue
+        if task in tasks:
+            continue
+        tasks.append(task)
+        for rule, cell in pairs:
+            if not _wanted(rule, task):
+                continue
+            sizes = (rule.sizes or study.sizes).of(task)
+            combination = Combination(study, rule, task, cell, sizes)
+            fitting = [size for size in sizes if size <= combination.most]
+            if len(fitting) < len(sizes):
+                left = ", ".join(f"{size:,}" for size in sizes if size > combination.most)
+                has = f"{task.P_max:,} strings"
+                if combination.varied == "label_size":
+                    has += f", of which data.train_size={combination.setting('train_size'):,} are trained on"
+                reason = f"task {cell_label(vars(task))}: {left} {combination.varied}: it has {has}"
+                skipped += [reason] if reason not in skipped else []
+            if fitting:
+                found.append(replace(combination, sizes=fitting))
+            elif not sizes:
+                skipped.append(f"{combination.name}: no training-set size between sizes.least and sizes.most")
+    for rule in study.rules:
+        if tasks and not any(_wanted(rule, task) for task in tasks):
+            skipped.append(f"rule {rule.label}: rules.only={rule.only} leaves none of the study's tasks")
+    if not found:
+        raise InvalidInput(
+            "study", "a grid without a run", f"rules, tasks and sizes that fit; {'; '.join(skipped[:3]) or 'none given'}"
+        )
+    searches = {combination.searched_as: len(combination.trials()) for combination in found}
+    runs = len(found) * (1 + study.refine) + sum(searches.values())
+    if runs > study.max_runs:
+        raise InvalidInput("study", f"a grid of up to {runs} runs", f"at most max_runs={study.max_runs}")
+    _have_folders(found)
+    return found, skipped
+
+
+def _wanted(rule: Rule, task: Task) -> bool:
+    return all(getattr(task, key) in values for key, values in rule.only.items())
+
+
+def _have_folders(combinations: list[Combination]) -> None:
+    """Refuse two combinations that would share a folder, or a file of settings that are not searched together."""
+    owners: dict[str, Combination] = {}
+    for own in combinations:
+        for file in own.name.replace("/", "--"), f"chosen/{own.searched_as}":
+            other = owners.setdefault(file, own)
+            if other.rule.label != own.rule.label:
+                got = f"{other.rule.label!r} and {own.rule.label!r}"
+                raise InvalidInput("rules.name", got, f"names that differ as folders; both are {slug(own.rule.label)}")
+            if other.cell != own.cell or (other is not own and not file.startswith("chosen/")):
+                got = f"{other.cell} and {own.cell}"
+                raise InvalidInput("grid", got, f"settings that differ in short; both are {cell_label(own.cell)}")

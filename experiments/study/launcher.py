@@ -1,0 +1,45 @@
+"""Where jobs run."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from dataclasses import dataclass, field
+from typing import Any
+
+from rhm import InvalidInput
+
+KINDS = ("local", "slurm", "ray", "debug")
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Where jobs run.
+
+    Args:
+        kind: ``local``: processes of this machine, with a GPU each as far as there are; ``slurm``: an array of Slurm jobs;
+            ``ray``: a Ray cluster, through Ray Tune; ``debug``: in this process, one after another.
+        jobs: how many at a time. On this machine each has its share of the cores.
+        slurm: parameters of submitit's Slurm executor, such as ``{partition: gpu, gpus_per_node: 1}``.
+
+    Raises:
+        InvalidInput: an unknown kind, no jobs, a package or program that is not there.
+    """
+
+    kind: str = "local"
+    jobs: int = 2
+    slurm: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidInput("launcher", self.kind, f"one of {', '.join(KINDS)}")
+        if self.jobs < 1:
+            raise InvalidInput("jobs", self.jobs, "an integer of at least 1")
+        if self.kind == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+            raise InvalidInput("launcher", "slurm", "slurm on a machine that has the programs sbatch and srun")
+        if self.kind == "ray":
+            try:
+                importlib.import_module("ray.tune")
+            except ImportError:
+                allowed = "a launcher whose package is installed: pip install 'rhm-local-learning[ray]'"
+                raise InvalidInput("launcher", "ray", allowed) from None

@@ -1,0 +1,72 @@
+"""The runs of a study: what each is for and the arguments that it is made with, and the file that lists them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its folder's name, what it is for, and the arguments of ``rhm fit``.
+
+    Attributes:
+        name: path of its folder within the study's ``runs``.
+        rule: name in tables and figures.
+        stage: ``search-N``, ``grid`` or ``refined-N``.
+        task: parameters.
+        settings: of the rule in this study.
+        cell: settings of the grid.
+        sizes: replicas, crossed with the seeds.
+        vary: what the sizes are sizes of.
+        steps: length of the run.
+        args: of ``rhm fit``.
+    """
+
+    name: str
+    rule: str
+    stage: str
+    task: dict[str, int]
+    settings: dict[str, Any]
+    cell: dict[str, Any]
+    sizes: list[int]
+    seeds: list[int]
+    vary: str
+    steps: int
+    args: list[str]
+
+    @property
+    def replicas(self) -> int:
+        """How many are trained at once."""
+        return len(self.sizes) * len(self.seeds)
+
+    @property
+    def work(self) -> int:
+        """Tokens that are seen in a batch of one string: what the time of a run grows with."""
+        return self.steps * self.replicas * self.task["s"] ** self.task["L"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``runs.json`` holds.
+
+    Attributes:
+        runs: all that have been planned so far.
+        skipped: parts of the grid that cannot be, with the reason.
+        notes: what else a reader of the results must know.
+    """
+
+    runs: list[Run]
+    skipped: list[str]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, text: str) -> Plan:
+        """The plan in a file's text; :class:`ValueError`, :class:`KeyError` or :class:`TypeError` if there is none."""
+        content = json.loads(text)
+        return cls([Run(**run) for run in content["runs"]], content["skipped"], content["notes"])
+
+    def text(self) -> str:
+        """For the file."""
+        return json.dumps(asdict(self), indent=1) + "\n"

@@ -1,0 +1,268 @@
+"""A study as its file gives it: rules, tasks, training-set sizes, seeds and settings, and the question that it asks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.settings import DATA, RULE_FILES
+from experiments.study.draw import draw
+from experiments.study.names import slug
+from rhm import InvalidInput, Task
+from rhm.errors import nearest
+
+TASK_KEYS = ("v", "n", "m", "s", "L")
+OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seeds"}
+"""Settings that every run is given by its study, and where from."""
+UNITS = ("strings", "n m", "n m^L", "v m^3")
+VARIED = ("train_size", "label_size")
+
+
+# -------------------------------------------------------------------- what is refused
+
+
+def _known(key: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise InvalidInput(f"{key}.{name}", "unknown key", f"one of {', '.join(allowed)}{nearest(name, allowed)}")
+
+
+def _have_values(key: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        if any(value == [] for value in entry.values()):
+            raise InvalidInput(key, entry, "one value or more for each setting")
+
+
+def _not_the_studys(where: str, *entries: Mapping[str, Any]) -> None:
+    for settings in entries:
+        for key in OWN_KEYS.keys() & settings.keys():
+            raise InvalidInput(f"{where}.{key}", settings[key], f"in its place, {OWN_KEYS[key]} of the study")
+
+
+def _varied(vary: str) -> None:
+    if vary not in VARIED:
+        raise InvalidInput("vary", vary, f"one of {', '.join(VARIED)}")
+
+
+def _at_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise InvalidInput(key, value, f"an integer of at least {least}")
+
+
+def _different(key: str, seeds: list[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InvalidInput(key, seeds, "one seed or more, all different")
+
+
+# -------------------------------------------------------------------- parts of a study
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Training-set sizes that follow the task: multiples of a unit, those between two limits.
+
+    Args:
+        multiples: of the unit; rounded to whole strings.
+        unit: ``strings``, ``n m`` (the root's rules), ``n m^L`` (the order that a supervised network needs) or ``v m^3`` (that
+            of latent prediction).
+        least, most: smaller and larger sizes are left out.
+
+    Raises:
+        InvalidInput: an unknown unit, or multiples that are none.
+    """
+
+    multiples: list[float]
+    unit: str = "strings"
+    least: int = 1
+    most: int = 2**30  # more strings than any run is shown
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise InvalidInput("sizes.unit", self.unit, f"one of {', '.join(UNITS)}")
+        if not self.multiples or not all(0 < multiple < math.inf for multiple in self.multiples):
+            raise InvalidInput("sizes.multiples", self.multiples, "numbers above 0, one or more")
+
+    def of(self, task: Task) -> list[int]:
+        """The sizes for a task, rising."""
+        unit = {
+            "strings": 1,
+            "n m": task.n * task.m,
+            "n m^L": task.supervised_complexity,
+            "v m^3": task.self_supervised_complexity,
+        }[self.unit]
+        return sorted({size for multiple in self.multiples if self.least <= (size := round(multiple * unit)) <= self.most})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of a study.
+
+    Args:
+        rule: name of a settings file in ``configs/rules``.
+        name: what it is called in tables and figures; the file's name by default.
+        settings: of this rule's runs, such as ``{model.masks: exact}``.
+        sizes: instead of the study's.
+        vary: ``train_size`` or ``label_size``, instead of the study's.
+        only: values of the task's parameters that the rule is tried on; all by default.
+        grid: instead of the study's.
+        search: settings that are searched, instead of the study's; the number of trials is the same for all rules.
+
+    Raises:
+        InvalidInput: no such rule or parameter, a name that no folder can have, a setting that is not the rule's to give.
+    """
+
+    rule: str
+    name: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    sizes: Sizes | None = None
+    vary: str | None = None
+    only: dict[str, list[int]] = field(default_factory=dict)
+    grid: list[dict[str, Any]] | None = None
+    search: dict[str, list[Any]] | None = None
+
+    def __post_init__(self) -> None:
+        known = sorted(path.stem for path in RULE_FILES.glob("*.yaml"))
+        if self.rule not in known:
+            raise InvalidInput("rules", self.rule, f"names of files in configs/rules{nearest(self.rule, known)}")
+        _known("rules.only", self.only, TASK_KEYS)
+        if slug(self.label) in ("", ".", ".."):
+            raise InvalidInput("rules.name", repr(self.label), "a name that a folder can have")
+        _have_values("rules.grid", self.grid or [])
+        for where, settings in ("rules.settings", [self.settings]), ("rules.grid", self.grid), ("rules.search", [self.search]):
+            _not_the_studys(where, *(entry for entry in settings or [] if entry))
+        if self.vary is not None:
+            _varied(self.vary)
+
+    @property
+    def label(self) -> str:
+        """The name in tables and figures."""
+        return self.name or self.rule
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Length of a run: so many epochs of its largest training set, between two limits.
+
+    Args:
+        least, most: in steps; equal for a fixed number.
+        epochs: of the largest training set.
+
+    Raises:
+        InvalidInput: limits or epochs that are none.
+    """
+
+    least: int = 1000
+    most: int = 4000
+    epochs: float = 30.0
+
+    def __post_init__(self) -> None:
+        _at_least("steps.least", self.least, 1)
+        _at_least("steps.most", self.most, self.least)
+        if not 0 < self.epochs < math.inf:
+            raise InvalidInput("steps.epochs", self.epochs, "a number above 0")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Choice of settings, with the same budget for every rule, on seeds that no figure uses.
+
+    Args:
+        settings: a list of values for each setting; so many of their combinations as there are trials are tried.
+        trials: for each rule, task and cell of the grid.
+        seeds: of the search.
+        each_task: search on every task; else on the first that a rule has, for all of them.
+
+    Raises:
+        InvalidInput: no trial, no seeds or the same twice, a setting that is not a search's to give.
+    """
+
+    settings: dict[str, list[Any]] = field(default_factory=lambda: {"model.optimizer.lr": [1e-3, 3e-3, 1e-2]})
+    trials: int = 3
+    seeds: list[int] = field(default_factory=lambda: [100])
+    each_task: bool = True
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise InvalidInput("search.trials", self.trials, "at least 1")
+        _different("search.seeds", self.seeds)
+        _not_the_studys("search.settings", self.settings)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its file gives it.
+
+    Args:
+        question: what the study asks, in a line.
+        rules: see :class:`Rule`; a name stands for the rule of that settings file.
+        tasks: parameters ``v, n, m, s, L``; a list of values is crossed with the others of its entry.
+        sizes: training-set sizes, see :class:`Sizes`.
+        seeds: of the figures. Seeds and sizes are the replicas of one run.
+        settings: of all runs, such as ``{model.network.width: 64}``.
+        grid: settings that are crossed with rules and tasks; a list of values is crossed with the others of its entry.
+        steps: see :class:`Steps`.
+        search: see :class:`Search`; null tries nothing and uses the rules' settings files.
+        vary: what the sizes are sizes of: ``train_size``, or ``label_size``, the strings that have labels.
+        threshold: share of the chance error ``1 - 1/n`` that counts as a small error.
+        refine: rounds in which one more size is tried between the last that fails and the first that passes.
+        callbacks: further callbacks of every run that is not part of a search.
+        reference: the rule that the others are compared with.
+        test_size: strings that accuracies are measured with; at most a quarter of a task's strings.
+        max_runs: a grid with more is refused.
+
+    Raises:
+        InvalidInput: two rules of one name, an unknown reference or parameter, a limit that is none, a setting without values
+            or one that is not the study's to give, fewer settings to search than trials, seeds of the figures in the search.
+    """
+
+    rules: list[Rule]
+    tasks: list[dict[str, int | list[int]]]
+    sizes: Sizes
+    question: str = ""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    settings: dict[str, Any] = field(default_factory=dict)
+    grid: list[dict[str, Any]] = field(default_factory=list)
+    steps: Steps = Steps()
+    search: Search | None = None
+    vary: str = "train_size"
+    threshold: float = 0.1
+    refine: int = 2
+    callbacks: list[Any] = field(default_factory=list)
+    reference: str = "backprop"
+    test_size: int = DATA["test_size"]
+    max_runs: int = 500
+
+    def __post_init__(self) -> None:
+        labels = [rule.label for rule in self.rules]
+        if len(set(labels)) < len(labels):
+            raise InvalidInput("rules.name", labels, "a different name for each rule")
+        if self.reference != Study.reference and self.reference not in labels:
+            raise InvalidInput("reference", self.reference, f"one of {', '.join(labels)}")
+        for task in self.tasks:
+            _known("tasks", task, TASK_KEYS)
+        _have_values("tasks", self.tasks)
+        _have_values("grid", self.grid)
+        _not_the_studys("settings", self.settings)
+        _not_the_studys("grid", *self.grid)
+        _varied(self.vary)
+        if not 0 < self.threshold < 1:
+            raise InvalidInput("threshold", self.threshold, "a share of the chance error, above 0 and below 1")
+        _at_least("refine", self.refine, 0)
+        _at_least("test_size", self.test_size, 1)
+        _at_least("max_runs", self.max_runs, 1)
+        _different("seeds", self.seeds)
+        if self.search is not None:
+            self._check_search(self.search)
+
+    def _check_search(self, search: Search) -> None:
+        if set(search.seeds) & set(self.seeds):
+            raise InvalidInput("search.seeds", search.seeds, f"seeds that the figures do not use: {self.seeds}")
+        for rule in self.rules:
+            key, grid = ("search.settings", search.settings) if rule.search is None else ("rules.search", rule.search)
+            if not grid or not all(isinstance(values, list) and values for values in grid.values()):
+                raise InvalidInput(key, grid, "a list of values for each setting, one setting or more")
+            if (most := len(draw(grid, search.trials))) < search.trials:
+                allowed = f"at most {most}, as {key} of {rule.label} has no more combinations: all rules have the same budget"
+                raise InvalidInput("search.trials", search.trials, allowed)

@@ -1,0 +1,225 @@
+"""All runs of a study, settings searched, sizes refined around P*; a sweep goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.files import write_atomically
+from experiments.run.requeue import listen
+from experiments.study.check import fitting
+from experiments.study.chosen import chosen_settings, rule_settings
+from experiments.study.dry_run import print_costs
+from experiments.study.folder import StudyFolder, alone
+from experiments.study.grid import Combination, expand
+from experiments.study.job import STOPPED_EARLY
+from experiments.study.launcher import Launcher
+from experiments.study.launchers import launch
+from experiments.study.make import accuracies, best_of, job_of
+from experiments.study.names import cell_label, task_label
+from experiments.study.plan import Plan, Run
+from experiments.study.study import Study
+from experiments.study.tidy import complexities, curve, gather, next_size
+from experiments.terminal import wide_console
+from rhm import InvalidInput
+
+NOTHING_CHOSEN = "none of the settings that were searched has finished"
+
+
+def sweep(
+    study: Study,
+    run_dir: str,
+    launcher: Launcher = Launcher(),
+    retry: bool = False,
+    strict: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Make all runs of a study that are not finished.
+
+    A stage at a time: the search, whose choices are written to ``RUN_DIR/chosen``; the grid; rounds of refinement.
+
+    Args:
+        study: see :class:`experiments.study.study.Study`.
+        run_dir: folder of the study: ``study.yaml``, ``runs.json``, ``failed.json``, ``chosen/``, ``runs/``.
+        launcher: where the runs are made.
+        retry: repeat runs that have failed.
+        strict: refuse a study of which something would be skipped.
+        dry_run: print what would be run, how long and how large, and train nothing.
+    """
+    combinations, skipped = expand(study)
+    combinations = fitting(combinations, skipped)
+    if strict and skipped:
+        raise InvalidInput("study", skipped[0], "with --strict: only tasks, sizes and networks that exist")
+    console = wide_console()
+    for reason in skipped:
+        console.print(f"skipped: {reason}", soft_wrap=True, highlight=False)
+    if dry_run:
+        print_costs(study, combinations, launcher, console)
+        return
+    with alone(StudyFolder(Path(run_dir)), study) as folder:
+        before = listen(signal.SIGTERM, _stop)
+        try:
+            _Sweep(study, folder, combinations, skipped, launcher, retry, console).run()
+        except (KeyboardInterrupt, _Terminated) as stop:
+            print(f"stopped; the same command goes on with what is in {folder.path}", file=sys.stderr)
+            raise SystemExit(143 if isinstance(stop, _Terminated) else 130) from None
+        finally:
+            listen(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    """SIGTERM: all ends as after Ctrl-C."""
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+class _Sweep:
+    def __init__(
+        self,
+        study: Study,
+        folder: StudyFolder,
+        combinations: list[Combination],
+        skipped: list[str],
+        launcher: Launcher,
+        retry: bool,
+        console: Console,
+    ):
+        self.study, self.folder, self.combinations, self.skipped = study, folder, combinations, skipped
+        self.launcher, self.console = launcher, console
+        self.planned: list[Run] = []
+        self.notes: list[str] = []
+        self.retry = retry
+        self.stage = 0
+        self.failed = self._read_failed()
+
+    def _read_failed(self) -> dict[str, str]:
+        try:
+            content = json.loads(self.folder.failed.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict):
+            self.console.print(f"{self.folder.failed} cannot be read: what has failed is tried again", soft_wrap=True)
+            return {}
+        return {str(name): str(message) for name, message in content.items()}
+
+    def run(self) -> None:
+        self._search()
+        self._make("grid", [self._run(c, "grid", c.sizes) for c in self.combinations])
+        for i in range(1, self.study.refine + 1):
+            self._make(f"refined {i}", self._refined(f"refined-{i}"))
+        self._say()
+
+    # ---------------------------------------------------------------- a stage
+
+    def _make(self, title: str, runs: list[Run]) -> None:
+        """Make runs that are neither finished nor have failed before, the longest first."""
+        self.planned += runs
+        self.stage += 1
+        self._write_plan()
+        jobs = []
+        for run in sorted(runs, key=lambda run: -run.work):
+            callbacks = [] if run.stage.startswith("search") else self.study.callbacks
+            job = job_of(run.name, run.args, self.folder.runs.resolve() / run.name, callbacks, run.steps)
+            again = self.retry and self.failed.get(run.name) != NOTHING_CHOSEN
+            if job.finished or run.name not in self.failed or again:
+                jobs.append(job)
+        try:
+            shown = f"stage {self.stage} of {(self.study.search is not None) + 1 + self.study.refine}, {title}"
+            launch(jobs, self.folder.path.resolve(), self.launcher, shown, title == "search", self.failed)
+        finally:
+            write_atomically(self.folder.failed, json.dumps(self.failed, indent=1) + "\n")
+
+    def _write_plan(self) -> None:
+        write_atomically(self.folder.plan, Plan(self.planned, self.skipped, self.notes).text())
+
+    def _note(self, text: str) -> None:
+        """Something that a reader of the results must know, in the terminal and in the plan."""
+        self.notes.append(text)
+        self.console.print(text, soft_wrap=True, highlight=False)
+
+    def _search(self) -> None:
+        """Write the settings file of each combination that is searched."""
+        search = self.study.search
+        if search is None:
+            return
+        shared: dict[str, list[Combination]] = {}
+        for combination in self.combinations:
+            shared.setdefault(combination.searched_as, []).append(combination)
+        runs = {
+            key: [c.run(f"search-{i}", c.sizes, search.seeds, trial) for i, trial in enumerate(c.trials(), 1)]
+            for key, (c, *_) in shared.items()
+        }
+        self._make("search", [run for group in runs.values() for run in group])
+        for key, group in runs.items():
+            found = {run.name: accuracies(self.folder.runs / run.name) for run in group}
+            stopped = [n for n, a in found.items() if a is None and self.failed.get(n, "").startswith(STOPPED_EARLY)]
+            finished = {name: found_there for name, found_there in found.items() if found_there}
+            if len(finished) + len(stopped) < len(group):
+                self._note(f"search {key}: {len(finished)} of {len(group)} settings have finished, the others have failed")
+            if finished:
+                self._choose(key, self.folder.runs / best_of(finished), shared[key])
+
+    def _choose(self, key: str, best: Path, combinations: list[Combination]) -> None:
+        """Write the best settings, unless there are runs with those that were the best before."""
+        path, text = self.folder.chosen / f"{key}.yaml", rule_settings(best, combinations[0].searched)
+        if path.exists() and path.read_text() != text:
+            begun = [c.name for c in combinations for config in (self.folder.runs / c.name).glob("[gr]*/config.yaml")]
+            if begun:
+                self._note(f"search {key}: {best.name} is the best now, but runs with the settings chosen before exist: kept")
+                return
+        self.folder.chosen.mkdir(exist_ok=True)
+        write_atomically(path, text)
+
+    def _run(self, combination: Combination, stage: str, sizes: list[int]) -> Run:
+        """A run with the settings that the search has chosen; one for which there are none has failed before it starts."""
+        path, best = self.folder.chosen / f"{combination.searched_as}.yaml", dict[str, Any]()
+        searched = self.study.search is not None
+        there = searched and path.exists()
+        if there:
+            best = chosen_settings(path, combination.searched)
+        run = combination.run(stage, sizes, self.study.seeds, best, path.resolve() if there else None)
+        if searched and not there:
+            self.failed[run.name] = NOTHING_CHOSEN
+        elif self.failed.get(run.name) == NOTHING_CHOSEN:
+            del self.failed[run.name]
+        return run
+
+    def _refined(self, stage: str) -> list[Run]:
+        """One more size for each combination whose P* lies between two sizes that are not near one another."""
+        table = gather(self.folder.runs, self.planned).table
+        found, runs = complexities(table, self.study.threshold), []
+        for combination in self.combinations:
+            key = combination.rule.label, task_label(combination.task), cell_label(combination.cell)
+            if key not in found:
+                continue
+            rows = table.filter((table["rule"] == key[0]) & (table["task"] == key[1]) & (table["cell"] == key[2]))
+            size = next_size(curve(rows.filter(~rows["stage"].str.starts_with("search")))[0], found[key])
+            if size is not None:
+                runs.append(self._run(combination, stage, [size]))
+        return runs
+
+    def _say(self) -> None:
+        """Print P* of all combinations and what failed."""
+        gathered = gather(self.folder.runs, self.planned)
+        table = Table(title=f"P*: test error under {self.study.threshold:g} of the chance error, with 95 % interval over seeds")
+        for column in "rule", "task", "cell", "P*":
+            table.add_column(column)
+        for (rule, task, cell), complexity in complexities(gathered.table, self.study.threshold).items():
+            table.add_row(rule, task, cell, str(complexity))
+        self.console.print(table)
+        for name, message in self.failed.items():
+            self.console.print(f"failed: {name}: {message}", soft_wrap=True, highlight=False)
+        if self.failed:
+            self.console.print("--retry repeats what has failed")
+        self.console.print(f"rhm report {self.folder.path} draws the figures and writes the page", soft_wrap=True)

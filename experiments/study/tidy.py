@@ -1,0 +1,219 @@
+"""The results of a study's runs as one table, and what can be computed from it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import yaml
+
+from experiments.study.complexity import Floats, SampleComplexity, sample_complexity
+from experiments.study.names import cell_label, task_label
+from experiments.study.plan import Run
+from experiments.study.study import TASK_KEYS
+from rhm import Task
+
+GROUP = ["rule", "task", "cell"]
+"""Columns that tell learning curves apart."""
+NEAR = 1.1
+"""Sizes that differ by less than this factor tell the same: seeds scatter P* by more."""
+SCHEMA = {
+    "run": polars.String,
+    "stage": polars.String,
+    "rule": polars.String,
+    "class": polars.String,
+    "supervision": polars.String,
+    "pairs": polars.String,
+    "task": polars.String,
+    **dict.fromkeys(TASK_KEYS, polars.Int64),
+    "cell": polars.String,
+    "vary": polars.String,
+    "P": polars.Int64,
+    "seed": polars.Int64,
+    "train_size": polars.Int64,
+    "label_size": polars.Int64,
+    "readout_labels": polars.Int64,
+    "test_accuracy": polars.Float64,
+    "test_error": polars.Float64,
+    "chance": polars.Float64,
+    "n m^L": polars.Float64,
+    "v m^3": polars.Float64,
+    "steps": polars.Int64,
+    "seconds": polars.Float64,
+    "masks": polars.String,
+    "feedback": polars.String,
+}
+
+
+@dataclass
+class Gathered:
+    """What was found of a study.
+
+    Attributes:
+        table: a row for each replica; columns as in ``SCHEMA`` and ``probe/layerK/levelL``, ``sensitivity/...``.
+        missing: runs without results or with those of a stopped run.
+        damaged: runs with results that cannot be read, and why.
+    """
+
+    table: polars.DataFrame
+    missing: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
+
+
+def gather(folder: Path, runs: list[Run]) -> Gathered:
+    """Read the results of runs; what cannot be read is named and left out.
+
+    Args:
+        folder: of the runs.
+        runs: those that are expected.
+    """
+    rows: list[dict[str, Any]] = []
+    missing, damaged = [], {}
+    for run in runs:
+        path = folder / run.name / "results.json"
+        if not path.exists():
+            missing.append(run.name)
+            continue
+        try:
+            results = json.loads(path.read_text())
+            if results["status"] != "finished":
+                missing.append(run.name)
+                continue
+            rows += _rows(run, results, _ladder(path.parent / "config.yaml", results["rule"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, yaml.YAMLError) as error:
+            damaged[run.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    columns: dict[str, Any] = dict(SCHEMA)
+    for row in rows:
+        columns |= {key: polars.Float64 for key in row if key not in columns}
+    return Gathered(polars.DataFrame(rows, schema=columns), missing, damaged)
+
+
+def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dict[str, Any]]:
+    task, source = Task(**results["task"]), results["supervision"]
+    rows: list[dict[str, Any]] = []
+    for replica, labels in zip(results["replicas"], source["readout_labels"], strict=True):
+        accuracy = _number(replica, "test_accuracy", most=1)
+        if not math.isclose(_number(replica, "chance"), task.chance):
+            raise ValueError(f"chance is {replica['chance']}, that of the task {task.chance:g}")
+        rows.append(
+            {
+                "run": run.name,
+                "stage": run.stage,
+                "rule": run.rule,
+                "class": _text(results, "rule"),
+                "supervision": _text(source, "rule"),
+                "pairs": None if source["pairs"] is None else _text(source, "pairs"),
+                "task": task_label(task),
+                **vars(task),
+                "cell": cell_label(run.cell),
+                "vary": run.vary,
+                "P": _whole(replica, run.vary, 1),
+                "seed": _whole(replica, "seed"),
+                "train_size": None if replica["train_size"] is None else _whole(replica, "train_size"),
+                "label_size": None if replica.get("label_size") is None else _whole(replica, "label_size"),
+                "readout_labels": _whole({"readout_labels": labels}, "readout_labels"),
+                "test_accuracy": accuracy,
+                "test_error": 1 - accuracy,
+                "chance": task.chance,
+                "n m^L": float(task.supervised_complexity),
+                "v m^3": float(task.self_supervised_complexity),
+                "steps": _whole(results, "steps"),
+                "seconds": _number(results, "seconds"),
+                **ladder,
+                **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
+                **_sensitivity(results.get("diagnostics"), len(rows)),
+            }
+        )
+    return rows
+
+
+def _ladder(config: Path, rule: str) -> dict[str, str]:
+    """Masks and feedback of a run of the mask ladder, from wherever they came: what the run was made with."""
+    if rule != "MaskLadder":
+        return {}
+    settings = yaml.safe_load(config.read_text())["model"]["init_args"]
+    return {key: _text(settings, key) for key in ("masks", "feedback")}
+
+
+def _text(content: dict[str, Any], key: str) -> str:
+    if not isinstance(content[key], str):
+        raise TypeError(f"{key} is {content[key]!r}, not a name")
+    return str(content[key])
+
+
+def _whole(content: dict[str, Any], key: str, least: int = 0) -> int:
+    value = content[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise TypeError(f"{key} is {value!r}, not an integer of at least {least}")
+    return value
+
+
+def _number(content: dict[str, Any], key: str, most: float = math.inf) -> float:
+    value = content[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise TypeError(f"{key} is {value!r}, not a number from 0 to {most:g}")
+    return float(value)
+
+
+def _layer_by_level(name: str, table: dict[str, Any] | None) -> dict[str, float | None]:
+    """``{layer1: {level1: x}}`` as columns; what is not of that form is left out."""
+    if not isinstance(table, dict):
+        return {}
+    return {
+        f"{name}/{layer}/{level}": None if value is None else float(value)
+        for layer, levels in table.items()
+        if re.fullmatch(r"layer\d+", layer) and isinstance(levels, dict)
+        for level, value in levels.items()
+        if re.fullmatch(r"level\d+", level)
+    }
+
+
+def _sensitivity(diagnostics: Any, r: int) -> dict[str, float | None]:
+    """A replica's synonymic sensitivities, which are kept as ``{level1: {layer1: [one for each replica]}}``."""
+    table = diagnostics.get("SynonymicSensitivity") if isinstance(diagnostics, dict) else None
+    if not isinstance(table, dict):
+        return {}
+    return {
+        f"sensitivity/{layer}/{level}": None if values[r] is None else float(values[r])
+        for level, layers in table.items()
+        if re.fullmatch(r"level\d+", level)
+        for layer, values in layers.items()
+        if re.fullmatch(r"layer\d+", layer)
+    }
+
+
+def curve(group: polars.DataFrame) -> tuple[Floats, Floats]:
+    """Training-set sizes, rising, and test errors ``[seeds, sizes]`` of one rule on one task in one cell."""
+    wide = group.pivot("seed", index="P", values="test_error", aggregate_function="mean").sort("P")
+    error_PS = wide.drop("P").to_numpy().astype(float)
+    whole = ~np.isnan(error_PS).any(1)
+    return wide["P"].to_numpy().astype(float)[whole], error_PS[whole].T
+
+
+def complexities(table: polars.DataFrame, threshold: float) -> dict[tuple[str, str, str], SampleComplexity]:
+    """P* for each rule, task and cell, from the runs that are not part of a search."""
+    found = {}
+    figures = table.filter(~polars.col("stage").str.starts_with("search"))
+    for key, group in figures.group_by(GROUP, maintain_order=True):
+        size_P, error_SP = curve(group)
+        if len(size_P):
+            bound = threshold * (1 - group["chance"][0])
+            found[str(key[0]), str(key[1]), str(key[2])] = sample_complexity(size_P, error_SP, bound)
+    return found
+
+
+def next_size(size_P: Floats, complexity: SampleComplexity) -> int | None:
+    """The size half way, in log P, between the last that fails and the first that passes; None if there is none between."""
+    if not complexity.reached:
+        return None
+    nearly = complexity.value * (1 - 1e-9)  # where P* is one of the sizes, exp(log P) may come out above it
+    after = int(np.clip(np.searchsorted(size_P, nearly), 1, len(size_P) - 1))
+    below, above = size_P[after - 1], size_P[after]
+    size = round(math.sqrt(below * above))
+    return size if below < size < above and above / below > NEAR else None

@@ -1,0 +1,85 @@
+"""What goes into which figure."""
+
+from __future__ import annotations
+
+import polars
+import pytest
+import yaml
+from study_helpers import fake_study, p_star, sigmoid_curve
+
+from callbacks.figures import heat_map
+from experiments.cli import main
+from experiments.report import panels
+from experiments.report.figures import ladder, learning_curves
+from experiments.report.panels import RUNG_OF, rungs_of
+from experiments.study.complexity import sample_complexity
+from experiments.study.study import Rule, Sizes, Study
+from experiments.study.tidy import complexities, curve, gather
+
+
+def test_without_sensitivities_and_probes_there_are_no_maps(tmp_path):
+    study = Study([Rule("backprop")], [{"L": 3}], Sizes([512, 2048]), seeds=[0])
+    fake_study(tmp_path / "a", study, sigmoid_curve(p_star), maps=False)
+    main(["report", str(tmp_path / "a")])
+    assert [path.stem for path in (tmp_path / "a/report").glob("*.png")] == ["learning_curves"]
+
+
+def test_the_mask_ladder_shows_the_accuracy_of_each_rung_at_the_largest_size(tmp_path):
+    rungs = [Rule("mask_ladder", f"rung {r}", {"model.masks": m, "model.feedback": f}) for (m, f), r in RUNG_OF.items()]
+    study = Study(rungs, [{"L": 3}], Sizes([512, 2048]), grid=[{"model.network.width": [8, 16]}], seeds=[0, 1])
+    runs = fake_study(
+        tmp_path / "a", study, lambda run, task, size, rng: int(run.rule[-1]) / 10 if size == 2048 else 0.0, False
+    )
+    main(["report", str(tmp_path / "a")])
+    assert (tmp_path / "a/report/mask_ladder.png").exists()
+    found = rungs_of(gather(tmp_path / "a/runs", runs).table, {run.name: run for run in runs})
+    for line in next(iter(found.values())).values():
+        assert {rung: mean for rung, (mean, _, _) in line.items()} == pytest.approx({r: r / 10 for r in range(1, 9)})
+    assert len(next(iter(found.values()))) == 2
+
+
+def found_rungs(folder, runs):
+    return rungs_of(gather(folder / "runs", runs).table, {run.name: run for run in runs})
+
+
+def test_rungs_are_found_wherever_masks_and_feedback_come_from(tmp_path):
+    pairs = {"model.masks": ["exact", "constant"], "model.feedback": ["transposed", "random"]}
+    one, sizes = [Rule("mask_ladder", "rung it")], Sizes([512])
+    study = Study(one, [{"L": 3}], sizes, seeds=[0], grid=[{"model.network.width": [8, 16], **pairs}])
+    (lines,) = found_rungs(tmp_path / "grid", fake_study(tmp_path / "grid", study, lambda *_: 0.9, False)).values()
+    assert {name: sorted(line) for name, line in lines.items()} == {"width=8": [1, 4, 5, 6], "width=16": [1, 4, 5, 6]}
+    study = Study(one, [{"L": 3}], sizes, seeds=[0], settings={"model.masks": "batch_mean"})
+    (lines,) = found_rungs(tmp_path / "all", fake_study(tmp_path / "all", study, lambda *_: 0.9, False)).values()
+    assert {name: sorted(line) for name, line in lines.items()} == {"accuracy": [2]}
+    runs = fake_study(tmp_path / "searched", Study(one, [{"L": 3}], sizes, seeds=[0]), lambda *_: 0.9, False)
+    chosen = {"model": {"init_args": {"masks": "none", "feedback": "direct"}}}  # nothing but the run itself knows
+    (tmp_path / "searched/runs" / runs[0].name / "config.yaml").write_text(yaml.safe_dump(chosen))
+    (lines,) = found_rungs(tmp_path / "searched", runs).values()
+    assert {name: sorted(line) for name, line in lines.items()} == {"accuracy": [8]}
+
+
+def heights(ax):
+    """Of the lines across a panel, by label."""
+    return {line.get_label(): line.get_ydata()[0] for line in ax.lines if line.get_label() in ("chance", "small error")}
+
+
+def test_each_task_has_its_own_chance(tmp_path, monkeypatch):
+    tasks = [{"v": 4, "n": 4, "m": 4, "L": 4}, {"v": 8, "n": 8, "m": 7, "L": 2}]
+    study = Study([Rule("mask_ladder", "rung 1")], tasks, Sizes([64, 512]), seeds=[0, 1])
+    runs = fake_study(tmp_path / "a", study, sigmoid_curve(lambda *_: 100))
+    table = gather(tmp_path / "a/runs", runs).table
+    floors, kept = [], {}
+    monkeypatch.setattr(panels, "heat_map", lambda maps, floor, label: floors.append(floor) or heat_map(maps, floor, label))
+    monkeypatch.setattr(panels, "learning_curves", lambda *args: kept.setdefault("curves", learning_curves(*args)))
+    monkeypatch.setattr(panels, "ladder", lambda *args: kept.setdefault("ladder", ladder(*args)))
+    main(["report", str(tmp_path / "a")])
+    assert floors == [0.25, 0.0]  # probes of the largest task, which has four classes and symbols; sensitivities
+    for figure in kept.values():
+        shown = {ax.get_title(): heights(ax) for ax in figure.axes}
+        assert shown["v=4 n=4 m=4 s=2 L=4"]["chance"] == 0.25 and shown["v=8 n=8 m=7 s=2 L=2"]["chance"] == 0.125
+    curves = {ax.get_title(): heights(ax)["small error"] for ax in kept["curves"].axes}
+    assert curves == pytest.approx({"v=4 n=4 m=4 s=2 L=4": 1 - 0.1 * 0.75, "v=8 n=8 m=7 s=2 L=2": 1 - 0.1 * 0.875})
+    bounds = {task: 0.1 * (1 - chance) for task, chance in zip(table["task"], table["chance"], strict=True)}
+    for (_, task, _), own in complexities(table, 0.1).items():
+        size_P, error_SP = curve(table.filter(polars.col("task") == task))
+        assert own.value == sample_complexity(size_P, error_SP, bounds[task]).value

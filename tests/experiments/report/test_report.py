@@ -1,0 +1,180 @@
+"""The report of a study, finished or not, from results whose answer is known."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import polars
+import pytest
+import yaml
+from PIL import Image
+from study_helpers import BACKPROP, SIBLINGS, STUDY, fake_study, p_star, results, sigmoid_curve
+
+from experiments.cli import main
+from experiments.study.tidy import complexities, gather
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_tidy_table_has_a_row_for_each_replica_in_both_formats(made):
+    folder, runs = made
+    parquet, csv = polars.read_parquet(folder / "report/results.parquet"), polars.read_csv(folder / "report/results.csv")
+    assert parquet.shape == csv.shape and parquet.height == sum(len(run.sizes) * len(run.seeds) for run in runs)
+    run = runs[-1]
+    content = json.loads((folder / "runs" / run.name / "results.json").read_text())
+    rows = parquet.filter(polars.col("run") == run.name)
+    for row, replica in zip(rows.iter_rows(named=True), content["replicas"], strict=True):
+        assert (row["seed"], row["P"], row["test_accuracy"]) == (
+            replica["seed"],
+            replica["train_size"],
+            replica["test_accuracy"],
+        )
+        assert row["L"] == 5 and row["n m^L"] == 8 * 4**5 and row["v m^3"] == 512 and row["chance"] == 0.125
+        assert row["probe/layer2/level3"] == replica["probe"]["layer2"]["level3"]
+        assert row["sensitivity/layer3/level2"] == 3.0
+    assert csv["test_accuracy"].to_list() == pytest.approx(parquet["test_accuracy"].to_list())
+
+
+def test_p_star_of_known_curves_is_found_and_the_page_says_it(made):
+    folder, runs = made
+    found = complexities(gather(folder / "runs", runs).table, 0.1)
+    for (rule, task, _), own in found.items():
+        depth = int(re.findall(r"L=(\d)", task)[0])
+        truth = SIBLINGS if rule == "sibling_contrastive" else BACKPROP * 8 * 4**depth
+        assert truth / 1.5 < own.value < truth * 1.5  # sizes are a factor of four apart
+    page = (folder / "report/index.html").read_text()
+    assert all(str(own).replace(">", "&gt;") in page for own in found.values())
+    growth = re.findall(r"<td>(\w+)</td><td>(-?[\d.]+) \[", page)
+    exponents = {rule: float(value) for rule, value in growth}
+    assert exponents["backprop"] == pytest.approx(1, abs=0.1) and exponents["sibling_contrastive"] == pytest.approx(0, abs=0.1)
+
+
+def test_the_page_needs_nothing_else_and_shows_every_figure(made):
+    folder, _ = made
+    page = (folder / "report/index.html").read_text()
+    figures = sorted(path.stem for path in (folder / "report").glob("*.png"))
+    assert sorted(path.stem for path in (folder / "report").glob("*.svg")) == figures
+    assert [name.split("-")[0] for name in figures] == ["learning_curves", "probe", "sample_complexity", "sensitivity"]
+    assert page.count("data:image/png;base64,") == len(figures)
+    assert not re.search(r"""(src|href)=["'](?!data:)|@import|<script|<link""", page)
+    assert "Does it &lt;grow&gt;?" in page and "6 of 6 runs are in this report." in page
+    for name in figures:
+        assert (folder / f"report/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_three_damaged_and_two_missing_runs_are_named_and_left_out(tmp_path, made, capsys, no_pictures):
+    folder = tmp_path / "a"
+    shutil.copytree(made[0], folder, ignore=shutil.ignore_patterns("report"))
+    paths = [folder / "runs" / run.name / "results.json" for run in made[1]]
+    whole = json.loads(paths[0].read_text())
+    paths[0].write_text(paths[0].read_text()[:200])  # cut off
+    del whole["replicas"][1]["test_accuracy"]
+    paths[1].write_text(json.dumps(whole))
+    whole["replicas"][1]["test_accuracy"] = 17.0
+    paths[2].write_text(json.dumps(whole))
+    paths[3].unlink()
+    paths[4].write_text(json.dumps(results(made[1][4], sigmoid_curve(p_star), status="stopped")))
+    main(["report", str(folder), f"--out={tmp_path / 'out'}"])
+    out = capsys.readouterr().out
+    assert "1 of 6 runs are in this report; 2 missing or unfinished; 3 damaged and left out." in " ".join(out.split())
+    page = (tmp_path / "out/index.html").read_text()
+    for run in made[1][:5]:
+        assert f"<li>{run.name}" in page
+    assert polars.read_csv(tmp_path / "out/results.csv")["run"].unique().to_list() == [made[1][5].name]
+
+
+def test_a_damaged_list_of_failures_is_named_and_does_not_stop_the_report(made, tmp_path, capsys, no_pictures):
+    folder = tmp_path / "a"
+    shutil.copytree(made[0], folder, ignore=shutil.ignore_patterns("report"))
+    for text in ("{", "[1]"):
+        (folder / "failed.json").write_text(text)
+        main(["report", str(folder)])
+        assert "failed.json: " in capsys.readouterr().out
+        assert "<li>failed.json: " in (folder / "report/index.html").read_text()
+
+
+def test_the_threshold_is_an_argument(made, tmp_path, capsys):
+    pages = {}
+    for threshold in (0.1, 0.3):
+        main(["report", str(made[0]), f"--out={tmp_path / str(threshold)}", f"--threshold={threshold}"])
+        page = pages[threshold] = (tmp_path / str(threshold) / "index.html").read_text()
+        assert f"a test error of {threshold:g} of the chance error" in page
+        found = complexities(gather(made[0] / "runs", made[1]).table, threshold)
+        assert all(str(own) in page for own in found.values())
+    assert pages[0.1] == (made[0] / "report/index.html").read_text() != pages[0.3]
+    for wrong in (0, 1, "nan"):
+        with pytest.raises(SystemExit) as stop:
+            main(["report", str(made[0]), f"--threshold={wrong}"])
+        err = capsys.readouterr().err
+        assert stop.value.code == 2 and err.count("\n") == 1 and "threshold" in err
+
+
+def test_a_study_that_has_not_begun_to_bear_results_is_reported_too(tmp_path):
+    runs = fake_study(tmp_path / "a", STUDY, sigmoid_curve(p_star))
+    shutil.rmtree(tmp_path / "a/runs")
+    (tmp_path / "a/failed.json").write_text(json.dumps({runs[0].name: "data.m: got 9 <b>"}))
+    main(["report", str(tmp_path / "a")])
+    page = (tmp_path / "a/report/index.html").read_text()
+    assert "0 of 6 runs" in page and "5 missing or unfinished; 1 failed" in page and "data.m: got 9 &lt;b&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda folder: None, ["run_dir", "rhm sweep"]),
+        (lambda folder: (folder / "study.yaml").write_text("rules: [") and None, ["run_dir", "rhm sweep"]),
+        (
+            lambda folder: (folder / "study.yaml").write_text(yaml.safe_dump({"threshold": 0.1})) and None,
+            ["run_dir", "rhm sweep"],
+        ),
+    ],
+)
+def test_a_folder_without_a_study_is_refused(prepare, words, tmp_path, capsys):
+    prepare(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(tmp_path)])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1 and all(word in err for word in words)
+
+
+def test_a_report_does_not_go_where_a_file_is(made, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(made[0]), f"--out={tmp_path / 'thesis.txt'}"])
+    assert stop.value.code == 2 and "thesis.txt" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "dear"
+    for out in (tmp_path / "thesis.txt/page", Path("/proc/none/page")):
+        with pytest.raises(SystemExit) as stop:
+            main(["report", str(made[0]), f"--out={out}"])
+        err = capsys.readouterr().err
+        assert stop.value.code == 2 and err.count("\n") == 1 and "out: got" in err and str(out) in err
+
+
+def test_a_linked_page_has_each_figure_once_in_a_file_beside_it(made, tmp_path):
+    main(["report", str(made[0]), f"--out={tmp_path}", "--linked=true"])
+    page, whole = (tmp_path / "index.html").read_text(), (made[0] / "report/index.html").read_text()
+    figures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*figures, "index.html", "results.csv"])
+    assert sorted(unquote(link) for link in re.findall('src="([^"]+)"', page)) == figures
+    assert re.sub('src="[^"]+"', "", page) == re.sub('src="[^"]+"', "", whole)
+    for name in figures:
+        small, large = Image.open(tmp_path / name).convert("RGB"), Image.open(made[0] / "report" / name).convert("RGB")
+        apart = np.abs(np.asarray(small, int) - np.asarray(large, int))
+        assert small.size == large.size and apart.mean() < 1 and (apart > 48).mean() < 1e-3, name
+        assert (tmp_path / name).stat().st_size < 0.7 * (made[0] / "report" / name).stat().st_size
+
+
+def test_the_reports_in_the_documents_have_each_figure_once():
+    folders = [path for path in (ROOT / "docs/results").iterdir() if path.is_dir()]
+    assert {path.name for path in folders} == {path.stem for path in (ROOT / "configs/studies").glob("*.yaml")}
+    for folder in folders:
+        page = (folder / "index.html").read_text()
+        pictures = sorted(path.name for path in folder.glob("*.png"))
+        assert sorted(unquote(link) for link in re.findall('src="([^"]+)"', page)) == pictures
+        assert {path.suffix for path in folder.iterdir()} == {".png", ".html", ".csv"}
+    assert sum(path.stat().st_size for path in (ROOT / "docs/results").rglob("*") if path.is_file()) < 3e6

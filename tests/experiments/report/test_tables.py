@@ -1,0 +1,97 @@
+"""Tables of a report."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import polars
+import pytest
+import yaml
+from study_helpers import NAMES, STUDY, fake_study, p_star, sigmoid_curve
+
+from experiments.cli import main
+from experiments.report.tables import chosen_table, exponents, ratio
+from experiments.study.complexity import sample_complexity
+from experiments.study.study import Rule, Search, Sizes, Study
+from experiments.study.tidy import complexities, gather
+
+
+def test_the_page_says_what_the_search_has_chosen(tmp_path, no_pictures):
+    search = Search({"model.optimizer.lr": [0.1, 0.2]}, trials=2)
+    study = replace(STUDY, rules=[Rule("backprop"), Rule("dfa", search={"model.clip": [1.0, 2.0]})], search=search)
+    runs = fake_study(tmp_path / "a", study, sigmoid_curve(p_star))
+    chosen = {"backprop": ["--model.optimizer.lr=0.1", "--model.optimizer.lr=0.2"], "dfa": ["--model.clip=1.0"]}
+    given = [replace(run, args=[*run.args, *chosen[run.rule]]) for run in runs]
+    table = chosen_table(yaml.safe_load((tmp_path / "a/study.yaml").read_text()), given)
+    shown = table.unique("rule", maintain_order=True).select("rule", "model.optimizer.lr", "model.clip").rows()
+    assert shown == [("backprop", "0.2", "–"), ("dfa", "–", "1.0")] and table.height == len(runs)
+    main(["report", str(tmp_path / "a")])
+    assert "<summary>Settings chosen by the search</summary>" in (tmp_path / "a/report/index.html").read_text()
+
+
+def test_a_study_with_a_grid_has_an_overview_of_p_star_above_the_long_table(tmp_path, no_pictures):
+    rules = [Rule("backprop"), Rule("dfa"), Rule("gevb", grid=[{"model.network.width": 16}])]
+    sizes = Sizes([32, 128, 512, 2048, 8192])
+    study = Study(rules, [{"L": [3, 4]}], sizes, grid=[{"model.network.width": [64, 256]}], seeds=[0, 1])
+
+    def accuracy(run, task, size, rng):
+        worse = run.rule == "dfa" and size == 8192  # gets worse with more strings
+        return (
+            0.2
+            if worse
+            else sigmoid_curve(lambda *_: 100.0 * task.L * run.cell["model.network.width"] / 64)(run, task, size, rng)
+        )
+
+    runs = fake_study(tmp_path / "a", study, accuracy, False)
+    main(["report", str(tmp_path / "a")])
+    page = (tmp_path / "a/report/index.html").read_text()
+    tables = [re.findall(r"<tr>(.*?)</tr>", table) for table in re.findall(r"<table>(.*?)</table>", page)]
+    rows = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in tables[0]]
+    assert rows[0] == ["task", "settings", "backprop", "dfa", "gevb"] and len(rows) == 7
+    found = complexities(gather(tmp_path / "a/runs", runs).table, 0.1)
+    for task, cell, *shown in rows[1:]:
+        for rule, text in zip(rows[0][2:], shown, strict=True):
+            own = found.get((rule, task, cell))
+            assert text == ("" if own is None else f"{own.value:,.0f}" + " †" * (rule == "dfa"))
+    assert page.index("<summary>With intervals") > page.index("<table>") and len(tables[1]) == 1 + len(found)
+    assert page.count("a larger size fails") == 5  # four rows and the explanation
+
+
+def test_growth_from_level_to_level_is_given_for_tasks_that_differ_in_depth_alone(tmp_path):
+    study = Study(
+        [Rule(name) for name in NAMES], [{"m": [3, 4], "L": [2, 3, 4]}], Sizes([4, 16, 64, 256, 1024, 4096]), seeds=[0, 1, 2]
+    )
+    curves = sigmoid_curve(lambda run, task: 30.0 if run.rule == NAMES[1] else 2.0 * task.m**task.L, noise=0.0)
+    runs = fake_study(tmp_path / "a", study, curves, False)
+    table = gather(tmp_path / "a/runs", runs).table
+    rows = exponents(table, complexities(table, 0.1))
+    for m in (3, 4):
+        for rule, factor in (("backprop", m), (NAMES[1], 1)):
+            text = rows.filter(polars.col("rule") == rule)[f"factor from level to level, m={m}"][0]
+            low, high = map(float, re.findall(r"[\d.]+", text)[1:3])
+            assert float(text.split()[0]) == pytest.approx(factor, rel=0.15) and low <= factor * 1.15 and high >= factor / 1.15
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "shown"),
+    [
+        (500, 1000, "0.5"),
+        (math.inf, 1000, "> 4.1"),
+        (-math.inf, 640, "< 0.1"),
+        (500, math.inf, "< 0.12"),
+        (500, -math.inf, "> 7.8"),
+        (math.inf, math.inf, "–"),
+        (math.inf, -math.inf, "> 64"),
+        (500, None, "–"),
+    ],
+)
+def test_the_ratio_to_the_reference_is_a_number_or_the_bound_that_is_known(own, other, shown):
+    def known(value):
+        return sample_complexity(np.array([64.0, 4096.0]), np.zeros((1, 2)), 0.1).__class__(
+            value, value, value, 64.0, 4096.0, np.zeros(1), 3
+        )
+
+    assert ratio(known(own), None if other is None else known(other)) == shown

@@ -1,0 +1,60 @@
+"""A run's folder: what may start in it, and what keeps runs apart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from command_line import RUN, refused, rhm
+from run_processes import fit, results
+
+from experiments.cli import main
+from experiments.run.folder import RunFolder
+from rhm import InvalidInput
+
+
+def test_a_finished_run_is_never_overwritten_and_an_unfinished_one_not_with_other_settings(capsys, tmp_path):
+    run = ["fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'a'}"]
+    rhm(*run)
+    kept = (tmp_path / "a/results.json").read_text()
+    capsys.readouterr()
+    assert "finished" in refused(capsys, *run)
+    assert (tmp_path / "a/results.json").read_text() == kept
+    (tmp_path / "a/results.json").unlink()
+    line = refused(capsys, *run, "--data.seeds=[7]")
+    assert "data.init_args.seeds=[7]" in line and "data.init_args.seeds=[0]" in line
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/thesis.txt").write_text("dear")
+    assert "new, empty" in refused(capsys, "fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'b'}")
+    assert os.listdir(tmp_path / "b") == ["thesis.txt"]
+
+
+def test_a_folder_with_a_live_run_is_refused_and_one_with_a_left_lock_is_not(tmp_path, capsys):
+    run = tmp_path / "a"
+    run.mkdir()
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'a+'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(run / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as live:
+        assert live.stdout.readline() == "held\n"
+        (run / ".lock").write_text("process 17 on somewhere")
+        for command in "fit", "check":
+            line = refused(capsys, command, *fit(run)[1:])
+            assert "run_dir" in line and "process 17 on somewhere" in line
+        live.kill()
+    assert os.listdir(run) == [".lock"]
+    main(fit(run))
+    assert results(run)["status"] == "finished" and f"process {os.getpid()} on" in (run / ".lock").read_text()
+
+
+def test_callbacks_that_look_may_differ_when_a_run_goes_on_and_one_that_learns_may_not(tmp_path):
+    folder, decay = RunFolder(tmp_path), {"class_path": "callbacks.cosine_decay.CosineDecay", "init_args": {"floor": 0.0}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [decay]}}))
+    looks = {"class_path": "callbacks.SynonymicSensitivity"}
+    folder.check_settings({"trainer": {"callbacks": [decay, looks]}})
+    for other in None, [looks], [{**decay, "init_args": {"floor": 0.1}}]:
+        with pytest.raises(InvalidInput, match="CosineDecay.*the same settings"):
+            folder.check_settings({"trainer": {"callbacks": other}})

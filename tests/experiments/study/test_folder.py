@@ -1,0 +1,46 @@
+"""A study's folder: one study, one sweep at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+
+from sweeps import MadeUp, refused, sweep, write
+
+
+def test_a_study_that_was_killed_in_its_first_moment_goes_on(tmp_path, monkeypatch):
+    MadeUp(monkeypatch)
+    (tmp_path / "a").mkdir()
+    for name in ".study.yaml.77.part", ".lock":
+        (tmp_path / "a" / name).touch()
+    sweep(write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}")
+    assert not list((tmp_path / "a").glob("*.part"))
+
+
+def test_a_study_that_begins_in_the_folder_just_before_it_is_locked_is_not_overwritten(tmp_path, capsys, monkeypatch):
+    MadeUp(monkeypatch)
+    other = tmp_path / "a/study.yaml"
+    monkeypatch.setattr("experiments.study.folder.fcntl.flock", lambda *args: other.write_text("seeds: [5]"))
+    line = refused(capsys, write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}", "--launcher=debug")
+    assert "which holds a study" in line and other.read_text() == "seeds: [5]"
+
+
+def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_refused(tmp_path, capsys):
+    study, run_dir = write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}"
+    sweep(study, run_dir)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*") if p.is_file() and p.name != ".lock"}
+    capsys.readouterr()
+    line = refused(capsys, study, run_dir, "--seeds=[5]", "--launcher=debug")
+    assert "seeds=[5]" in line and "seeds=[0, 1]" in line
+    many = json.dumps([{"rule": "backprop"}, *({"rule": "dfa", "name": f"rule {i}"} for i in range(20))])
+    assert len(refused(capsys, study, run_dir, f"--rules={many}", "--launcher=debug")) < 400
+    with (tmp_path / "a/.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "no other sweep" in refused(capsys, study, run_dir, "--launcher=debug")
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*") if p.is_file() and p.name != ".lock"}
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/thesis.txt").write_text("dear")
+    assert "new, empty" in refused(capsys, study, f"--run_dir={tmp_path / 'b'}", "--launcher=debug")
+    assert "file" in refused(capsys, study, f"--run_dir={tmp_path / 's.yaml'}", "--launcher=debug")
+    assert os.listdir(tmp_path / "b") == ["thesis.txt"]

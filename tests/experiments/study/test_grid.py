@@ -1,0 +1,69 @@
+"""What a study expands to."""
+
+from __future__ import annotations
+
+from experiments.study.grid import expand
+from experiments.study.study import Rule, Sizes, Steps, Study
+
+
+def test_a_task_that_is_given_twice_is_one():
+    found = expand(Study([Rule("backprop")], [{"L": 3}, {"L": [2, 3]}], Sizes([64])))[0]
+    assert [c.task.L for c in found] == [3, 2]
+
+
+def test_a_rule_that_no_task_is_left_for_is_named():
+    study = Study([Rule("backprop"), Rule("dfa", only={"L": [9]})], [{"L": 3}], Sizes([64]))
+    assert [reason for reason in expand(study)[1] if "dfa" in reason and "rules.only={'L': [9]}" in reason]
+
+
+def test_more_labels_than_training_strings_are_left_out():
+    study = Study([Rule("lpl")], [{}], Sizes([16, 2048, 4096]), vary="label_size", settings={"data.train_size": 2048})
+    found, skipped = expand(study)
+    assert found[0].sizes == [16, 2048] and "4,096 label_size" in skipped[0] and "data.train_size=2,048" in skipped[0]
+
+
+def test_rules_tasks_and_cells_are_crossed_and_what_cannot_be_is_named():
+    study = Study(
+        [Rule("backprop"), Rule("lpl", only={"L": [3]}, grid=[{"model.network.width": 4}]), Rule("dfa", sizes=Sizes([10**9]))],
+        [{"L": [2, 3]}, {"m": 9}],
+        Sizes([64, 400]),
+        grid=[{"model.network.width": [8, 16]}],
+    )
+    found, skipped = expand(study)
+    assert [c.name for c in found] == [
+        "backprop/v8_n8_m4_s2_L2/width=8",
+        "backprop/v8_n8_m4_s2_L2/width=16",
+        "backprop/v8_n8_m4_s2_L3/width=8",
+        "backprop/v8_n8_m4_s2_L3/width=16",
+        "lpl/v8_n8_m4_s2_L3/width=4",
+    ]
+    assert found[0].sizes == [64] and found[2].sizes == [64, 400]  # 512 strings at L = 2, of which 128 are for tests
+    assert any("400" in reason and "512 strings" in reason for reason in skipped)
+    assert any("m <= 8" in reason for reason in skipped) and any("1,000,000,000" in reason for reason in skipped)
+
+
+def test_a_run_has_all_sizes_and_seeds_as_replicas_and_the_same_length_for_all():
+    study = Study(
+        [Rule("backprop", settings={"model.clip": 1.0})], [{}], Sizes([256, 1024]), seeds=[3, 4], steps=Steps(10, 5000, 20)
+    )
+    combination = expand(study)[0][0]
+    run = combination.run("grid", combination.sizes, study.seeds, {"model.optimizer.lr": 0.1})
+    assert {"--data.train_size=[256, 1024]", "--data.seeds=[3, 4]", "--model.clip=1.0", "--model.optimizer.lr=0.1"} <= set(
+        run.args
+    )
+    assert run.steps == 160 and "--trainer.max_steps=160" in run.args  # 20 epochs of 1,024 strings in batches of 128
+    assert combination.run("refined-1", [512], study.seeds, {}).steps == 160
+
+
+def test_label_sizes_can_be_varied_instead():
+    study = Study(
+        [Rule("sibling_contrastive"), Rule("backprop", vary="train_size")],
+        [{}],
+        Sizes([16, 64]),
+        vary="label_size",
+        settings={"data.train_size": 1024},
+        steps=Steps(1, 5000, 10),
+    )
+    siblings, backprop = (c.run("grid", c.sizes, [0], {}) for c in expand(study)[0])
+    assert {"--data.train_size=1024", "--data.label_size=[16, 64]"} <= set(siblings.args) and siblings.steps == 80
+    assert "--data.train_size=[16, 64]" in backprop.args and not any("label_size" in a for a in backprop.args)

@@ -1,0 +1,35 @@
+"""One run of many."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+from sweeps import GROUP, TINY
+
+from experiments.study.grid import expand
+from experiments.study.make import LIVE_SECONDS, make_run
+from experiments.study.study import Rule, Sizes, Steps, Study
+
+
+def test_a_run_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
+
+    folder = tmp_path / "a/runs" / GROUP / "grid"
+    folder.mkdir(parents=True)
+    study = Study([Rule("backprop")], TINY["tasks"], Sizes(**TINY["sizes"]), **{k: TINY[k] for k in ("seeds", "settings")})
+    run = expand(replace(study, steps=Steps(6, 6), test_size=64))[0][0].run("grid", [8, 32], [0, 1], {})
+    waits = []
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def sleep(seconds):
+            waits.append(seconds)
+            if len(waits) == 2:
+                lock.close()
+
+        monkeypatch.setattr("experiments.study.make.time", SimpleNamespace(sleep=sleep))
+        make_run(run.args, str(folder))
+    assert waits == [LIVE_SECONDS] * 2
+    assert json.loads((folder / "results.json").read_text())["status"] == "finished"

@@ -1,0 +1,47 @@
+"""A study as its file gives it: sizes, and that the studies which come with the project can be run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.cli import main
+from experiments.study.check import fitting
+from experiments.study.grid import expand
+from experiments.study.study import Sizes
+from rhm import Task
+
+ROOT = Path(__file__).parents[3]
+
+
+STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
+
+
+def test_sizes_follow_the_task():
+    task = Task(8, 8, 4, 2, 3)
+    assert Sizes([0.5, 1, 2]).of(task) == [1, 2]  # a half is rounded to 0, which is under one string
+    assert Sizes([0.25, 1, 4], "n m^L").of(task) == [128, 512, 2048]
+    assert Sizes([0.5, 2], "v m^3").of(Task(8, 8, 4, 2, 7)) == [256, 1024]
+    assert Sizes([1, 2], "n m").of(task) == [32, 64]
+    assert Sizes([1, 2, 4, 8], "n m^L", least=600, most=2048).of(task) == [1024, 2048]
+
+
+@pytest.mark.parametrize("quick", [pytest.param(False, marks=pytest.mark.chaos), True])
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_the_studies_that_are_shipped_can_be_run(path, quick, tmp_path, monkeypatch):
+    found = {}
+    monkeypatch.setattr("experiments.study.sweep_command.sweep", lambda study, *args: found.update(study=study))
+    main(["sweep", f"-c={path}", "--run_dir=nowhere", *(["--quick"] if quick else [])])
+    study = found["study"]
+    combinations, skipped = expand(study)
+    assert all("strings" in reason for reason in skipped), skipped
+    small = [
+        replace(c, cell={key: 4 if key.endswith("width") else value for key, value in c.cell.items()}) for c in combinations
+    ]
+    one_each = {(c.rule.label, str(c.cell)): c for c in reversed(small)}
+    reasons: list[str] = []
+    fitting(list(one_each.values()), reasons)
+    assert not reasons
+    assert study.search is not None and not set(study.search.seeds) & set(study.seeds) and study.question

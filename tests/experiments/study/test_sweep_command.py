@@ -1,0 +1,84 @@
+"""``rhm sweep``: what is refused in one line."""
+
+from __future__ import annotations
+
+import pytest
+from sweeps import refused, write
+
+REFUSED = {
+    "no run": ({"rules": []}, ["study", "without a run"]),
+    "no size fits": ({"sizes": {"multiples": [10**9]}}, ["study", "without a run", "strings"]),
+    "too many runs": ({"max_runs": 1, "refine": 1}, ["study", "2 runs", "max_runs=1"]),
+    "unknown rule": ({"rules": ["backprob"]}, ["rules", "backprob", "'backprop'"]),
+    "unknown key": ({"sed": [1]}, ["sed", "unknown key"]),
+    "unknown key of a rule": ({"rules": [{"rule": "backprop", "nam": "x"}]}, ["nam"]),
+    "unknown parameter": ({"tasks": [{"l": 3}]}, ["tasks.l", "unknown key", "'L'"]),
+    "unknown unit": ({"sizes": {"multiples": [1], "unit": "n m^2"}}, ["sizes.unit", "n m^2", "n m^L"]),
+    "no multiples": ({"sizes": {"multiples": []}}, ["sizes.multiples", "[]"]),
+    "two of a name": ({"rules": ["backprop", "backprop"]}, ["rules.name", "backprop"]),
+    "seeds of the search": ({"search": {"seeds": [1]}}, ["search.seeds", "[1]", "[0, 1]"]),
+    "no seeds": ({"seeds": []}, ["seeds", "[]"]),
+    "threshold": ({"threshold": 1.5}, ["threshold", "1.5"]),
+    "steps": ({"steps": {"least": 10, "most": 5}}, ["steps.most", "5"]),
+    "vary": ({"vary": "width"}, ["vary", "width", "label_size"]),
+    "wrong type": ({"refine": "much"}, ["refine", "much", "int"]),
+    "two names, one folder": (
+        {"rules": [{"rule": "backprop", "name": "A B"}, {"rule": "dfa", "name": "A_B"}]},
+        ["rules.name", "'A B'", "'A_B'", "folders"],
+    ),
+    "a name outside": ({"rules": [{"rule": "backprop", "name": ".."}]}, ["rules.name", "'..'"]),
+    "two cells, one folder": ({"grid": [{"model.clip": [0.5, "0.5"]}]}, ["grid", "0.5", "'0.5'", "clip=0.5"]),
+    "two classes, one name": ({"grid": [{"model.network": ["a.Net", "b.Net"]}]}, ["grid", "a.Net", "b.Net"]),
+    "a cell twice": ({"grid": [{"model.network.width": [8, 8]}]}, ["grid", "width=8"]),
+    "no values": ({"grid": [{"model.network.width": []}]}, ["grid", "model.network.width", "[]"]),
+    "no tasks": ({"tasks": [{"L": []}]}, ["tasks", "[]"]),
+    "only others": ({"rules": [{"rule": "backprop", "only": {"L": [9]}}]}, ["rules.only", "[9]"]),
+    "nothing to search": ({"search": {"settings": {}}}, ["search.settings", "{}"]),
+    "nothing to search for a rule": ({"search": {}, "rules": [{"rule": "backprop", "search": {}}]}, ["rules.search", "{}"]),
+    "a smaller budget": (
+        {"search": {"trials": 3}, "rules": ["dfa", {"rule": "backprop", "search": {"model.clip": [1, 2, 2]}}]},
+        ["search.trials", "3", "at most 2", "backprop"],
+    ),
+    "reference": ({"reference": "nobody"}, ["reference", "nobody", "backprop"]),
+    "no epochs": ({"steps": {"epochs": 0}}, ["steps.epochs", "0"]),
+    "a seed twice": ({"seeds": [0, 0]}, ["seeds", "[0, 0]", "different"]),
+    "a task's parameter as a setting": ({"settings": {"data.L": 3}}, ["settings.data.L", "3", "tasks"]),
+    "labels of an endless stream": ({"vary": "label_size", "settings": {"data.train_size": None}}, ["data.train_size", "None"]),
+    "unknown setting": ({"settings": {"modle.x": 3}}, ["modle.x", "unknown key"]),
+    "unknown setting of the trainer": ({"settings": {"trainer.max_stepz": 3}}, ["trainer.max_stepz", "max_steps"]),
+    "unknown setting to search": ({"search": {"trials": 1, "settings": {"model.clipp": [1]}}}, ["model.clipp", "'clip'"]),
+    "a setting that means something else": ({"settings": {"trainer.max_epochs": 3}}, ["trainer.max_epochs", "3"]),
+    "unknown callback": ({"callbacks": ["Sensitivety"]}, ["trainer.callbacks", "Sensitivety"]),
+    "a larger size beside the test strings": (
+        {"settings": {"data.test_size": 460}},
+        ["data.train_size", "64 with test_size 460", "512"],
+    ),
+    "a rule that no network fits": (
+        {"settings": {"model.network": "DenseNetwork"}, "rules": ["sibling_contrastive"]},
+        ["study", "SiblingPairs", "DenseNetwork"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_study_that_cannot_be_is_refused_in_one_line_and_nothing_is_written(case, tmp_path, capsys):
+    changes, words = REFUSED[case]
+    line = refused(capsys, write(tmp_path / "s.yaml", **changes), f"--run_dir={tmp_path / 'a'}", "--launcher=debug")
+    assert line.startswith("rhm: ") and all(word in line for word in words), line
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["-c=nowhere.yaml"], ["config", "nowhere.yaml"]),
+        (["--run_dir=runs/x"], ["rules", "nothing"]),
+        (["-c=S", "--quick", "--run_dir=runs/x"], ["quick"]),
+        (["-c=S"], ["run_dir", "nothing"]),
+        (["-c=S", "--quik", "--run_dir=runs/x"], ["quik", "unknown key"]),
+    ],
+)
+def test_a_command_that_cannot_be_is_refused(args, words, tmp_path, capsys):
+    write(tmp_path / "s.yaml")
+    line = refused(capsys, *(a.replace("S", str(tmp_path / "s.yaml")) for a in args))
+    assert all(word in line for word in words), line

@@ -1,0 +1,51 @@
+"""Searches and comparisons whose runs are made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+
+class MadeUpRuns:
+    """Stands for ``launch``: runs of search and compare with made-up results, all but those that fail.
+
+    Attributes:
+        made: names of the jobs of all calls, but for those with which a rule's rate is searched.
+        fails: ends of names.
+    """
+
+    def __init__(self, monkeypatch):
+        self.made: list[str] = []
+        self.fails: tuple[str, ...] = ()
+        monkeypatch.setattr("experiments.study.search.launch", self)
+        monkeypatch.setattr("experiments.study.compare.launch", self)
+
+    def __call__(self, jobs, folder, launcher, title):
+        self.made += [job.name for job in jobs if title != "search"]
+        failed = {job.name: "no memory" for job in jobs if job.name.endswith(self.fails)}
+        for job in jobs:
+            if job.name in failed:
+                continue
+            run = Path(job.folder) if job.folder else job.args[0].final
+            run.mkdir(parents=True, exist_ok=True)
+            if title == "rules":
+                (run.parent / "chosen.json").write_text('{"rate": 0.1, "step_time_ratio": 1.0}')
+            replicas = [{"train_size": size, "test_accuracy": 0.5} for size in (8, 16)]
+            known = {"rule": "A", "supervision": {"rule": "labels", "pairs": None}, "steps": 2, "replicas": replicas}
+            (run / "results.json").write_text(json.dumps(known))
+            (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"pairs": None}}, "model": {}}))
+        return failed
+
+
+def task_file(path: Path, **changes) -> Path:
+    small = {"v": 4, "n": 4, "m": 2, "L": 2, "train_size": [8, 16], "test_size": 8, "probe_size": 8, "batch_size": 4}
+    data = {"class_path": "RHMDataModule", "init_args": {**small, "seeds": [0, 1], **changes}}
+    path.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}))
+    return path
+
+
+def written(path: Path, content: object) -> Path:
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
