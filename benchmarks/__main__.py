@@ -105,10 +105,7 @@ class PlainLoop:
     @torch.no_grad()
     def __call__(self, steps: int) -> None:
         for _ in range(steps):
-            updates = self.rule.updates(self.rule.compute(self.data.train_batch(self.step)))
-            for module, update in zip(self.rule.parts, updates, strict=True):
-                for name, parameter in module.named_parameters():
-                    parameter.grad = update[name]
+            self.rule.give_gradients(self.rule.updates(self.rule.compute(self.data.train_batch(self.step))).layers)
             self.optimizer.step()
             self.step += 1
 

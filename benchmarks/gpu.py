@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.steps import NAMES, move, rule_of, set_gradients, updates_of
+from benchmarks.steps import NAMES, move, rule_of, updates_of
 from datamodules import Batch
 from rules import LocalRule
 
@@ -35,7 +35,7 @@ class Step:
 
     def learn(self, batch: Batch) -> None:
         """All of a step but its strings."""
-        set_gradients(self.rule, self.updates(batch))
+        self.rule.give_gradients(self.updates(batch))
         self.optimizer.step()
 
 

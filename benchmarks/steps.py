@@ -26,7 +26,7 @@ def updates_of(rule: LocalRule) -> Callable[[Batch], list[dict[str, torch.Tensor
     """A step without its optimizer: gradients of all layers and the readout."""
 
     def updates(batch: Batch) -> list[dict[str, torch.Tensor]]:
-        return rule.updates(rule.compute(batch))
+        return rule.updates(rule.compute(batch)).layers
 
     return updates
 
@@ -34,15 +34,4 @@ def updates_of(rule: LocalRule) -> Callable[[Batch], list[dict[str, torch.Tensor
 def move(rule: LocalRule, device: torch.device) -> None:
     """Rule and data onto a device, as a trainer would."""
     rule.to(device)
-    rule.data.grammar.to(device)
-    if rule.data.train_sizes_R is not None:
-        rule.data.train_sizes_R = rule.data.train_sizes_R.to(device)
-    if rule.data.pairs is not None:
-        rule.data.pairs.prepare(rule.data)
-
-
-def set_gradients(rule: LocalRule, updates: list[dict[str, torch.Tensor]]) -> None:
-    """Hand updates to the optimizer."""
-    for module, update in zip(rule.parts, updates, strict=True):
-        for name, parameter in module.named_parameters():
-            parameter.grad = update.get(name)
+    rule.data.move(device)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -88,7 +86,8 @@ class Diagnostic(Callback, ABC):
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LocalRule)
-        with untouched(pl_module), trainer.precision_plugin.train_step_context():
+        # Lightning validates in inference mode, whose tensors a later training step could not use; here they are ordinary ones
+        with torch.inference_mode(False), torch.no_grad(), trainer.precision_plugin.train_step_context():
             measured = self.measure(trainer, pl_module)
         self.values = {tag: value.detach().double().cpu() for tag, value in measured.items()}
         numbers: dict[str, float] = {}
@@ -98,21 +97,6 @@ class Diagnostic(Callback, ABC):
         pl_module.log_measured(numbers)
         if shows_figures(trainer) and pl_module.measured_step != trainer.global_step:
             self.draw(trainer, pl_module)
-
-
-@contextmanager
-def untouched(rule: LocalRule) -> Iterator[None]:
-    """A place where a rule may be asked for updates: what they leave behind is put back.
-
-    Lightning validates in inference mode, whose tensors a later training step could not use; here they are ordinary ones.
-    """
-    kept = rule.estimates, rule.step_metrics
-    rule.estimates, rule.step_metrics = dict(rule.estimates), dict(rule.step_metrics)
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            yield
-    finally:
-        rule.estimates, rule.step_metrics = kept
 
 
 def finite(values: Any) -> Any:

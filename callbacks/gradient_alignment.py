@@ -16,9 +16,9 @@ from networks import Layer, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import fold, normal, seed_keys
 from rules import LocalRule, Step
-from rules.feedback import broadcast_error
+from rules.base.contract import add
 from rules.frozen import FrozenFeatures
-from rules.layerwise import add
+from rules.maths.feedback import broadcast_error
 
 
 class GradientAlignment(Diagnostic):
@@ -63,10 +63,10 @@ class GradientAlignment(Diagnostic):
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
         step = rule.labelled(rule.compute(rule.data.train_batch(trainer.global_step, rule.data.rank, rule.data.world)))
-        ours = rule.layer_updates(step)
+        ours = rule.layer_updates(step).layers
         feedback = rule.feedback_and_weights()
         layers = len(ours)
-        groups = [ours, rule.end_to_end(step)[:layers]]
+        groups = [ours, rule.end_to_end(step).layers[:layers]]
         groups += [self.null(rule, step, draw, trainer.global_step)[:layers] for draw in range(self.draws)]
         means = mean_over_ranks(rule, [update for group in groups for update in group])
         ours, backprop, *nulls = (means[start : start + layers] for start in range(0, len(means), layers))

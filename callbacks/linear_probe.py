@@ -18,7 +18,7 @@ from torchmetrics import Metric
 
 from callbacks.figures import map_picture
 from callbacks.tensorboard import log_picture, mean_and_std, shows_figures
-from datamodules import Batch
+from datamodules import PROBE, TEST, Batch
 from networks import LayeredNetwork, LayerState
 from rhm import InvalidInput, Task
 from rules import LocalRule
@@ -248,11 +248,11 @@ class LayerwiseLinearProbe(Callback):
         self._add(outputs["states"], batch, dataloader_idx, keep=self.logistic)
 
     def _add(self, states: list[LayerState], batch: Batch, dataloader_idx: int, keep: bool) -> None:
-        if dataloader_idx == 1 and not self.weights:
+        if dataloader_idx == TEST and not self.weights:
             self._fit()
         for k, state in enumerate(states):
             x, y = self._rows(k, state, batch)
-            if dataloader_idx == 0:
+            if dataloader_idx == PROBE:
                 self.sums[k].update(x, y)
                 if keep and sum(kept.shape[2] for kept, _ in self.kept[k]) < self.logistic_rows:
                     self.kept[k].append((x, y))

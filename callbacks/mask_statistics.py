@@ -72,7 +72,7 @@ class MaskStatistics(Diagnostic):
         updates = rule.backpropagate(step, down_to=0)
         for rung in self.rungs:
             rung.to(step.readout.logits_RBN.device, rule.readout.weight_RFN.dtype).trainer = trainer
-            updates += rung.layer_updates(step)
+            updates += rung.layer_updates(step).layers
         means = mean_over_ranks(rule, updates)
         exact = [flat(update, own(update)) for update in means[:layers]]
         for number in range(1, len(self.rungs) + 1):

@@ -12,17 +12,17 @@ from torch import Tensor
 from callbacks.diagnostic import Diagnostic
 from rhm import InvalidInput
 from rules import LocalRule
-from rules.layerwise import LayerwiseRule
+from rules.base.layerwise import LayerwiseRule
 
 
 class PairStatistics(Diagnostic):
     """Scores of positive pairs and of negatives at each layer of a layerwise self-supervised rule, for the next batch.
 
-    A score is the rule's own (:meth:`rules.layerwise.LayerwiseRule.scores`), or the cosine of the two sides where its loss has
-    none. Negatives are the pairs of a string's first side with the second sides of all other strings of the batch, at the same
-    place; a rule that draws one of them for each string draws from these. A negative is false if the hidden symbol that the
-    two sides of a pair have in common (the parent of siblings, the class, the synonyms' symbol) is the same in both strings:
-    this is looked up in the derivation.
+    A score is the rule's own (:meth:`rules.base.layerwise.LayerwiseRule.scores`), or the cosine of the two sides where its loss
+    has none. Negatives are the pairs of a string's first side with the second sides of all other strings of the batch, at the
+    same place; a rule that draws one of them for each string draws from these. A negative is false if the hidden symbol that
+    the two sides of a pair have in common (the parent of siblings, the class, the synonyms' symbol) is the same in both
+    strings: this is looked up in the derivation.
 
     Tags, for each layer: ``pairs/positive``, ``pairs/negative`` and ``pairs/false_negative``, mean scores (``negative`` without
     the false ones), ``pairs/positive_std``, ``pairs/negative_std``; ``pairs/ranked``, the share of true negatives that score

@@ -21,8 +21,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from rules import LocalRule
-
 
 class BarAndNumbers(Progress):
     """A progress bar with a line of text below."""
@@ -88,8 +86,7 @@ class RunProgress(ProgressBar):
         if time.monotonic() < self.next_time or not self.shown:
             return
         self.next_time = time.monotonic() + self.every
-        assert isinstance(pl_module, LocalRule)
-        numbers = " ".join(f"{name.split('/')[-1]} {float(v.mean()):.2f}" for name, v in pl_module.step_metrics.items())
+        numbers = " ".join(f"{name.split('/')[-1]} {float(v.mean()):.2f}" for name, v in outputs["losses"].items())
         accuracy = trainer.callback_metrics.get("test/accuracy")
         text = f"loss: {numbers}" + ("" if accuracy is None else f" | test accuracy {float(accuracy):.3f}")
         if isinstance(self.bar, BarAndNumbers):

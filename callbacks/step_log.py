@@ -59,7 +59,7 @@ class StepLog(Callback):
         if step % self.every or not trainer.loggers:
             return
         assert isinstance(pl_module, LocalRule)
-        values = mean_and_std(self.measured(trainer, pl_module))
+        values = mean_and_std(self.measured(trainer, pl_module, outputs["losses"]))
         samples = pl_module.data.batch_size * pl_module.data.replicas
         now = time.perf_counter()
         values["train/samples"] = step * pl_module.data.batch_size
@@ -69,10 +69,10 @@ class StepLog(Callback):
         log_scalars(trainer, values)
 
     @staticmethod
-    def measured(trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
+    def measured(trainer: Trainer, rule: LocalRule, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses and norms of updates, each ``[R]``, on the device."""
-        (losses_MR,) = rule.mean_over_ranks([torch.stack([loss_R.float() for loss_R in rule.step_metrics.values()])])
-        measured = {f"train/{name}": loss_R for name, loss_R in zip(rule.step_metrics, losses_MR, strict=True)}
+        (losses_MR,) = rule.mean_over_ranks([torch.stack([loss_R.float() for loss_R in losses.values()])])
+        measured = {f"train/{name}": loss_R for name, loss_R in zip(losses, losses_MR, strict=True)}
         for group, module in zip(trainer.optimizers[0].param_groups, rule.parts, strict=True):
             norm_R = update_norm(module)
             if norm_R is not None:

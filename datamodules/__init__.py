@@ -2,6 +2,6 @@
 
 from datamodules.batch import Batch
 from datamodules.pairs import ClassPairs, HalfPairs, Pairs, SiblingPairs, SynonymPairs
-from datamodules.rhm_datamodule import RHMDataModule
+from datamodules.rhm_datamodule import PROBE, TEST, RHMDataModule
 
-__all__ = ["Batch", "ClassPairs", "HalfPairs", "Pairs", "RHMDataModule", "SiblingPairs", "SynonymPairs"]
+__all__ = ["PROBE", "TEST", "Batch", "ClassPairs", "HalfPairs", "Pairs", "RHMDataModule", "SiblingPairs", "SynonymPairs"]

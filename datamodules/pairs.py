@@ -6,19 +6,29 @@ Shape suffixes: R replica, B batch, D position, C channel, N classes, P training
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from rhm import Derivation, InvalidInput
+from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
 from rhm.hashing import below
 
-if TYPE_CHECKING:
-    from datamodules.rhm_datamodule import RHMDataModule
+MOST_STRINGS = 2**26  # of a list of each class: 1 GiB of numbers and places for each replica
 
 
-MOST_STRINGS = 2**26
+class Strings(Protocol):
+    """What pairs are made from: a datamodule's grammar and training strings.
+
+    Attributes:
+        task: its sizes.
+        grammar: one of each replica.
+        train_sizes_R: training strings of each replica; None is an endless stream.
+    """
+
+    task: Task
+    grammar: RandomHierarchyModel
+    train_sizes_R: Tensor | None
 
 
 class Pairs(ABC):
@@ -30,14 +40,14 @@ class Pairs(ABC):
 
     knowledge: ClassVar[str]
 
-    def prepare(self, data: RHMDataModule) -> None:  # noqa: B027  (most schemes have nothing to prepare)
+    def prepare(self, data: Strings) -> None:  # noqa: B027  (most schemes have nothing to prepare)
         """Check the scheme against the task and look up what :meth:`view` needs.
 
         Raises:
             InvalidInput: the task cannot give these pairs.
         """
 
-    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
+    def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor | None:
         """Tokens of each string's partner, ``[R, B, D]``; None where both halves of a pair come from one string.
 
         Args:
@@ -92,7 +102,7 @@ class SiblingPairs(Pairs):
 
     knowledge = "none"
 
-    def prepare(self, data: RHMDataModule) -> None:
+    def prepare(self, data: Strings) -> None:
         if data.task.L < 2 or data.task.s < 2:
             raise InvalidInput(
                 "data.pairs",
@@ -131,7 +141,7 @@ class ViewPairs(Pairs):
     shared: int
 
     @abstractmethod
-    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor: ...
+    def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor: ...
 
     def channels(self, channels: int, positions: int) -> int:
         if positions > self.shared and positions % self.shared:
@@ -161,7 +171,7 @@ class ClassPairs(ViewPairs):
     knowledge = "labels"
     shared = 1
 
-    def prepare(self, data: RHMDataModule) -> None:
+    def prepare(self, data: Strings) -> None:
         if data.train_sizes_R is None:
             return
         if max(data.train_sizes_R.tolist()) > MOST_STRINGS:
@@ -177,7 +187,7 @@ class ClassPairs(ViewPairs):
         self.count_RN.scatter_add_(1, y_RP, torch.ones_like(y_RP))
         self.start_RN = self.count_RN.cumsum(1) - self.count_RN
 
-    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
+    def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
         if data.train_sizes_R is None:
             return data.grammar.resample(derivation, data.task.L, key=bits_RB[..., None]).x_RBD
         y_RB = derivation.y_RB.long()
@@ -200,12 +210,12 @@ class SynonymPairs(ViewPairs):
     def __init__(self, level: int):
         self.level = level
 
-    def prepare(self, data: RHMDataModule) -> None:
+    def prepare(self, data: Strings) -> None:
         if not 1 <= self.level <= data.task.L:
             raise InvalidInput("data.pairs.level", self.level, f"a level from 1 to L={data.task.L}")
         self.shared = data.task.width(self.level)
 
-    def view(self, data: RHMDataModule, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
+    def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
         return data.grammar.resample(derivation, self.level, key=bits_RB[..., None]).x_RBD
 
 

@@ -17,6 +17,7 @@ from datamodules.pairs import Pairs
 from rhm import InvalidInput, RandomHierarchyModel, Task
 from rhm.hashing import fold, permutation, seed_keys
 
+PROBE, TEST = 0, 1  # numbers of the loaders of validation and test: strings to fit probes on, test strings
 BLOCK_TOKENS = 2**19  # several steps' strings are made at once, up to this many tokens
 
 
@@ -218,7 +219,7 @@ class RHMDataModule(LightningDataModule):
         assert self.trainer is not None
         if self.trainer.training:  # the trainer's step, not the loader's: it is right also after a resume
             return self.train_batch(self.trainer.global_step, self.rank, self.world)
-        if dataloader_idx == 0:  # every rank fits its probes on all strings: so they are equal without being sent
+        if dataloader_idx == PROBE:  # every rank fits its probes on all strings: so they are equal without being sent
             return self.eval_batch(batch, *self.probe_range)
         return self.eval_batch(batch, *self.test_range, self.rank, self.world)
 

@@ -19,7 +19,7 @@ from networks import NetworkConfig
 from rhm import InvalidInput
 from rhm.errors import closest, nearest
 from rules import LocalRule
-from rules.layerwise import Block
+from rules.base.block import Block
 
 KEY = re.compile(r'Parser key "([^"]+)"')
 NOT_ACCEPTED = re.compile(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)")

@@ -1,16 +1,11 @@
 """Networks whose layers can be addressed one by one."""
 
-from networks.layered import (
-    DenseNetwork,
-    HierarchicalNetwork,
-    Layer,
-    LayeredNetwork,
-    LayerState,
-    LayerUpdate,
-    LocallyConnectedNetwork,
-    NetworkConfig,
-)
+from networks.architectures import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
+from networks.config import NetworkConfig
+from networks.layer import Layer, multiply
+from networks.layered import LayeredNetwork
 from networks.readout import Readout, ReadoutState
+from networks.state import LayerState, LayerUpdate
 from networks.vector import VectorNetwork
 
 __all__ = [
@@ -25,4 +20,5 @@ __all__ = [
     "Readout",
     "ReadoutState",
     "VectorNetwork",
+    "multiply",
 ]

@@ -6,15 +6,13 @@ Shape suffixes: R replica, B batch, F features, N classes.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from networks.state import LayerUpdate
 from rhm.hashing import fold, normal, seed_keys
-
-if TYPE_CHECKING:
-    from networks.layered import LayerUpdate
 
 
 class ReadoutState(NamedTuple):

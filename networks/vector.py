@@ -11,8 +11,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from networks.layered import Activation, HierarchicalNetwork, Layer, LayeredNetwork, LayerState, LayerUpdate, multiply
+from networks.activations import Activation
+from networks.architectures import HierarchicalNetwork
+from networks.layer import Layer, multiply
+from networks.layered import LayeredNetwork
 from networks.readout import Readout, ReadoutState
+from networks.state import LayerState, LayerUpdate
 from rhm import Task
 from rhm.hashing import fold, normal, seed_keys, uniform
 

@@ -1,5 +1,9 @@
-"""Local learning rules. A rule is one file here and one YAML in ``configs/rules``; the command line finds its class."""
+"""Local learning rules. A rule is one file here and one YAML in ``configs/rules``; the command line finds its class.
 
-from rules.local_rule import Locality, LocalRule, Step
+``rules/base`` has what rules share, a family in each file; ``rules/maths`` plain functions of tensors.
+"""
 
-__all__ = ["LocalRule", "Locality", "Step"]
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule
+
+__all__ = ["LocalRule", "Locality", "Step", "Updates"]

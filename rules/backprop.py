@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from networks import LayerUpdate
-from rules.local_rule import Locality, LocalRule, Step
+import torch
+
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
 
 
 class Backprop(LocalRule):
@@ -16,7 +18,16 @@ class Backprop(LocalRule):
     family = "reference"
     source = "Rumelhart, Hinton, Williams 1986"
     knowledge = "labels"
-    locality = Locality(label=True, output_error=True, other_layers=True)
+    locality = Locality(error=True, other_layers=True)
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        return self.backpropagate(step, down_to=0)
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+    ):
+        super().__init__(network, optimizer, clip)
+        self.locality = self.locality.through_output(network)
+
+    def layer_updates(self, step: Step) -> Updates:
+        return self.end_to_end(step)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from rhm import InvalidInput
-from rules.layerwise import Block, LayerwiseRule, Pair
-from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import barlow_twins
+from rules.base.block import Block
+from rules.base.layerwise import LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import Pair
+from rules.maths.losses import barlow_twins
 
 
 class BarlowTwins(LayerwiseRule):
@@ -20,7 +22,7 @@ class BarlowTwins(LayerwiseRule):
     ``C`` correlates the channels of the first side with those of the second, over the batch. No negatives.
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         redundancy: weight of the entries off the diagonal.
 
     Raises:

@@ -5,15 +5,19 @@ Shape suffixes: R replica, B batch, D pair of a string, C channel.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from networks import LayerUpdate
-from rhm import InvalidInput
 from rhm.hashing import below, fold
-from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient
-from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import bilinear_scores, hinge, other_strings, pair_scores, project, scatter_strings
+from rules.base.block import Block
+from rules.base.layerwise import LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import LossHead, Pair, PairGradient, outer
+from rules.maths.losses import bilinear_scores, hinge, other_strings, pair_scores, project, scatter_strings
+from rules.maths.plasticity import check_form
 
 
 class CLAPP(LayerwiseRule):
@@ -32,7 +36,7 @@ class CLAPP(LayerwiseRule):
     hit it).
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         retrodiction: whether the context has a matrix of its own.
         both_terms: positive and negative term for each string; else a fair coin for each string and pair of layers says
             which, at twice
@@ -57,11 +61,12 @@ class CLAPP(LayerwiseRule):
         form: str = "explicit",
     ):
         super().__init__(network, optimizer, clip, block)
-        if form not in ("explicit", "autograd"):
-            raise InvalidInput("model.form", form, "explicit or autograd")
+        check_form(form)
         self.retrodiction, self.both_terms, self.form = retrodiction, both_terms, form
+        transport = self.locality.transport_within_layer or not retrodiction
+        self.locality = replace(self.locality, transport_within_layer=transport)
 
-    def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+    def build_head(self, head: LossHead, k: int, channels: int) -> None:
         for name in ("prediction_RCC", "retrodiction_RCC")[: 1 + self.retrodiction]:
             self.add_matrix(head, name, k, (channels, channels), scale=1 / channels)
 
@@ -70,12 +75,12 @@ class CLAPP(LayerwiseRule):
 
     def weights(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Of the positive and the negative term of each string, ``[R, B, 1]``, over the number of strings and pairs."""
-        assert pair.batch.key_RB is not None
+        assert pair.key_RB is not None
         mean = 1 / (pair.z1_RBDC.shape[1] * pair.z1_RBDC.shape[2])
         if self.both_terms:
             both = torch.full_like(pair.z1_RBDC[:, :, :, 0], mean)
             return both, both
-        coin = below(fold(pair.batch.key_RB, "coin", pair.k), 2).to(pair.z1_RBDC.dtype)[:, :, None]
+        coin = below(fold(pair.key_RB, "coin", pair.k), 2).to(pair.z1_RBDC.dtype)[:, :, None]
         return 2 * mean * coin, 2 * mean * (1 - coin)
 
     def pair_loss(self, pair: Pair) -> Tensor:
@@ -119,8 +124,3 @@ class CLAPP(LayerwiseRule):
         else:
             c_signal = project(seen, w_pred.transpose(1, 2))
         return PairGradient(self._hinges(pair, prediction, z, shift_R), c_signal.to(c.dtype), z_signal, head)
-
-
-def outer(x_RBDC: Tensor, y_RBDE: Tensor) -> Tensor:
-    """``sum x y^T`` over strings and pairs, ``[R, C, E]``."""
-    return torch.bmm(x_RBDC.flatten(1, 2).transpose(1, 2), y_RBDE.flatten(1, 2))

@@ -9,12 +9,15 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rhm import InvalidInput
-from rules.layerwise import Block, LayerwiseRule, Pair
-from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import hinge, other_strings, pair_scores
+from rules.base.block import Block
+from rules.base.contract import Locality, Step
+from rules.base.layerwise import Activity, LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import LossHead, Pair
+from rules.maths.losses import hinge, other_strings, pair_scores
 
 CONTEXTS = ("own", "top", "both")
 
@@ -33,7 +36,7 @@ class CLAPPPlusPlus(LayerwiseRule):
     us.
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         context: ``own``, ``top`` or ``both``.
 
     Raises:
@@ -42,6 +45,7 @@ class CLAPPPlusPlus(LayerwiseRule):
 
     source = "arXiv 2601.21683"
     hinged = True
+    locality = Locality(partner=True, batch=True, lateral=True, transport_within_layer=True)
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class CLAPPPlusPlus(LayerwiseRule):
         self.context = context
         self.locality = replace(self.locality, other_layers=block.end_to_end or context != "own")
 
-    def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+    def build_head(self, head: LossHead, k: int, channels: int) -> None:
         top = self.network.layers[self.trained_layers - 1]
         context = self.network.positions[self.trained_layers - 1] * top.out_channels
         pairs = self._pairs_of_a_string(k)
@@ -79,14 +83,20 @@ class CLAPPPlusPlus(LayerwiseRule):
     def _uses_top(self, k: int) -> bool:
         return self.context != "own" and k < self.trained_layers
 
+    def shown(self, step: Step, k: int, activity: Activity) -> tuple[Tensor, ...]:
+        """The top layer's output where it is context, ``[R, B, E]``."""
+        if not self._uses_top(k):
+            return ()
+        top = activity[self.trained_layers, "head"][0].flatten(2)
+        return (top.float() if top.dtype == torch.bfloat16 else top,)
+
     def pair_loss(self, pair: Pair) -> Tensor:
-        assert pair.batch.key_RB is not None
         loss_R = torch.zeros_like(pair.z1_RBDC[:, 0, 0, 0])
         if self._uses_own(pair.k):
             context = torch.einsum("rbdc,rdce->rbde", pair.z1_RBDC, pair.head.get_parameter("prediction_RDCC"))
             loss_R = loss_R + self._hinges(pair, context, pair.z2_RBDC, "own")
         if self._uses_top(pair.k):
-            top_RBE = pair.activity[self.trained_layers, "head"][0].flatten(2).to(pair.z1_RBDC.dtype)
+            top_RBE = pair.shown[0]
             for name, side in ("top_first_RDEC", pair.z1_RBDC), ("top_second_RDEC", pair.z2_RBDC):
                 context = torch.einsum("rbe,rdec->rbdc", top_RBE, pair.head.get_parameter(name))
                 loss_R = loss_R + self._hinges(pair, context, side, name) / 2
@@ -97,8 +107,7 @@ class CLAPPPlusPlus(LayerwiseRule):
         if self._uses_own(pair.k):
             context = torch.einsum("rbdc,rdce->rbde", pair.z1_RBDC, pair.head.get_parameter("prediction_RDCC"))
         else:
-            top_RBE = pair.activity[self.trained_layers, "head"][0].flatten(2).to(pair.z1_RBDC.dtype)
-            context = torch.einsum("rbe,rdec->rbdc", top_RBE, pair.head.get_parameter("top_second_RDEC"))
+            context = torch.einsum("rbe,rdec->rbdc", pair.shown[0], pair.head.get_parameter("top_second_RDEC"))
         return context.transpose(1, 2) @ pair.z2_RBDC.permute(0, 2, 3, 1)
 
     def _hinges(self, pair: Pair, context: Tensor, z: Tensor, name: str) -> Tensor:

@@ -16,7 +16,8 @@ from torch.nn import functional
 from datamodules import SiblingPairs
 from networks import Layer, LayerState, LayerUpdate
 from rhm import InvalidInput
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
 
 
 class Codes(NamedTuple):
@@ -60,7 +61,7 @@ class CodePrediction(LocalRule):
     descends.
 
     Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`; the network needs ``codebooks``.
+        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`; the network needs ``codebooks``.
         rate: of the running averages.
         stagger: steps that each layer learns, one after another from the first; null lets all layers learn always.
         conscience: ``a``; 0 lets codes be as rare as they like.
@@ -73,7 +74,7 @@ class CodePrediction(LocalRule):
     family = "self-supervised"
     source = "this project; conscience: DeSieno 1988; prototypes: Caron et al. 2020, arXiv 2006.09882"
     uses_pairs = True
-    locality = Locality(pair=True)
+    locality = Locality(partner=True, batch=True, lateral=True)
     takes_codes = True
 
     def __init__(
@@ -110,7 +111,11 @@ class CodePrediction(LocalRule):
 
     @property
     def trained_layers(self) -> int:
-        return self.pairs.layers([layer.patch for layer in self.network.layers])
+        return self.pairs.layers(self.patches)
+
+    @property
+    def upper_layers(self) -> str:
+        return "nothing" if super().upper_layers else ""
 
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn."""
@@ -124,16 +129,17 @@ class CodePrediction(LocalRule):
         steps = 0 if self._trainer is None else self.trainer.global_step
         return self.stagger is None or (k - 1) * self.stagger <= steps < k * self.stagger
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        self.estimates = {}
+    def layer_updates(self, step: Step) -> Updates:
         learning = [k for k in range(1, self.trained_layers + 1) if self.learns(k)]
         seen = {k: self.codes(self.network.layers[k - 1], step.states[k - 1]) for k in learning}
         tracked = [x for codes in seen.values() for x in (codes.u_RNE, codes.q_RNSJ, codes.t_RNSK)]
         means = iter(self.mean_over_ranks([x.mean(1, keepdim=True) for x in tracked]))
-        updates: list[LayerUpdate] = [{} for _ in range(self.trained_layers)]
-        self.step_metrics = {name: loss for name, loss in self.step_metrics.items() if not name.startswith("loss/layer")}
+        updates = Updates([{} for _ in range(self.trained_layers)])
         for k in learning:
-            updates[k - 1] = self.layer_update(k, seen[k], next(means), next(means), next(means))
+            update, estimates, loss_R = self.layer_update(k, seen[k], next(means), next(means), next(means))
+            updates.layers[k - 1].update(update)
+            updates.estimates.update({f"network.layers.{k - 1}.code.{name}": value for name, value in estimates.items()})
+            updates.losses[f"loss/layer{k}"] = loss_R
         return updates
 
     def codes(self, layer: Layer, state: LayerState) -> Codes:
@@ -146,8 +152,11 @@ class CodePrediction(LocalRule):
         winner_RNSK = functional.one_hot(scores.argmax(-1), code.symbols).to(q_RNSJ.dtype)
         return Codes(u_RNE, q_RNSJ, (scores / self.temperature).softmax(-1), winner_RNSK, state.out_RBDC.shape[1])
 
-    def layer_update(self, k: int, codes: Codes, mean_u: Tensor, mean_q: Tensor, mean_t: Tensor) -> LayerUpdate:
-        """The predictor's gradient for layer ``k``; estimates of all that it tracks. Means are those over the whole batch."""
+    def layer_update(
+        self, k: int, codes: Codes, mean_u: Tensor, mean_q: Tensor, mean_t: Tensor
+    ) -> tuple[LayerUpdate, LayerUpdate, Tensor]:
+        """The predictor's gradient for layer ``k``, estimates of all that its code tracks by name, and the error's mean square
+        ``[R]``. Means are those over the whole batch."""
         u_RNE, q_RNSJ, t_RNSK, winner_RNSK, batch = codes
         patch = self.network.layers[k].patch
 
@@ -169,9 +178,8 @@ class CodePrediction(LocalRule):
             "prototypes_RSKJ": torch.einsum("rnsk,rnsj->rskj", t_RNSK, functional.normalize(q_RNSJ, dim=-1)) / t_RNSK.shape[1],
             "joint_RSKK": torch.einsum("rnsa,rnsb->rsab", k_left, k_right) / pairs,
         }
-        self.estimates |= {f"network.layers.{k - 1}.code.{name}": value for name, value in estimates.items()}
-        self.step_metrics[f"loss/layer{k}"] = (error1.square() + error2.square()).mean((1, 2, 3))
-        return {"code.predictor_REP": -torch.bmm((u_RNE - mean_u).transpose(1, 2), error_RNSJ.flatten(2)) / pairs}
+        gradient = -torch.bmm((u_RNE - mean_u).transpose(1, 2), error_RNSJ.flatten(2)) / pairs
+        return {"code.predictor_REP": gradient}, estimates, (error1.square() + error2.square()).mean((1, 2, 3))
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
         return [{} for _ in self.network.layers[down_to:]]

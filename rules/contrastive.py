@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from rhm import InvalidInput
-from rules.layerwise import Block, LayerwiseRule, Pair
-from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import bilinear_scores, cosine_scores, info_nce, info_nce_of_targets
+from rules.base.block import Block
+from rules.base.contract import Step
+from rules.base.layerwise import Activity, LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import LossHead, Pair
+from rules.maths.losses import bilinear_scores, cosine_scores, info_nce, info_nce_of_targets
 
 
 class LayerwiseContrastive(LayerwiseRule):
@@ -31,7 +34,7 @@ class LayerwiseContrastive(LayerwiseRule):
     of the grammar: ``u = (z1 + V y)^T W z2`` with a learned ``V``, and the same with the sides exchanged. That takes labels.
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         score: ``bilinear`` or ``cosine``.
         temperature: ``t``.
         label_context: whether the class helps to predict at the top layer that has pairs; with the bilinear score.
@@ -61,21 +64,27 @@ class LayerwiseContrastive(LayerwiseRule):
         if label_context and score != "bilinear":
             raise InvalidInput("model.label_context", True, "true only with model.score=bilinear")
         self.score, self.temperature, self.label_context = score, temperature, label_context
-        if label_context:
-            self.locality = replace(self.locality, label=True)
+        transport = self.locality.transport_within_layer or score == "bilinear"
+        self.locality = replace(self.locality, label=label_context, transport_within_layer=transport)
 
     @property
     def supervision(self) -> str:
         return "labels" if self.label_context else super().supervision
 
-    def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+    def build_head(self, head: LossHead, k: int, channels: int) -> None:
         if self.label_context and k == self.trained_layers:
             self.add_matrix(head, "label_RNC", k, (self.data.task.n, channels), scale=1.0)
         if self.score == "bilinear":
             self.add_matrix(head, "predictor_RCC", k, (channels, channels), scale=1 / channels)
 
+    def shown(self, step: Step, k: int, activity: Activity) -> tuple[Tensor, ...]:
+        """The classes where they are context, one-hot, ``[R, B, N]``."""
+        if not self.label_context or k < self.trained_layers:
+            return ()
+        return (functional.one_hot(step.batch.y_RB.long(), self.data.task.n),)
+
     def pair_loss(self, pair: Pair) -> Tensor:
-        if self._shows_label(pair):
+        if pair.shown:
             back = bilinear_scores(pair.z2_RBDC + self._label(pair), self._predictor(pair).transpose(1, 2), pair.z1_RBDC)
             return (info_nce_of_targets(self.scores(pair)) + info_nce_of_targets(back)) / 2
         return info_nce(self.scores(pair))
@@ -83,15 +92,13 @@ class LayerwiseContrastive(LayerwiseRule):
     def scores(self, pair: Pair) -> Tensor:
         if self.score == "cosine":
             return cosine_scores(pair.z1_RBDC, pair.z2_RBDC) / self.temperature
-        context = pair.z1_RBDC + self._label(pair) if self._shows_label(pair) else pair.z1_RBDC
+        context = pair.z1_RBDC + self._label(pair) if pair.shown else pair.z1_RBDC
         return bilinear_scores(context, self._predictor(pair), pair.z2_RBDC)
 
     def _predictor(self, pair: Pair) -> Tensor:
         return pair.head.get_parameter("predictor_RCC") / self.temperature
 
-    def _shows_label(self, pair: Pair) -> bool:
-        return self.label_context and pair.k == self.trained_layers
-
-    def _label(self, pair: Pair) -> Tensor:
-        y_RBN = functional.one_hot(pair.batch.y_RB.long(), self.data.task.n).to(pair.z1_RBDC.dtype)
+    @staticmethod
+    def _label(pair: Pair) -> Tensor:
+        y_RBN = pair.shown[0].to(pair.z1_RBDC.dtype)
         return torch.bmm(y_RBN, pair.head.get_parameter("label_RNC"))[:, :, None]

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from networks import LayerUpdate
 from rhm import InvalidInput
-from rules.dfa import DirectFeedback
-from rules.feedback import error_correlation, random_feedback
-from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Locality, Step, Updates
+from rules.base.direct_feedback import DirectFeedback
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import error_correlation, random_feedback
 
 
 class DirectKolenPollack(DirectFeedback):
@@ -27,7 +27,7 @@ class DirectKolenPollack(DirectFeedback):
     one optimizer serves both.
 
     Args:
-        network, optimizer, clip, form: see :class:`rules.dfa.DirectFeedback`.
+        network, optimizer, clip, form: see :class:`rules.base.direct_feedback.DirectFeedback`.
         feedback_scale: standard deviation of ``B_l`` at the start, times ``sqrt(n)``.
         decay: of ``W`` and ``B``, each step.
 
@@ -36,7 +36,7 @@ class DirectKolenPollack(DirectFeedback):
     """
 
     source = "Webster, Choi, Ahn 2021, Learning the Connections in Direct Feedback Alignment"
-    locality = Locality(label=True, output_error=True)
+    locality = Locality(error=True)
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class DirectKolenPollack(DirectFeedback):
     def teaching_signal(self, step: Step) -> Tensor:
         return step.readout.error_RBN
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         updates = super().layer_updates(step)
-        for update, state in zip(updates, step.states, strict=True):
+        for update, state in zip(updates.layers, step.states, strict=True):
             update["feedback_RNF"] = error_correlation(step.readout.error_RBN, state.out_RBDC)
         return updates
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks import LayerUpdate
 from rhm import InvalidInput
-from rules.dfa import DirectFeedback
-from rules.feedback import error_correlation
-from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Locality, Step, Updates
+from rules.base.direct_feedback import DirectFeedback
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import error_correlation
 
 
 class ErrorBroadcastDecorrelation(DirectFeedback):
@@ -29,7 +29,7 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
     for long.
 
     Args:
-        network, optimizer, clip, form: see :class:`rules.dfa.DirectFeedback`.
+        network, optimizer, clip, form: see :class:`rules.base.direct_feedback.DirectFeedback`.
         feedback_scale: standard deviation of ``R_l`` at the start, times ``sqrt(n)``.
         rate: ``1 - lambda`` of the paper.
 
@@ -38,7 +38,7 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
     """
 
     source = "Erdogan, Pehlevan, Erdogan 2025, arXiv 2504.11558"
-    locality = Locality(pair=True, label=True, output_error=True)
+    locality = Locality(batch=True, error=True)
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
     def teaching_signal(self, step: Step) -> Tensor:
         return step.readout.error_RBN
 
-    def feedback(self, k: int) -> Tensor:
-        correlation, name = super().feedback(k), f"feedback_{k}"
-        return correlation.lerp(self.estimates[name].to(correlation.dtype), self.rate)
-
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        for k, state in enumerate(step.states, 1):
-            self.estimates[f"feedback_{k}"] = error_correlation(step.readout.error_RBN, state.out_RBDC)
-        self.estimates = dict(zip(self.estimates, self.mean_over_ranks(list(self.estimates.values())), strict=True))
-        return super().layer_updates(step)
+    def layer_updates(self, step: Step) -> Updates:
+        names = [f"feedback_{k}" for k in range(1, len(self.network) + 1)]
+        here = [error_correlation(step.readout.error_RBN, state.out_RBDC) for state in step.states]
+        batch_RNF = self.mean_over_ranks(here)
+        moved_RNF = [
+            self.get_buffer(name).lerp(batch.to(self.get_buffer(name).dtype), self.rate)
+            for name, batch in zip(names, batch_RNF, strict=True)
+        ]
+        return Updates(self.direct_updates(step, moved_RNF), dict(zip(names, batch_RNF, strict=True)))

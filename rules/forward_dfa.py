@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks import LayerUpdate
 from rhm import InvalidInput
-from rules.dfa import DirectFeedback
-from rules.feedback import error_correlation
-from rules.local_rule import Locality, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Locality, Step, Updates
+from rules.base.direct_feedback import DirectFeedback
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import error_correlation
 
 
 class ForwardDirectFeedback(DirectFeedback):
@@ -24,9 +24,10 @@ class ForwardDirectFeedback(DirectFeedback):
 
     Random: ``B_l`` at the start (the authors start from 0). Learned: ``B_l <- B_l + rate (estimate - B_l)``, the paper's
     moving average; the authors' code gives the same difference to Adam. ``delta_l`` has ``B_l`` from before the step.
+    No layer sees another one's activity or weights, but what ``B_l`` tracks goes through all layers above.
 
     Args:
-        network, optimizer, clip, feedback_scale, form: see :class:`rules.dfa.DirectFeedback`.
+        network, optimizer, clip, feedback_scale, form: see :class:`rules.base.direct_feedback.DirectFeedback`.
         rate: step of ``B_l`` towards a batch's estimate.
 
     Raises:
@@ -34,7 +35,7 @@ class ForwardDirectFeedback(DirectFeedback):
     """
 
     source = "Bacho, Chu 2024, arXiv 2212.07282"
-    locality = Locality(label=True, output_error=True)
+    locality = Locality(error=True, other_layers=True)
 
     def __init__(
         self,
@@ -53,13 +54,12 @@ class ForwardDirectFeedback(DirectFeedback):
     def teaching_signal(self, step: Step) -> Tensor:
         return step.readout.error_RBN
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         tangent, noises = None, []
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
             noises.append(self.noise(step.batch, f"tangent {k}", tuple(state.out_RBDC.shape[2:])))
             tangent = noises[-1] if tangent is None else layer.tangent(state, tangent) + noises[-1]
         assert tangent is not None
         tangent_o = self.readout.tangent(tangent.flatten(2)).to(noises[0].dtype)
-        for k, noise in enumerate(noises, 1):
-            self.estimates[f"feedback_{k}"] = error_correlation(tangent_o, noise)
-        return super().layer_updates(step)
+        estimates = {f"feedback_{k}": error_correlation(tangent_o, noise) for k, noise in enumerate(noises, 1)}
+        return Updates(super().layer_updates(step).layers, estimates)

@@ -1,36 +1,19 @@
-"""Goodness instead of a backward pass: Forward-Forward, and its self-contrastive form without labels.
+"""Goodness instead of a backward pass: Forward-Forward.
 
 Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, N rows, E units.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from datamodules import Batch
-from networks import Layer, LayerState, LayerUpdate
+from networks import LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import below, fold
-from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient, add
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
-from rules.losses import other_strings, scatter_strings
-
-
-def goodness(units_RBDE: Tensor) -> Tensor:
-    """Mean square of a position's units, ``[R, B, D]``: Hinton's sum of squares over the number of units."""
-    return units_RBDE.square().mean(-1)
-
-
-def goodness_signal(units_RBDE: Tensor, threshold: float, sign: float) -> tuple[Tensor, Tensor]:
-    """``softplus(-sign (G - threshold))`` as a mean over strings and positions, ``[R]``, and its gradient by the units."""
-    excess = sign * (goodness(units_RBDE) - threshold)
-    strings, positions, units = units_RBDE.shape[1:]
-    slope = -sign * torch.sigmoid(-excess) * 2 / (units * strings * positions)
-    return functional.softplus(-excess).mean((1, 2)), slope[..., None] * units_RBDE
+from rules.base.contract import Locality, Step, Updates, add
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+from rules.maths.goodness import goodness_signal
 
 
 class ForwardForward(LocalRule):
@@ -45,7 +28,8 @@ class ForwardForward(LocalRule):
     Hinton's code sends the gradient through units that are off, too; here the mask is kept, as in the text.
 
     Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`; the network needs ``label_slot`` and ``normalise``.
+        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`; the network needs ``label_slot`` and
+        ``normalise``.
         threshold: ``t``.
 
     Raises:
@@ -56,7 +40,7 @@ class ForwardForward(LocalRule):
     family = "supervised layerwise"
     source = "Hinton 2022, arXiv 2212.13345"
     knowledge = "labels"
-    locality = Locality(label=True)
+    locality = Locality(lateral=True, label=True)
     uses_label_slot = True
 
     def __init__(
@@ -98,9 +82,9 @@ class ForwardForward(LocalRule):
         states, views = (list(half) for half in halves)
         return Step(batch, states, views, self.readout(states[-1].out_RBDC, batch.y_RB))
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         assert step.view_states is not None
-        updates, size = [], step.batch.x_RBD.shape[1]
+        updates, losses, size = [], {}, step.batch.x_RBD.shape[1]
         for k, (layer, both) in enumerate(zip(self.network.layers, step.view_states, strict=True), 1):
             update: LayerUpdate = {}
             loss_R = torch.zeros_like(step.readout.loss_RB[:, 0])
@@ -109,95 +93,7 @@ class ForwardForward(LocalRule):
                 part_R, signal = goodness_signal(units.to(loss_R.dtype), self.threshold, sign)
                 loss_R = loss_R + part_R
                 delta = layer.activation.masked(layer.by_group(signal).to(state.pre_RGNE.dtype), state.pre_RGNE)
-                for name, grad in layer.hebbian(state, delta).items():
-                    update[name] = update[name] + grad if name in update else grad
+                add(update, layer.hebbian(state, delta))
             updates.append(update)
-            self.step_metrics[f"loss/layer{k}"] = loss_R
-        return updates
-
-
-class SelfContrastiveForwardForward(LayerwiseRule):
-    """Self-contrastive Forward-Forward (Chen et al. 2025): goodness of a pair above, of two strings below a threshold.
-
-    A layer sees two inputs at once, ``a = W x1 + W x2 + b``. Positive: the two sides of a pair; negative: the first side and
-    another string's second. ``softplus(t_pos - G+) + softplus(G- - t_neg)`` with ``G`` the mean of ``phi(a)^2``, for siblings
-    over the units of a position, for two strings over those of all positions. The other string is drawn anew in every step and
-    may be of the same class.
-
-    Where this and the authors' code differ: their positive is a string with itself; they add the bias with each input; they
-    add a small penalty on ``G+``; and their thresholds are lower for positives than for negatives (0 and 1 up to 6 and 10).
-    Their layers hand on normalised units, as the network's ``normalise`` does; without it a layer has the goodness of the one
-    below. With ``HalfPairs`` the two inputs are one string seen through two sets of weights.
-
-    Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`; a head is not used, nor a bottleneck.
-        positive_threshold, negative_threshold: ``t_pos`` and ``t_neg``.
-
-    Raises:
-        InvalidInput: a block other than the default; a network with a bottleneck; a batch of one string, which has no other.
-    """
-
-    source = "Chen et al. 2025, arXiv 2409.11593"
-
-    def __init__(
-        self,
-        network: NetworkConfig = default_network,
-        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
-        clip: float | None = None,
-        block: Block = Block(),
-        positive_threshold: float = 1.0,
-        negative_threshold: float = 1.0,
-    ):
-        super().__init__(network, optimizer, clip, block)
-        for part in fields(Block):
-            if (value := getattr(block, part.name)) != part.default:
-                allowed = f"{part.default} with SelfContrastiveForwardForward, whose loss is on the units themselves"
-                raise InvalidInput(f"model.block.{part.name}", value, allowed)
-        self.thresholds = positive_threshold, negative_threshold
-
-    def build(self) -> None:
-        super().build()
-        if self.network_config.bottleneck is not None:
-            key = "model.network.bottleneck"
-            raise InvalidInput(key, self.network_config.bottleneck, "null for SelfContrastiveForwardForward")
-
-    def pair_loss(self, pair: Pair) -> Tensor:
-        return self.pair_gradient(pair).loss_R
-
-    def pair_gradient(self, pair: Pair) -> PairGradient:
-        """For sides that are pre-activations: the loss and its gradients by them."""
-        activation = self.network.layers[pair.k - 1].activation
-        shift_R = pair.shift_R()
-        loss_R, deltas = torch.zeros_like(pair.z1_RBDC[:, 0, 0, 0]), []
-        partners = pair.z2_RBDC, other_strings(pair.z2_RBDC, shift_R)
-        for sign, partner, threshold in zip((1.0, -1.0), partners, self.thresholds, strict=True):
-            a = pair.z1_RBDC + partner
-            part_R, signal = goodness_signal(activation.phi(a), threshold, sign)
-            loss_R = loss_R + part_R
-            deltas.append(activation.masked(signal, a))
-        return PairGradient(loss_R, deltas[0] + deltas[1], deltas[0] + scatter_strings(deltas[1], shift_R), {})
-
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        updates = []
-        activity = self._activity(step, [(k, "head") for k in range(1, self.trained_layers + 1)])
-        for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
-            signals, _ = self._signals(step, k, "head", activity)
-            update: LayerUpdate = {}
-            for state, signal in zip(self._states(step, k), signals, strict=True):
-                add(update, layer.hebbian(state, layer.by_group(signal)))
-            update["bias_RG1E"] = update["bias_RG1E"] / 2  # a pair has the bias once
-            updates.append(update)
-        return updates
-
-    def end_to_end(self, step: Step) -> list[LayerUpdate]:
-        top, layer = self.trained_layers, self.network.layers[self.trained_layers - 1]
-        deltas = [layer.by_group(signal) for signal in self._top_signals(step)[0]]
-        update: LayerUpdate = {}
-        for state, delta in zip(self._states(step, top), deltas, strict=True):
-            add(update, layer.hebbian(state, delta))
-        update["bias_RG1E"] = update["bias_RG1E"] / 2
-        return [*self._below(step, top, deltas), update]
-
-    def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
-        """Pre-activations ``[R, B, D, E]`` with half the bias, so that two of them have it once."""
-        return layer.by_position(state.pre_RGNE - layer.bias_RG1E / 2, state)
+            losses[f"loss/layer{k}"] = loss_R
+        return Updates(updates, losses=losses)

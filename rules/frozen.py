@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from networks import LayerUpdate
-from rules.local_rule import Locality, LocalRule, Step
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule
 
 
 class FrozenFeatures(LocalRule):
@@ -17,5 +17,5 @@ class FrozenFeatures(LocalRule):
     locality = Locality()
     takes_codes = True
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        return [{} for _ in self.network.layers]
+    def layer_updates(self, step: Step) -> Updates:
+        return Updates([{} for _ in self.network.layers])

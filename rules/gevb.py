@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from jsonargparse import lazy_instance
 
-from networks import LayerUpdate
-from networks.vector import VectorNetwork
+from networks import LayerUpdate, VectorNetwork
 from rhm import InvalidInput
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable
 
 vector_network = lazy_instance(VectorNetwork)
 
@@ -27,7 +27,7 @@ class GlobalErrorVectorBroadcast(LocalRule):
 
     Args:
         network: a :class:`networks.vector.VectorNetwork` without signed weights.
-        optimizer, clip: see :class:`rules.local_rule.LocalRule`.
+        optimizer, clip: see :class:`rules.base.local_rule.LocalRule`.
 
     Raises:
         InvalidInput: another network, or signed weights.
@@ -36,7 +36,7 @@ class GlobalErrorVectorBroadcast(LocalRule):
     family = "feedback"
     source = "Clark, Abbott, Chung 2021, arXiv 2106.04089"
     knowledge = "labels"
-    locality = Locality(label=True, output_error=True)
+    locality = Locality(error=True)
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class GlobalErrorVectorBroadcast(LocalRule):
         if network.signed:
             raise InvalidInput("model.network.signed", True, "false for GlobalErrorVectorBroadcast")
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         error_RBK = step.readout.error_RBN / step.readout.error_RBN.shape[1]
-        updates = []
+        updates: list[LayerUpdate] = []
         for layer, state in zip(self.network.layers, step.states, strict=True):
             batch, positions, channels = state.out_RBDC.shape[1:]
             every_unit = error_RBK.repeat(1, 1, channels // error_RBK.shape[-1])  # the same vector for each
             signal_RBDC = every_unit[:, :, None].expand(-1, batch, positions, channels)
             updates.append(layer.backward(state, signal_RBDC.to(state.out_RBDC.dtype))[0])
-        return updates
+        return Updates(updates)
 
     @torch.no_grad()
     def after_step(self) -> None:

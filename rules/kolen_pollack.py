@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from networks import LayerUpdate
 from rhm import InvalidInput
-from rules.feedback_alignment import LayeredFeedback, random_like
-from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Step, Updates
+from rules.base.layered_feedback import LayeredFeedback
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import random_like
 
 
 class KolenPollack(LayeredFeedback):
@@ -56,13 +58,12 @@ class KolenPollack(LayeredFeedback):
     def feedback(self, k: int, name: str) -> Tensor:
         return self.parts[k - 1].get_parameter(f"feedback_{name}")
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        updates = super().layer_updates(step)
-        return [with_feedback(layer, update) for layer, update in zip(self.network.layers, updates, strict=True)]
+    def layer_updates(self, step: Step) -> Updates:
+        updates = super().layer_updates(step).layers
+        return Updates([with_feedback(layer, update) for layer, update in zip(self.network.layers, updates, strict=True)])
 
-    def updates(self, step: Step) -> list[LayerUpdate]:
-        *layers, readout = super().updates(step)
-        return [*layers, with_feedback(self.readout, readout)]
+    def readout_update(self, step: Step) -> LayerUpdate:
+        return with_feedback(self.readout, super().readout_update(step))
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
-from rules.feedback_alignment import LayeredFeedback, random_like
-from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Step, Updates
+from rules.base.layered_feedback import LayeredFeedback
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import random_like
 
 
 class LowRankFeedback(LayeredFeedback):
@@ -27,7 +29,7 @@ class LowRankFeedback(LayeredFeedback):
     not read; Oja's term ``P C P^T P`` needs the other rows of ``P``. Sizes of decay and rate in the paper are not known to us.
 
     Args:
-        network, optimizer, clip, form: see :class:`rules.feedback_alignment.LayeredFeedback`.
+        network, optimizer, clip, form: see :class:`rules.base.layered_feedback.LayeredFeedback`.
         rank: numbers that go down, from 1 to the number of classes; null is the number of classes.
         decay: of ``W`` and ``Q``, each step.
         rate: step of ``P``.
@@ -74,40 +76,40 @@ class LowRankFeedback(LayeredFeedback):
     def feedback(self, k: int, name: str) -> Tensor:
         return self.parts[k - 1].get_parameter(f"Q_{name}") @ self.get_buffer(f"P_{k}_{name}")
 
-    def learn_p(self, k: int, name: str, delta_RGNE: Tensor) -> None:
-        """Oja's rule for the errors of a batch, and their power."""
+    def oja(self, k: int, name: str, delta_RNE: Tensor) -> dict[str, Tensor]:
+        """Oja's rule for the errors of a batch, and their power; of a layer's matrix each group has its own."""
         p = self.get_buffer(f"P_{k}_{name}")
-        delta = delta_RGNE.to(p.dtype)
+        delta = delta_RNE.to(p.dtype)
         power = delta.square().sum((-1, -2), keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)  # tr C times the rows
         low_rank = delta @ p.transpose(-1, -2)
         hebb = low_rank.transpose(-1, -2) @ delta
         decay = low_rank.transpose(-1, -2) @ low_rank @ p
-        self.estimates |= {f"P_{k}_{name}": hebb - decay, f"power_{k}_{name}": power}
+        return {f"P_{k}_{name}": hebb - decay, f"power_{k}_{name}": power}
 
     def tracked(self, estimates: dict[str, Tensor]) -> dict[str, Tensor]:
         change = {name: estimates[name] / estimates[f"power{name[1:]}"] for name in estimates if name.startswith("P_")}
         return {name: self.get_buffer(name) + step for name, step in change.items()}
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         top = len(self.network)
-        self.learn_p(top + 1, "weight_RFN", step.readout.error_RBN)
+        estimates = self.oja(top + 1, "weight_RFN", step.readout.error_RBN)
         signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
         updates: list[LayerUpdate] = []
         for k in range(top, 0, -1):
             layer, state, projection = self.network.layers[k - 1], step.states[k - 1], None
             if layer.projection_RGEC is not None:
-                self.learn_p(k, "projection_RGEC", layer.before_normalisation(state, layer.by_group(signal)))
+                grad = layer.before_normalisation(state, layer.by_group(signal))
+                estimates |= self.oja(k, "projection_RGEC", grad)
                 projection = self.feedback(k, "projection_RGEC")
             update, delta = self.backward_layer(layer, state, signal, projection)
             updates.insert(0, self.with_q(k, update))
             if k > 1:
-                self.learn_p(k, "weight_RGFE", delta)
+                estimates |= self.oja(k, "weight_RGFE", delta)
                 signal = layer.hand_down(delta, signal.shape[1], self.feedback(k, "weight_RGFE"))
-        return updates
+        return Updates(updates, estimates)
 
-    def updates(self, step: Step) -> list[LayerUpdate]:
-        *layers, readout = super().updates(step)
-        return [*layers, self.with_q(len(self.parts), readout)]
+    def readout_update(self, step: Step) -> LayerUpdate:
+        return self.with_q(len(self.parts), super().readout_update(step))
 
     def with_q(self, k: int, update: LayerUpdate) -> LayerUpdate:
         """A part's updates, and those of its ``Q``: ``h (P delta)^T`` is ``(h delta^T) P^T``."""

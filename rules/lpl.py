@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from rhm import InvalidInput
-from rules.layerwise import Block, LayerwiseRule, Pair, PairGradient
-from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import covariance, lpl, off_diagonal
+from rules.base.block import Block
+from rules.base.layerwise import LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import Pair, PairGradient
+from rules.maths.losses import covariance, lpl, off_diagonal
+from rules.maths.plasticity import check_form
 
 
 class LatentPredictiveLearning(LayerwiseRule):
@@ -24,7 +27,7 @@ class LatentPredictiveLearning(LayerwiseRule):
     As in the authors' network code both sides learn from the prediction; the paper's rule moves only the later one.
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         hebbian, decorrelation: weights of the two terms beside the prediction's 1.
         form: ``explicit`` products, without a graph, or ``autograd`` of the loss; both give the same update.
 
@@ -48,8 +51,7 @@ class LatentPredictiveLearning(LayerwiseRule):
         for key, value in ("hebbian", hebbian), ("decorrelation", decorrelation):
             if value < 0:
                 raise InvalidInput(f"model.{key}", value, "a number of at least 0")
-        if form not in ("explicit", "autograd"):
-            raise InvalidInput("model.form", form, "explicit or autograd")
+        check_form(form)
         self.hebbian, self.decorrelation, self.form = hebbian, decorrelation, form
 
     def pair_loss(self, pair: Pair) -> Tensor:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from networks import LayerUpdate
 from rhm import InvalidInput
-from rules.feedback import broadcast_error, random_feedback
-from rules.feedback_alignment import LayeredFeedback, random_like
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Locality, Step, Updates
+from rules.base.layered_feedback import LayeredFeedback
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import broadcast_error, random_feedback, random_like
 
 MASKS = ("exact", "batch_mean", "other_string", "constant", "none")
 FEEDBACK = ("transposed", "random", "direct")
@@ -59,7 +60,8 @@ class MaskLadder(LayeredFeedback):
     abstract.
 
     Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`; neither bottleneck nor normalised units, which are
+        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`; neither bottleneck nor normalised units, which
+        are
             input-specific masks of their own.
         masks: of the layers above: ``exact``, ``batch_mean``, ``other_string``, ``constant``, or ``none``, which also drops
             the layer's own.
@@ -98,24 +100,18 @@ class MaskLadder(LayeredFeedback):
             got = network.normalise if network.bottleneck is None else network.bottleneck
             raise InvalidInput(key, got, "none with MaskLadder: a normalisation is an input-specific mask of its own")
         self.masks, self.route, self.feedback_scale = masks, feedback, feedback_scale
-        if feedback == "direct":
-            self.locality = Locality(label=True, output_error=True)
-        else:
-            averaged = masks == "constant" and network.activation == "tanh"
-            self.locality = Locality(
-                pair=masks in ("batch_mean", "other_string") or averaged,
-                label=True,
-                output_error=True,
-                other_layers=feedback == "transposed" or masks != "constant" or averaged,
-            )
+        averaged = masks == "constant" and network.activation == "tanh" and feedback != "direct"
+        self.locality = Locality(
+            batch=masks in ("batch_mean", "other_string") or averaged,
+            error=True,
+            other_layers=feedback == "transposed" or (feedback == "random" and masks != "constant") or averaged,
+        )
 
     @classmethod
     def beside(cls, rule: LocalRule, masks: str, feedback: str) -> MaskLadder:
         """A rung that looks at another rule's network and readout, which stay its own, to see what it would do with them."""
         rung = cls(rule.network_config, masks=masks, feedback=feedback)
-        rung.__dict__["data"] = rule.data
-        rung.network, rung.readout = rule.network, rule.readout
-        rung.build()
+        rung.stand_beside(rule)
         return rung
 
     def build(self) -> None:
@@ -147,9 +143,9 @@ class MaskLadder(LayeredFeedback):
         over = 1 if self.masks == "batch_mean" else (1, 2, 3)
         return self.mean_over_ranks([mask.mean(over, keepdim=True) for mask in masks])
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         if self.route == "direct":
-            return self.direct_updates(step)
+            return Updates(self.direct_updates(step))
         top, masks = len(self.network), self.masks_on_the_way(step)
         signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
         updates: list[LayerUpdate] = []
@@ -160,7 +156,7 @@ class MaskLadder(LayeredFeedback):
             if k > 1:
                 passed = delta if masks is None else layer.by_group(signal * masks[k - 2].to(signal.dtype))
                 signal = layer.hand_down(passed, signal.shape[1], self.feedback(k, "weight_RGFE"))
-        return updates
+        return Updates(updates)
 
     def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
         if self.route != "direct":

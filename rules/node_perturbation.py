@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from datamodules import Batch
-from networks import LayerUpdate
-from networks.layered import multiply
+from networks import LayerUpdate, multiply
 from rhm import InvalidInput
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
 
 
 class NodePerturbation(LocalRule):
@@ -29,7 +29,7 @@ class NodePerturbation(LocalRule):
     little.
 
     Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
+        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`.
         sigma: standard deviation of the noise.
 
     Raises:
@@ -40,7 +40,7 @@ class NodePerturbation(LocalRule):
     family = "feedback"
     takes_vectors = False
     knowledge = "labels"
-    locality = Locality(label=True, output_error=True)
+    locality = Locality(scalar_error=True)
 
     def __init__(
         self,
@@ -76,15 +76,15 @@ class NodePerturbation(LocalRule):
             readouts = [self.readout(out, batch.y_RB) for out in (states[-1].out_RBDC, h)]
         return Step(batch, states, noisy, *readouts)
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         assert step.view_readout is not None
         change_RB11 = (step.view_readout.loss_RB - step.readout.loss_RB)[..., None, None]
         factor = change_RB11 / (self.sigma * change_RB11.shape[1])
-        updates = []
+        updates: list[LayerUpdate] = []
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
             units, projection = self.perturbation(step.batch, k)
             update = layer.hebbian(state, layer.by_group(factor * units))
             if projection is not None:
                 update["projection_RGEC"] = multiply(state.units_RGNE.transpose(-1, -2), layer.by_group(factor * projection))
             updates.append(update)
-        return updates
+        return Updates(updates)

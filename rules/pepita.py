@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from datamodules import Batch
-from networks import Layer, LayerState, LayerUpdate
-from networks.layered import multiply
+from networks import Layer, LayerState, LayerUpdate, multiply
 from rhm import InvalidInput
 from rhm.hashing import normal
-from rules.feedback import broadcast_error
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
-from rules.plasticity import backward_of
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import broadcast_error
+from rules.maths.plasticity import check_form
 
 
 class Pepita(LocalRule):
@@ -34,7 +34,7 @@ class Pepita(LocalRule):
     the readout comes to suit either sign. Both passes run in full precision, as their difference is small.
 
     Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
+        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`.
         feedback_scale: standard deviation of ``F`` times ``sqrt(inputs / 2)``; the authors have .05.
         form: ``explicit`` products of local factors, or ``autograd`` of ``<a'_l, h_l - h'_l>``; both give the same update.
 
@@ -46,7 +46,7 @@ class Pepita(LocalRule):
     family = "feedback"
     takes_vectors = False
     knowledge = "labels"
-    locality = Locality(label=True, output_error=True)
+    locality = Locality(error=True)
     feedback_RNF: Tensor
 
     def __init__(
@@ -60,7 +60,7 @@ class Pepita(LocalRule):
         super().__init__(network, optimizer, clip)
         if feedback_scale <= 0:
             raise InvalidInput("model.feedback_scale", feedback_scale, "a number above 0")
-        backward_of(form)
+        check_form(form)
         self.feedback_scale, self.form = feedback_scale, form
 
     def build(self) -> None:
@@ -79,10 +79,10 @@ class Pepita(LocalRule):
             modulation = broadcast_error(readout.error_RBN, self.feedback_RNF, x_RBDC.shape)
             return Step(batch, states, self.network.forward_from(0, x_RBDC + modulation), readout)
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         assert step.view_states is not None
         update = explicit_update if self.form == "explicit" else autograd_update
-        return [update(*layer) for layer in zip(self.network.layers, step.states, step.view_states, strict=True)]
+        return Updates([update(*layer) for layer in zip(self.network.layers, step.states, step.view_states, strict=True)])
 
 
 def changes(layer: Layer, first: LayerState, second: LayerState) -> tuple[Tensor, Tensor]:

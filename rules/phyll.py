@@ -5,10 +5,12 @@ Shape suffixes: R replica, B batch, D pair of a string, C channel.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from rules.layerwise import LayerwiseRule, Pair
-from rules.losses import bilinear_scores, other_strings, pair_scores, phyll, project
+from rules.base.contract import Locality
+from rules.base.layerwise import LayerwiseRule
+from rules.base.pair import LossHead, Pair
+from rules.maths.losses import bilinear_scores, other_strings, pair_scores, phyll, project
 
 
 class PhyLL(LayerwiseRule):
@@ -20,8 +22,9 @@ class PhyLL(LayerwiseRule):
     """
 
     source = "Momeni et al. 2023, arXiv 2304.11042"
+    locality = Locality(partner=True, batch=True, lateral=True, transport_within_layer=True)
 
-    def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+    def build_head(self, head: LossHead, k: int, channels: int) -> None:
         self.add_matrix(head, "predictor_RCC", k, (channels, channels), scale=1 / channels)
 
     def pair_loss(self, pair: Pair) -> Tensor:

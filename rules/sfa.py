@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from rhm import InvalidInput
-from rules.layerwise import Block, LayerwiseRule, Pair
-from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import slowness
+from rules.base.block import Block
+from rules.base.layerwise import LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import Pair
+from rules.maths.losses import slowness
 
 
 class SlowFeatureAnalysis(LayerwiseRule):
@@ -21,7 +23,7 @@ class SlowFeatureAnalysis(LayerwiseRule):
     LPL keeps by penalties and this rule exactly, through the inverse of the layer's covariance. No negatives.
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         ridge: added to the covariance, in units of its mean variance.
 
     Raises:

@@ -1,6 +1,6 @@
-"""A predictor and a stopped gradient in place of negatives: SimSiam, and BYOL with a target that follows slowly.
+"""A predictor and a stopped gradient in place of negatives.
 
-Shape suffixes: R replica, B batch, D pair of a string, C channel.
+Shape suffixes: R replica, B batch, D pair of a string, C channel, E units of the predictor.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from networks import Layer, LayerUpdate
 from rhm import InvalidInput
-from rules.layerwise import Block, LayerwiseRule, Pair
-from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_network
-from rules.losses import negative_cosine, project
+from rules.base.block import Block
+from rules.base.contract import Locality
+from rules.base.layerwise import LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import LossHead, Pair
+from rules.maths.losses import negative_cosine, project
 
 
 class SimSiam(LayerwiseRule):
@@ -25,7 +26,7 @@ class SimSiam(LayerwiseRule):
         negatives.
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         hidden: width of the predictor's hidden layer.
 
     Raises:
@@ -34,6 +35,7 @@ class SimSiam(LayerwiseRule):
 
     source = "Chen, He 2021, arXiv 2011.10566"
     compares_strings = False
+    locality = Locality(partner=True, lateral=True, transport_within_layer=True)
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class SimSiam(LayerwiseRule):
             raise InvalidInput("model.hidden", hidden, "an integer of at least 1")
         self.hidden = hidden
 
-    def build_head(self, head: nn.Module, k: int, channels: int) -> None:
+    def build_head(self, head: LossHead, k: int, channels: int) -> None:
         self.add_matrix(head, "predictor_in_RCE", k, (channels, self.hidden), scale=math.sqrt(2 / channels))
         self.add_matrix(head, "predictor_out_REC", k, (self.hidden, channels), scale=1 / math.sqrt(self.hidden))
 
@@ -65,64 +67,3 @@ class SimSiam(LayerwiseRule):
         t1, t2 = self.targets(pair)
         forth = negative_cosine(self.predict(pair, pair.z1_RBDC), t2)
         return (forth + negative_cosine(self.predict(pair, pair.z2_RBDC), t1)) / 2
-
-
-class BYOL(SimSiam):
-    """BYOL (Grill et al. 2020, eq. 2) at every layer: SimSiam whose targets come from a slow copy of the layer.
-
-    The copy's weights follow the layer's, ``target += (1 - momentum) (W - target)``, with ``W`` as it was in the step (the
-    paper: after it), and see the same input, from the layers below as they are; end to end all layers are copies, as in the
-    paper. Heads have no copy.
-
-    Args:
-        network, optimizer, clip, block, hidden: see :class:`SimSiam`.
-        momentum: of the copy.
-
-    Raises:
-        InvalidInput: ``momentum`` outside [0, 1); units with a loss of their own.
-    """
-
-    source = "Grill et al. 2020, arXiv 2006.07733"
-
-    def __init__(
-        self,
-        network: NetworkConfig = default_network,
-        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
-        clip: float | None = None,
-        block: Block = Block(),
-        hidden: int = 32,
-        momentum: float = 0.99,
-    ):
-        super().__init__(network, optimizer, clip, block, hidden)
-        if not 0 <= momentum < 1:
-            raise InvalidInput("model.momentum", momentum, "a number in [0, 1)")
-        if block.expansion == "local":
-            raise InvalidInput("model.block.expansion", "local", "backprop or random with BYOL")
-        self.rate = 1 - momentum
-
-    def build(self) -> None:
-        super().build()
-        for k, name, parameter in self._own():
-            self.register_buffer(f"target_{k}_{name}", parameter.detach().clone())
-
-    def _own(self) -> list[tuple[int, str, Tensor]]:
-        layers = self.network.layers[: self.trained_layers]
-        return [(k, name, p) for k, layer in enumerate(layers, 1) for name, p in layer.named_parameters() if name in Layer.OWN]
-
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        self.estimates = {f"target_{k}_{name}": parameter.detach().clone() for k, name, parameter in self._own()}
-        return super().layer_updates(step)
-
-    def targets(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        layers, first = self.network.layers, 1 if self.block.end_to_end else pair.k
-        patch = layers[pair.k].patch if pair.k < len(layers) else 1
-        outs = []
-        with torch.no_grad():
-            for state in self._states(pair.step, first):
-                h_RBDC = layers[first - 1].unfold(state.input_RGNF, state.out_RBDC.shape[1])
-                for k in range(first, pair.k + 1):
-                    slow = {name: self.get_buffer(f"target_{j}_{name}") for j, name, _ in self._own() if j == k}
-                    h_RBDC = functional_call(layers[k - 1], slow, (h_RBDC,)).out_RBDC
-                outs.append(h_RBDC.to(pair.z1_RBDC.dtype))
-            t1, t2 = self.pairs.positives(outs[0], outs[1] if len(outs) > 1 else None, patch)
-            return self._behind_head(t1, t2, pair.head)

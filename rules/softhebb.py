@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 
-from networks import LayerUpdate
-from networks.layered import multiply
+from networks import LayerUpdate, multiply
 from rhm import InvalidInput
-from rules.local_rule import Locality, LocalRule, NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Locality, Step, Updates
+from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
 
 
 class SoftHebb(LocalRule):
@@ -25,7 +25,7 @@ class SoftHebb(LocalRule):
     A bottleneck's projection stays random.
 
     Args:
-        network, optimizer, clip: see :class:`rules.local_rule.LocalRule`.
+        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`.
         temperature: ``t``.
         losers_unlearn: whether all units but the winner learn with the opposite sign.
 
@@ -36,7 +36,7 @@ class SoftHebb(LocalRule):
     family = "self-supervised"
     takes_vectors = False
     source = "Moraitis et al. 2022, arXiv 2107.05747; Journe et al. 2023, arXiv 2209.11883"
-    locality = Locality()
+    locality = Locality(lateral=True)
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class SoftHebb(LocalRule):
             raise InvalidInput("model.temperature", temperature, "a number above 0")
         self.temperature, self.losers_unlearn = temperature, losers_unlearn
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
+    def layer_updates(self, step: Step) -> Updates:
         updates: list[LayerUpdate] = []
         for layer, state in zip(self.network.layers, step.states, strict=True):
             u = (state.pre_RGNE - layer.bias_RG1E).to(layer.bias_RG1E.dtype)
@@ -62,4 +62,4 @@ class SoftHebb(LocalRule):
             y = y / y.shape[2]
             attraction = multiply(state.input_RGNF.transpose(-1, -2), y.to(state.input_RGNF.dtype))
             updates.append({"weight_RGFE": (y * u).sum(2, keepdim=True) * layer.weight_RGFE - attraction})
-        return updates
+        return Updates(updates)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from rhm import InvalidInput
-from rules.layerwise import Block, LayerwiseRule, Pair
-from rules.local_rule import NetworkConfig, OptimizerCallable, default_network
-from rules.losses import vicreg
+from rules.base.block import Block
+from rules.base.layerwise import LayerwiseRule
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.base.pair import Pair
+from rules.maths.losses import vicreg
 
 
 class VICReg(LayerwiseRule):
@@ -21,7 +23,7 @@ class VICReg(LayerwiseRule):
     variances.
 
     Args:
-        network, optimizer, clip, block: see :class:`rules.layerwise.LayerwiseRule`.
+        network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         similarity, variance, covariance: ``s``, ``v`` and ``c``.
 
     Raises:

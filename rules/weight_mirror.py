@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks import Layer
-from networks.layered import LayerUpdate, multiply
+from networks import Layer, multiply
 from rhm import InvalidInput
-from rules.feedback_alignment import LayeredFeedback, random_like
-from rules.local_rule import NetworkConfig, OptimizerCallable, Step, default_network
+from rules.base.contract import Step, Updates
+from rules.base.layered_feedback import LayeredFeedback
+from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
+from rules.maths.feedback import random_like
 
 
 class WeightMirror(LayeredFeedback):
@@ -28,7 +29,7 @@ class WeightMirror(LayeredFeedback):
     centre, and their public code's growth control has no effect; here every step does both and none is needed.
 
     Args:
-        network, optimizer, clip, form: see :class:`rules.feedback_alignment.LayeredFeedback`.
+        network, optimizer, clip, form: see :class:`rules.base.layered_feedback.LayeredFeedback`.
         samples: pairs of noise vectors for each string of a batch.
         rate: step of ``B`` towards a batch's estimate.
 
@@ -74,7 +75,6 @@ class WeightMirror(LayeredFeedback):
             y = (phi(bias + y) - phi(bias - y)) / 2
         return multiply(x_RGNF.transpose(-1, -2) / x_RGNF.shape[2], y.to(x_RGNF.dtype)).view_as(matrix)
 
-    def layer_updates(self, step: Step) -> list[LayerUpdate]:
-        for k, name, matrix in self.carriers():
-            self.estimates[f"feedback_{k}_{name}"] = self.mirror(step, k, name, matrix)
-        return super().layer_updates(step)
+    def layer_updates(self, step: Step) -> Updates:
+        estimates = {f"feedback_{k}_{name}": self.mirror(step, k, name, matrix) for k, name, matrix in self.carriers()}
+        return Updates(super().layer_updates(step).layers, estimates)

@@ -167,7 +167,7 @@ RULES = [item for item in discover().values() if issubclass(item, LocalRule)]
 def test_every_rule_says_where_it_is_from_what_it_sees_and_what_it_knows(rule):
     assert rule.source and rule.__doc__ and rule.locality is not None
     assert rule.knowledge in ("labels", "grammar", "none")
-    assert not (rule.knowledge == "none" and (rule.locality.label or rule.locality.output_error))
+    assert not (rule.knowledge == "none" and (rule.locality.label or rule.locality.error or rule.locality.scalar_error))
 
 
 def test_the_rules_are_found():

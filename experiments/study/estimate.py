@@ -58,10 +58,7 @@ def prepared_stepper(rule: LocalRule) -> Callable[[int], None]:
 
     @torch.no_grad()
     def step(i: int) -> None:
-        updates = rule.updates(rule.compute(rule.data.train_batch(i)))
-        for module, update in zip(rule.parts, updates, strict=True):
-            for name, parameter in module.named_parameters():
-                parameter.grad = update.get(name)
+        rule.give_gradients(rule.updates(rule.compute(rule.data.train_batch(i))).layers)
         optimizer.step()
 
     return step

@@ -29,7 +29,7 @@ from callbacks import (
     RepresentationGeometry,
     SynonymicSensitivity,
 )
-from callbacks.diagnostic import StringDistance, untouched
+from callbacks.diagnostic import StringDistance
 from callbacks.pair_statistics import gates, statistics
 from callbacks.representation_geometry import alignment, centred_gram, eigenvalues, load_network, participation_ratio, rank_me
 from callbacks.synonymic_sensitivity import content_key
@@ -40,11 +40,11 @@ from rhm import InvalidInput, one_hot
 from rhm.hashing import fold, normal, scramble, seed_keys
 from rules import LocalRule
 from rules.backprop import Backprop
+from rules.base.layerwise import LayerwiseRule
 from rules.clapp import CLAPP
 from rules.contrastive import LayerwiseContrastive
 from rules.dfa import DirectFeedbackAlignment
 from rules.feedback_alignment import FeedbackAlignment
-from rules.layerwise import LayerwiseRule
 from rules.mask_ladder import MaskLadder
 
 
@@ -103,7 +103,7 @@ def test_the_cosine_is_that_of_autograds_gradient_and_the_rules_update():
     step = compute(rule)
     out = rule.network(step.batch.x_RBD)[-1].out_RBDC
     loss = torch.nn.functional.cross_entropy(rule.readout.logits(out.flatten(2))[0], step.batch.y_RB[0].long())
-    update = rule.layer_updates(step)
+    update = rule.layer_updates(step).layers
     for k, layer in enumerate(rule.network.layers):
         parameters = dict(layer.named_parameters())
         grads = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
@@ -202,7 +202,7 @@ def test_end_to_end_is_the_gradient_of_the_top_layers_loss_by_finite_differences
     rule = from_settings(name, seeds=(0,))
     assert isinstance(rule, LayerwiseRule)
     top = rule.trained_layers
-    updates = rule.end_to_end(compute(rule))
+    updates = rule.end_to_end(compute(rule)).layers
     direction = [
         {n: torch.randn_like(p) for n, p in layer.named_parameters() if n in layer.OWN} for layer in rule.network.layers[:top]
     ]
@@ -211,8 +211,7 @@ def test_end_to_end_is_the_gradient_of_the_top_layers_loss_by_finite_differences
         for layer, change in zip(rule.network.layers, direction, strict=False):
             for n, part in change.items():
                 layer.get_parameter(n).add_(part, alpha=size)
-        rule.end_to_end(compute(rule))
-        value = float(rule.step_metrics[f"loss/layer{top}"])
+        value = float(rule.end_to_end(compute(rule)).losses[f"loss/layer{top}"])
         for layer, change in zip(rule.network.layers, direction, strict=False):
             for n, part in change.items():
                 layer.get_parameter(n).sub_(part, alpha=size)
@@ -536,19 +535,20 @@ def test_scores_of_a_perfect_and_of_a_blind_rule():
 def test_the_scores_are_those_of_the_rules_loss(name):
     rule = from_settings(name)
     step = compute(rule)
-    rule.layer_updates(step)
+    said = rule.layer_updates(step)
     for k in range(1, rule.trained_layers + 1):
         scores = rule.scores(rule.pair(step, k))
         directions = (-1,) if name == "gim" else (-1, -2)
         losses = [-scores.log_softmax(way).diagonal(dim1=-2, dim2=-1).mean((1, 2)) for way in directions]
-        close(rule.step_metrics[f"loss/layer{k}"], sum(losses) / len(losses))
+        close(said.losses[f"loss/layer{k}"], sum(losses) / len(losses))
 
 
 @torch.no_grad()
 def test_a_score_that_is_shown_the_class_has_it_in_the_context():
     rule = from_settings("label_context")
-    pair = rule.pair(compute(rule), 2)
-    label = torch.stack([pair.head.label_RNC[r, pair.batch.y_RB[r].long()] for r in range(3)])
+    step = compute(rule)
+    pair = rule.pair(step, 2)
+    label = torch.stack([pair.head.label_RNC[r, step.batch.y_RB[r].long()] for r in range(3)])
     expected = torch.einsum("rbdc,rce,rkde->rdbk", pair.z1_RBDC + label[:, :, None], pair.head.predictor_RCC, pair.z2_RBDC)
     close(rule.scores(pair), expected / rule.temperature)
 
@@ -595,26 +595,26 @@ def test_a_run_that_is_watched_has_the_same_weights_bit_for_bit(name):
     assert torch.equal(state, state_watched)
     old, new = plain.state_dict(), watched.state_dict()
     assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
-    for kept in "estimates", "step_metrics":
-        old, new = getattr(plain, kept), getattr(watched, kept)
-        assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old), kept
 
 
-def test_what_a_rule_leaves_behind_is_put_back_also_after_an_error():
-    rule = from_settings("ebd")
-    with pytest.raises(ZeroDivisionError), untouched(rule):
-        rule.layer_updates(compute(rule))
-        assert rule.estimates and not torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-        raise ZeroDivisionError
-    assert rule.estimates == {} and rule.step_metrics == {}
+class LookInInferenceMode(pl.Callback):
+    """Asks what a diagnostic's measurement is made of."""
+
+    def __init__(self):
+        self.made_for_inference = []
+
+    def on_validation_epoch_end(self, trainer, rule):
+        watcher = next(callback for callback in trainer.callbacks if isinstance(callback, GradientAlignment))
+        self.made_for_inference += [value.is_inference() for value in watcher.values.values()]
+        self.made_for_inference.append(rule.data.train_batch(trainer.global_step).x_RBD.is_inference())
 
 
 def test_tensors_of_a_validation_in_inference_mode_can_be_trained_on():
-    rule = from_settings("vicreg")
-    with torch.inference_mode(), untouched(rule):
-        values = GradientAlignment(draws=1).measure(FakeTrainer, rule)
-        assert not any(value.is_inference() for value in values.values())
-    assert not rule.data.train_batch(0).x_RBD.is_inference()
+    torch.set_default_dtype(torch.float32)
+    rule, look = from_settings("vicreg"), LookInInferenceMode()
+    settings = {"max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "precision": "32-true"}
+    trainer(GradientAlignment(draws=1), look, **settings).fit(rule, rule.data)
+    assert len(look.made_for_inference) > 2 and not any(look.made_for_inference)
 
 
 class FakeTrainer:

@@ -52,9 +52,9 @@ class Witness(pl.Callback):
     def __init__(self):
         self.losses, self.grads, self.weights = {}, {}, {}
 
-    def on_train_batch_end(self, trainer, rule, *_):
+    def on_train_batch_end(self, trainer, rule, outputs, *_):
         step = trainer.global_step
-        self.losses[step] = {name: loss_R.clone().numpy() for name, loss_R in rule.step_metrics.items()}
+        self.losses[step] = {name: loss_R.clone().numpy() for name, loss_R in outputs["losses"].items()}
         names = [group["name"] for group in trainer.optimizers[0].param_groups]
         own = {name: list(part.named_parameters()) for name, part in zip(names, rule.parts, strict=True)}
         self.grads[step] = {k: {n: p.grad.clone().numpy() for n, p in ps if p.grad is not None} for k, ps in own.items()}

@@ -48,7 +48,8 @@ def test_readout_and_upper_layer_learn_from_labelled_strings_alone_as_an_explici
     try:
         rule.prepare(make_data(SiblingPairs(), label_size=[9, 30]))
         step = compute(rule, 2)
-        updates = rule.updates(step)
+        said = rule.updates(step)
+        updates = said.layers
         index_RB = rule.data.train_index(torch.arange(32, 48))
         features, weight = step.readout.features_RBF.numpy(), rule.readout.weight_RFN.numpy()
         top = rule.network.layers[-1]
@@ -68,7 +69,7 @@ def test_readout_and_upper_layer_learn_from_labelled_strings_alone_as_an_explici
                 signal[b] = weight[r] @ error
             np.testing.assert_allclose(updates[-1]["weight_RFN"][r].numpy(), grad, atol=1e-12)
             np.testing.assert_allclose(updates[-1]["bias_R1N"][r, 0].numpy(), bias, atol=1e-12)
-            assert float(rule.step_metrics["loss/readout"][r]) == pytest.approx(loss)
+            assert float(said.losses["loss/readout"][r]) == pytest.approx(loss)
             signals = torch.zeros_like(step.states[-1].out_RBDC)
             signals[r] = torch.from_numpy(signal).view_as(signals[r])
             expected, _ = top.backward(step.states[-1], signals)  # tested by itself; the signal is what is new here

@@ -8,7 +8,7 @@ import pytest
 from command_line import refused, rhm
 
 from experiments.settings import instantiate
-from rules.layerwise import Block
+from rules.base.block import Block
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from datamodules import Pairs, RHMDataModule
 from experiments.settings import instantiate
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
-from rules import LocalRule, Step
+from rules import LocalRule, Step, Updates
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RULES = {path.stem: path for path in sorted((CONFIGS / "rules").glob("*.yaml"))}
@@ -33,10 +34,16 @@ def make_data(pairs: Pairs | None = None, seeds=(0, 1, 2), **kwargs: Any) -> RHM
     return RHMDataModule(seeds=list(seeds), pairs=copy.deepcopy(pairs), **{**TASK, **SIZES, **kwargs})
 
 
+@cache
+def built(name: str, args: tuple[str, ...], seeds: tuple[int, ...]) -> LocalRule:
+    """The rule of a settings file, not yet prepared: reading settings takes longer than most tests."""
+    small = [f"--data.{key}={value}" for key, value in {**TASK, **SIZES, "seeds": list(seeds)}.items()]
+    return instantiate([f"--config={RULES[name]}", *small, "--model.network.width=12", *args])
+
+
 def from_settings(name: str, *args: str, seeds=(0, 1, 2)) -> LocalRule:
     """The rule of ``configs/rules/NAME.yaml`` with 12 units a layer and bottlenecks, heads and ranks as they are."""
-    small = [f"--data.{key}={value}" for key, value in {**TASK, **SIZES, "seeds": list(seeds)}.items()]
-    rule = instantiate([f"--config={RULES[name]}", *small, "--model.network.width=12", *args])
+    rule = copy.deepcopy(built(name, args, tuple(seeds)))
     return rule.prepare(rule.data)
 
 
@@ -46,8 +53,13 @@ def compute(rule: LocalRule, step: int = 0) -> Step:
 
 
 @torch.no_grad()
-def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
+def said(rule: LocalRule, step: Step) -> Updates:
+    """All that a rule says of a step."""
     return rule.layer_updates(step)
+
+
+def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
+    return said(rule, step).layers
 
 
 def same(a: list[dict[str, Tensor]], b: list[dict[str, Tensor]]) -> list[bool]:

@@ -5,14 +5,21 @@ Shape suffixes: R replica, B batch, D position.
 
 from __future__ import annotations
 
+import re
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
-from rule_helpers import RULES, compute, copied, from_settings, same, train, updates
+from rule_helpers import RULES, compute, copied, from_settings, said, same, train, updates
+from torch import Tensor
 
 from datamodules import ClassPairs, HalfPairs, SynonymPairs
+from networks import Layer, LayerState
+from networks.vector import VectorLayer
 from rhm import InvalidInput
-from rules import LocalRule, Step
-from rules.layerwise import LayerwiseRule
+from rules import LocalRule, Step, Updates
+from rules.base.layerwise import LayerwiseRule
 
 
 @pytest.fixture(autouse=True)
@@ -23,32 +30,82 @@ def double():
 
 
 # -------------------------------------------------------------------- locality
+#
+# A rule is shown a step in which one thing was changed. What its locality does not name must not move a bit of what it says of a
+# layer, gradients and estimates; what it names must move something.
+
+VARIANTS = (
+    [],
+    ["--model.network.bottleneck=6"],
+    ["--model.network.normalise=true"],
+    ["--model.network.bottleneck=null"],
+)
+
+
+def variants(name: str) -> Iterator[list[str]]:
+    """A settings file as it is, and with another network where the rule takes it."""
+    own = from_settings(name).network_config
+    for args in VARIANTS:
+        try:
+            network = from_settings(name, *args).network_config
+        except (InvalidInput, ArgumentError, ValueError):  # refused, which tests of the rule see
+            continue
+        if not args or (network.bottleneck is None, network.normalise) != (own.bottleneck is None, own.normalise):
+            yield args
+
+
+def of_layer(updates: Updates, k: int) -> dict[str, Tensor]:
+    """Gradients and estimates of layer ``k``, whose number is the first one in an estimate's name."""
+    numbers = {name: re.search(r"\d+", name) for name in updates.estimates}
+    counted_from = {name: 1 - name.startswith("network.layers.") for name in numbers}
+    own = {name: updates.estimates[name] for name, n in numbers.items() if n and int(n.group()) == k - 1 + counted_from[name]}
+    return {**updates.layers[k - 1], **own}
+
+
+def unmoved(before: Updates, after: Updates) -> list[bool]:
+    """Whether all that is said of each layer is the same, bit for bit."""
+    layers = range(1, len(before.layers) + 1)
+    return [same([of_layer(before, k)], [of_layer(after, k)])[0] for k in layers]
 
 
 @torch.no_grad()
-def with_other_labels(rule: LocalRule, step: Step) -> Step:
-    """The same strings, shown with one another's classes."""
-    return rule.compute(step.batch._replace(y_RB=step.batch.y_RB.roll(1, 1)))
-
-
-@torch.no_grad()
-def with_other_output(rule: LocalRule, step: Step) -> Step:
-    """The same strings and classes, after which the network has answered something else."""
+def answering(rule: LocalRule, step: Step, change: Callable) -> Step:
+    """The same strings, to which the readout answers something else."""
     other = copied(rule)
     answer = other.readout.forward
-
-    def changed(out_RBDC, y_RB):
-        state = answer(out_RBDC, y_RB)
-        return state._replace(
-            logits_RBN=state.logits_RBN.flip(-1), error_RBN=state.error_RBN.flip(-1), loss_RB=state.loss_RB.roll(1, 1)
-        )
-
-    other.readout.forward = changed
+    other.readout.forward = lambda out_RBDC, y_RB: change(answer, out_RBDC, y_RB)
     return other.compute(step.batch)
 
 
-def scrambled(state):
-    return type(state)(*(None if t is None else t.flip(-1) * 1.5 + 0.1 for t in state))
+def with_other_labels(rule: LocalRule, step: Step) -> Step:
+    """The same strings, shown with one another's classes; the readout's answer and error are those of before."""
+    y_RB = step.batch.y_RB
+    batch = step.batch._replace(y_RB=y_RB.roll(1, 1))
+    return answering(rule, step._replace(batch=batch), lambda answer, out_RBDC, _: answer(out_RBDC, y_RB))
+
+
+def with_other_error(rule: LocalRule, step: Step) -> Step:
+    """Another error of the same size."""
+
+    def change(answer, out_RBDC, y_RB):
+        state = answer(out_RBDC, y_RB)
+        return state._replace(logits_RBN=state.logits_RBN.flip(-1), error_RBN=state.error_RBN.flip(-1))
+
+    return answering(rule, step, change)
+
+
+def with_other_loss(rule: LocalRule, step: Step) -> Step:
+    """The same answers and errors, whose losses are one another's."""
+
+    def change(answer, out_RBDC, y_RB):
+        state = answer(out_RBDC, y_RB)
+        return state._replace(loss_RB=state.loss_RB.roll(1, 1))
+
+    return answering(rule, step, change)
+
+
+def scrambled(state: LayerState) -> LayerState:
+    return LayerState(*(None if t is None else t.flip(-1) * 1.5 + 0.1 for t in state))
 
 
 def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
@@ -63,20 +120,6 @@ def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
                 for parameter in module.parameters():
                     parameter.mul_(-0.5).add_(0.1)
     return step._replace(states=change(step.states), view_states=change(step.view_states))
-
-
-def with_another_partner(step: Step, k: int, halves: bool) -> Step:
-    """The partners of all strings exchanged between the strings, in layer ``k``."""
-    states = list(step.states if step.view_states is None else step.view_states)
-    out = states[k].out_RBDC.clone()
-    if step.view_states is not None:
-        out = out.roll(1, 1)
-    elif halves:
-        out[..., : out.shape[-1] // 2] = out[..., : out.shape[-1] // 2].roll(1, 1)
-    else:
-        out[:, :, ::2] = out[:, :, ::2].roll(1, 1)
-    states[k] = states[k]._replace(out_RBDC=out)
-    return step._replace(states=states) if step.view_states is None else step._replace(view_states=states)
 
 
 def part(rule: LocalRule, step: Step, start: int, stop: int):
@@ -102,32 +145,237 @@ def strings_add_up(rule: LocalRule, step: Step) -> bool:
     )
 
 
+def changed_at(layer: Layer, state: LayerState, units_E: Tensor, positions_D: Tensor) -> LayerState:
+    """A state in which some units have answered something else at some positions.
+
+    What is handed on follows; where it is normalised, so does the scale.
+    """
+    pre_RBDE = layer.by_position(state.pre_RGNE, state).clone()
+    moved = (-0.7 * pre_RBDE.roll(1, 1) + 0.2)[:, :, positions_D]
+    pre_RBDE[:, :, positions_D] = torch.where(units_E, moved, pre_RBDE[:, :, positions_D])
+    pre = layer.by_group(pre_RBDE)
+    units = layer.activation.phi(pre)
+    z = units if layer.projection_RGEC is None else units @ layer.projection_RGEC
+    scale = state.scale_RGN1
+    if layer.normalise:
+        scale = z.shape[-1] ** 0.5 / z.norm(dim=-1, keepdim=True)
+        z = z * scale
+    if layer.code is not None:
+        z = layer.code(units[:, 0])[:, None]
+    return LayerState(state.input_RGNF, pre, units, scale, layer.by_position(z, state))
+
+
+def with_other_input(layer: Layer, state: LayerState, positions_D: Tensor, share: float) -> LayerState:
+    """A state whose input at some positions is that of another string, times ``share``."""
+    x = layer.unfold(state.input_RGNF, state.out_RBDC.shape[1]).unflatten(2, (-1, layer.patch)).clone()
+    x[:, :, positions_D] = x[:, :, positions_D].roll(1, 1) * share
+    return state._replace(input_RGNF=layer.fold(x.flatten(2, 3)))
+
+
+def of_the_others(layer: Layer, update: dict[str, Tensor], units_E: Tensor) -> list[Tensor]:
+    """Gradients of the weights of the units that were left alone; of what such a unit sends where its own weights do not learn."""
+    alone_E = ~units_E
+    if "weight_RGFE" in update:
+        columns = alone_E[:: layer.components] if isinstance(layer, VectorLayer) else alone_E
+        return [update["weight_RGFE"][..., columns]]
+    rows = [update[name] for name in ("projection_RGEC", "code.predictor_REP") if name in update]
+    return [row[..., alone_E, :] for row in rows]
+
+
+def changed(
+    rule: LocalRule, step: Step, k: int, change: Callable[[LayerState], LayerState], partners_only: bool = False
+) -> Step:
+    """A step in which the states of layer ``k`` have been changed, for strings and views."""
+
+    def of(states):
+        return None if states is None else [change(s) if j == k else s for j, s in enumerate(states, 1)]
+
+    return step._replace(states=step.states if partners_only else of(step.states), view_states=of(step.view_states))
+
+
+@torch.no_grad()
+def units_interact(rule: LocalRule, step: Step, k: int) -> bool:
+    """Whether other units of layer ``k`` move what a unit's own weights learn."""
+    layer, state = rule.network.layers[k - 1], step.states[k - 1]
+    components = layer.components if isinstance(layer, VectorLayer) else 1
+    units = state.pre_RGNE.shape[-1] // components
+    units_E = torch.arange(units * components) // components < units // 2
+    everywhere_D = torch.ones(state.out_RBDC.shape[2], dtype=torch.bool)
+    after = changed(rule, step, k, lambda s: changed_at(layer, s, units_E, everywhere_D))
+    both = [of_the_others(layer, updates(rule, which)[k - 1], units_E) for which in (step, after)]
+    return not all(torch.equal(a, b) for a, b in zip(*both, strict=True))
+
+
+@torch.no_grad()
+def positions_interact(rule: LocalRule, step: Step, k: int) -> bool:
+    """Whether what layer ``k`` has seen and answered at odd positions, or for partners, moves what weights learn elsewhere.
+
+    Where positions have weights of their own, those of even positions are looked at. Else odd positions, or partners, have no
+    input before and after, so that they add nothing to the weights by themselves.
+    """
+    layer, positions = rule.network.layers[k - 1], step.states[k - 1].out_RBDC.shape[2]
+    partners = step.view_states is not None and rule.uses_pairs
+    odd_D = torch.ones(positions, dtype=torch.bool) if partners else torch.arange(positions) % 2 == 1
+    all_E = torch.ones(step.states[k - 1].pre_RGNE.shape[-1], dtype=torch.bool)
+    apart = layer.groups > 1 and not partners
+
+    def silent(state: LayerState) -> LayerState:
+        return state if apart else with_other_input(layer, state, odd_D, share=0.0)
+
+    def other(state: LayerState) -> LayerState:
+        state = changed_at(layer, silent(state), all_E, odd_D)
+        return with_other_input(layer, state, odd_D, share=1.0) if apart else state
+
+    before, after = (updates(rule, changed(rule, step, k, way, partners))[k - 1] for way in (silent, other))
+    names = ["weight_RGFE"] if "weight_RGFE" in before else ["projection_RGEC", "code.predictor_REP"]
+    groups = ~odd_D if apart else slice(None)
+    return any(name in before and not torch.equal(before[name][:, groups], after[name][:, groups]) for name in names)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(name):
-    rule = from_settings(name)
+    for args in variants(name):
+        check_locality(from_settings(name, *args), learns=name != "frozen")
+
+
+def check_locality(rule: LocalRule, learns: bool) -> None:
     step, locality = compute(rule), rule.locality
     state = {key: value.clone() for key, value in rule.state_dict().items()}
-    before = updates(rule, step)
-    assert same(before, updates(rule, compute(rule))) == [True] * len(before), "the same step twice, two updates"
+    before = said(rule, step)
+    layers = range(1, len(before.layers) + 1)
+    assert all(unmoved(before, said(rule, compute(rule)))), "the same step twice, two answers"
     assert all(torch.equal(value, state[key]) for key, value in rule.state_dict().items()), "asking changed the rule"
-    learning = [any(bool(grad.any()) for grad in update.values()) for update in before]
-    assert any(learning) != (name == "frozen")
+    learning = [any(bool(grad.any()) for grad in update.values()) for update in before.layers]
+    assert any(learning) == learns
 
-    unmoved = same(before, updates(rule, with_other_labels(rule, step)))
-    assert all(unmoved) != (locality.label or locality.output_error), unmoved
-    unmoved = same(before, updates(rule, with_other_output(rule, step)))
-    assert unmoved == [not (moves and locality.output_error) for moves in learning]
-    unmoved = []
-    for k in range(len(before)):
+    assert all(unmoved(before, said(rule, with_other_labels(rule, step)))) != locality.label
+    assert unmoved(before, said(rule, with_other_error(rule, step))) == [not (moves and locality.error) for moves in learning]
+    same_loss = unmoved(before, said(rule, with_other_loss(rule, step)))
+    assert same_loss == [not (moves and locality.scalar_error) for moves in learning]
+    alone = []
+    for k in layers:
         other = copied(rule)
-        unmoved.append(same(before, updates(other, with_other_layers(other, step, keep=k)))[k])
-    assert all(unmoved) != locality.other_layers, unmoved
+        alone.append(unmoved(before, said(other, with_other_layers(other, step, keep=k - 1)))[k - 1])
+    assert all(alone) != locality.other_layers, alone
+    assert any(units_interact(rule, step, k) for k in layers) == locality.lateral
+    assert strings_add_up(rule, step) != locality.batch
+    assert locality.partner == rule.uses_pairs
 
-    interacting = not strings_add_up(rule, step)
-    assert locality.pair or not interacting
-    if locality.pair and not interacting:
-        partners = [same(before, updates(rule, with_another_partner(step, k, False)))[k] for k in range(len(before))]
-        assert not any(partners), partners
+
+@pytest.mark.parametrize("name", RULES)
+def test_only_a_rule_that_says_so_looks_at_partners_or_at_other_positions(name):
+    """With weights of their own at each position, where the rule allows it, and else without input at the others."""
+    try:
+        rule = from_settings(name, "--model.network=LocallyConnectedNetwork")
+    except (InvalidInput, ValueError):
+        rule = from_settings(name)
+    step = compute(rule)
+    found = [positions_interact(rule, step, k) for k in range(1, len(updates(rule, step)) + 1)]
+    assert any(found) or not rule.locality.partner, found
+    assert not any(found) or rule.locality.partner or rule.locality.lateral, found
+
+
+def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
+    """All that a matrix of layer ``k`` may have been given to carry forward, as rows ``[R, n, inputs]``."""
+    layer, states = rule.network.layers[k - 1], [s[k - 1] for s in (step.states, step.view_states) if s is not None]
+    rows = [s.units_RGNE.flatten(1, 2) for s in states]
+    rows += [s.out_RBDC.flatten(1, 2) for s in states] + [s.out_RBDC.flatten(2) for s in states]
+    if isinstance(rule, LayerwiseRule):
+        top = step.states[rule.trained_layers - 1]
+        seen = [
+            layer.by_position(s.units_RGNE, s) if name.startswith("units_head") else rule.seen(layer, s, "head") for s in states
+        ]
+        sides = rule.positives(seen, k)
+        head = layer.get_submodule(name.split(".")[0]) if "." in name else None
+        rows += [side.flatten(1, 2) for side in (*sides, *(head(*sides) if head is not None else ()))]
+        rows.append(top.out_RBDC.flatten(2))
+    return rows
+
+
+MATRICES = re.compile(r"(projection_RGEC|label_head_RFE|(units_)?head\.(?!label_)\w+)$")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_matrix_is_used_in_both_directions_only_where_the_rule_says_so(name):
+    for args in variants(name):
+        wide = ["--data.batch_size=4", "--model.network.width=128"]
+        if from_settings(name, *args).network_config.bottleneck is not None:
+            wide.append("--model.network.bottleneck=96")
+        rule = from_settings(name, *args, *wide)
+        moved = used_backwards(rule)
+        assert any(moved.values()) == rule.locality.transport_within_layer, moved
+
+
+@torch.no_grad()
+def used_backwards(rule: LocalRule) -> dict[tuple[int, str], bool]:
+    """For each matrix of a layer: it is changed so that it carries forward what it did; what still moves has gone back through it."""
+    step, moved = compute(rule), {}
+    before = updates(rule, step)
+    generator = torch.Generator().manual_seed(0)
+    for k, update in enumerate(before, 1):
+        for key, matrix in rule.network.layers[k - 1].named_parameters():
+            if not MATRICES.fullmatch(key):
+                continue
+            rows = [row for row in rows_of(rule, step, k, key) if row.shape[-1] == matrix.shape[-2]]
+            assert rows, f"nothing known that {key} of layer {k} is given"
+            forward_RNF = torch.cat(rows, 1)
+            assert forward_RNF.shape[1] < forward_RNF.shape[2]
+            change = torch.randn(matrix.shape, generator=generator).view(len(matrix), -1, *matrix.shape[-2:])
+            basis = torch.linalg.qr(forward_RNF.transpose(1, 2)).Q[:, None]
+            change = (change - basis @ (basis.transpose(-1, -2) @ change)).view_as(matrix)
+            kept = matrix.clone()
+            matrix.add_(change)
+            after = updates(rule, step)[k - 1]
+            matrix.copy_(kept)
+            moved[k, key] = any(not torch.allclose(grad, after[n], rtol=1e-7, atol=1e-12) for n, grad in update.items())
+    return moved
+
+
+# -------------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize(
+    ("change", "got", "allowed"),
+    [
+        (lambda layers: layers[1].update(wieght_RGFE=layers[1]["weight_RGFE"]), "wieght_RGFE of layer 2", "weight_RGFE"),
+        (
+            lambda layers: layers[2].update(weight_RGFE=layers[2]["weight_RGFE"][:1]),
+            "for weight_RGFE of layer 3",
+            "[3, 1, 24, 12]",
+        ),
+        (lambda layers: layers.pop(), "updates of 2 layers", "3"),
+        (lambda layers: layers.append({}), "updates of 4 layers", "3"),
+    ],
+    ids=["a name that no parameter has", "a gradient of another shape", "a layer less", "a layer more"],
+)
+def test_an_update_that_fits_no_layer_is_refused_by_name(change, got, allowed):
+    rule = from_settings("backprop")
+    right = rule.layer_updates
+
+    def wrong(step):
+        answer = right(step)
+        change(answer.layers)
+        return answer
+
+    rule.layer_updates = wrong
+    with pytest.raises(InvalidInput) as error:
+        train(rule, steps=1)
+    assert error.value.key == "Backprop.layer_updates" and got in str(error.value.got) and allowed in error.value.allowed
+
+
+def test_an_estimate_of_another_shape_is_refused():
+    rule = from_settings("forward_dfa")
+    right = rule.layer_updates
+    rule.layer_updates = lambda step: Updates(right(step).layers, {"feedback_2": torch.zeros(3, 4, 1)})
+    with pytest.raises(InvalidInput, match=r"estimate of feedback_2 of shape \[3, 4, 1\]"):
+        train(rule, steps=1)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_feedback_can_be_looked_at_before_the_first_step(name):
+    rule = from_settings(name)
+    for matrix, weights in rule.feedback_and_weights().values():
+        assert matrix.shape == weights.shape and matrix.isfinite().all()
 
 
 SIBLINGS_ONLY = ["code_prediction"]

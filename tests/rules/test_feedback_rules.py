@@ -20,17 +20,21 @@ from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rhm import InvalidInput
 from rules import LocalRule, Step
 from rules.backprop import Backprop
-from rules.dfa import DirectFeedbackAlignment, DirectRandomTargetProjection, SignDirectFeedbackAlignment
+from rules.brsf import BatchwiseRandomSignFeedback
+from rules.dfa import DirectFeedbackAlignment
 from rules.dkp import DirectKolenPollack
+from rules.drtp import DirectRandomTargetProjection
 from rules.ebd import ErrorBroadcastDecorrelation
 from rules.feedback_alignment import FeedbackAlignment
 from rules.forward_dfa import ForwardDirectFeedback
+from rules.frsf import FixedRandomSignFeedback
 from rules.kolen_pollack import KolenPollack
 from rules.low_rank_feedback import LowRankFeedback
 from rules.mask_ladder import MaskLadder
 from rules.node_perturbation import NodePerturbation
 from rules.pepita import Pepita
-from rules.sign_feedback import BatchwiseRandomSignFeedback, FixedRandomSignFeedback, UniformSignFeedback
+from rules.sign_dfa import SignDirectFeedbackAlignment
+from rules.usf import UniformSignFeedback
 from rules.weight_mirror import WeightMirror
 
 NETWORKS = {

@@ -23,13 +23,17 @@ from rules import LocalRule
 from rules.backprop import Backprop
 from rules.dfa import DirectFeedbackAlignment
 from rules.feedback_alignment import FeedbackAlignment
-from rules.forward_forward import ForwardForward, SelfContrastiveForwardForward, goodness_signal
+from rules.forward_forward import ForwardForward
 from rules.frozen import FrozenFeatures
 from rules.gevb import GlobalErrorVectorBroadcast
-from rules.local_supervised import LocalCrossEntropy, SimilarityMatching, SupervisedContrastive
-from rules.losses import cross_entropy, similarity_matrix, supervised_contrastive
-from rules.plasticity import autograd_backward
+from rules.local_cross_entropy import LocalCrossEntropy
+from rules.maths.goodness import goodness_signal
+from rules.maths.losses import cross_entropy, similarity_matrix, supervised_contrastive
+from rules.maths.plasticity import autograd_backward
+from rules.scff import SelfContrastiveForwardForward
+from rules.similarity_matching import SimilarityMatching
 from rules.softhebb import SoftHebb
+from rules.supervised_contrastive import SupervisedContrastive
 
 B = 16
 

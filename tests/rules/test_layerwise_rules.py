@@ -16,12 +16,15 @@ from networks import HierarchicalNetwork
 from rhm import InvalidInput
 from rules import losses
 from rules.barlow_twins import BarlowTwins
+from rules.base.block import Block
+from rules.base.layerwise import LayerwiseRule
+from rules.base.pair import Pair
+from rules.byol import BYOL
 from rules.clapp import CLAPP
 from rules.clapp_pp import CLAPPPlusPlus
-from rules.layerwise import Block, LayerwiseRule, Pair
 from rules.lpl import LatentPredictiveLearning
 from rules.sfa import SlowFeatureAnalysis
-from rules.simsiam import BYOL, SimSiam
+from rules.simsiam import SimSiam
 from rules.vicreg import VICReg
 
 

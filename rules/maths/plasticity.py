@@ -10,8 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from networks import Layer, LayerState, LayerUpdate
-from networks.layered import multiply
+from networks import Layer, LayerState, LayerUpdate, multiply
 from rhm import InvalidInput
 
 
@@ -43,7 +42,7 @@ Backward = Callable[..., tuple[LayerUpdate, Tensor]]
 FORMS: dict[str, Backward] = {"explicit": Layer.backward, "autograd": autograd_backward}
 
 
-def backward_of(form: str) -> Backward:
+def check_form(form: str) -> None:
     """``explicit``: presynaptic activity times mask times signal. ``autograd``: the same from a graph.
 
     Raises:
@@ -51,4 +50,13 @@ def backward_of(form: str) -> Backward:
     """
     if form not in FORMS:
         raise InvalidInput("model.form", form, "explicit or autograd")
+
+
+def backward_of(form: str) -> Backward:
+    """A layer's backward pass in a form.
+
+    Raises:
+        InvalidInput: another form than those of :func:`check_form`.
+    """
+    check_form(form)
     return FORMS[form]

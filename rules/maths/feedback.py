@@ -27,3 +27,9 @@ def broadcast_error(error_RBN: Tensor, feedback_RNF: Tensor, shape: torch.Size) 
 def error_correlation(error_RBN: Tensor, out_RBDC: Tensor) -> Tensor:
     """``E[e h^T]``, a mean over strings of the products of errors and a layer's output: ``[R, N, D * C]``."""
     return torch.bmm(error_RBN.transpose(1, 2) / error_RBN.shape[1], out_RBDC.flatten(2).to(error_RBN.dtype))
+
+
+def random_like(matrix: Tensor, keys_R: Tensor) -> Tensor:
+    """A random normal matrix of a parameter's shape and, in each replica, mean square."""
+    rms_R = matrix.detach().flatten(1).square().mean(1).sqrt()
+    return normal(keys_R, tuple(matrix.shape[1:])).to(matrix.dtype) * rms_R.view(-1, *[1] * (matrix.dim() - 1))

@@ -1,0 +1,81 @@
+"""How to build a network for a task that is not known yet.
+
+Shape suffixes: R replica.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from networks.activations import ACTIVATIONS
+from networks.layer import Layer
+from networks.layered import LayeredNetwork
+from rhm import InvalidInput, Task
+from rhm.hashing import seed_keys
+
+
+class NetworkConfig(ABC):
+    """How to build a network for a task that is not known yet: sizes that are None follow the task.
+
+    Args:
+        width: units of a layer.
+        depth: number of layers; the task's ``L`` by default.
+        bottleneck: every layer but the last hands on a normalised projection of this width instead of its units.
+        activation: ``relu``, ``tanh`` or ``linear``.
+        normalise: every layer hands on its units with a mean square of 1; a bottleneck does so anyway.
+        label_slot: show a class in ``n`` channels of every input position; only Forward-Forward does.
+        codebooks: every layer but the last hands on a discrete code of ``bottleneck`` symbols, the best of so many codebooks.
+
+    Raises:
+        InvalidInput: a size under 1, an unknown activation, codebooks without a bottleneck.
+    """
+
+    def __init__(
+        self,
+        width: int = 256,
+        depth: int | None = None,
+        bottleneck: int | None = None,
+        activation: str = "relu",
+        normalise: bool = False,
+        label_slot: bool = False,
+        codebooks: int | None = None,
+    ):
+        for key, value in ("width", width), ("depth", depth), ("bottleneck", bottleneck), ("codebooks", codebooks):
+            if value is not None and value < 1:
+                raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
+        if activation not in ACTIVATIONS:
+            raise InvalidInput("model.network.activation", activation, f"one of {', '.join(ACTIVATIONS)}")
+        self.width, self.depth, self.bottleneck, self.activation = width, depth, bottleneck, activation
+        if codebooks is not None and bottleneck is None:
+            raise InvalidInput(
+                "model.network.codebooks", codebooks, "null without model.network.bottleneck, the number of symbols"
+            )
+        self.normalise, self.label_slot, self.codebooks = normalise, label_slot, codebooks
+
+    def settle(self) -> None:  # noqa: B027
+        """Nothing; but the argument parser's lazy default has its sizes only after its first call."""
+
+    def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
+        """The network of one replica for each seed, on the CPU, in torch's default type.
+
+        Raises:
+            InvalidInput: a depth or patch that does not fit the task.
+        """
+        depth = self.depth or task.L
+        layers: list[Layer] = []
+        channels = task.v + (task.n if self.label_slot else 0)
+        for k, (groups, patch) in enumerate(self.shapes(task, depth), 1):
+            keys_R = seed_keys(seeds_R, "layer", k)
+            bottleneck = self.bottleneck if k < depth else None
+            if groups > 1 and self.codebooks is not None:
+                raise InvalidInput("model.network.codebooks", self.codebooks, "null where positions have weights of their own")
+            sizes = (groups, patch, channels, self.width, bottleneck)
+            layers.append(Layer(keys_R, *sizes, self.activation, self.normalise, self.codebooks))
+            channels = layers[-1].out_channels
+        return LayeredNetwork(task, layers, self.label_slot)
+
+    @abstractmethod
+    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+        """Groups of positions that share weights, and positions that are merged, for each layer."""

@@ -1,0 +1,53 @@
+"""What stands between a layer's weights and its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from networks import NetworkConfig
+from rhm import InvalidInput
+from rules.base.contract import Locality
+
+EXPANSIONS = ("backprop", "random", "local")
+
+
+@dataclass(frozen=True)
+class Block:
+    """What stands between a layer's weights and its loss.
+
+    Args:
+        head: width of a linear head that the loss sees and the next layer does not (Chen et al. 2020); None has no head.
+        separate_heads: a head for each side of a pair, for pairs whose sides are not alike, such as siblings.
+        expansion: how the units below a bottleneck learn: ``backprop`` from the loss on the bottleneck, through its projection;
+            ``local`` from the same loss on the units themselves; ``random`` not at all. With the last two no gradient passes a
+            second matrix anywhere: layers above those that have pairs stay random, under a linear readout.
+        end_to_end: only the top layer that has pairs has a loss, and it is propagated back through all layers below.
+    """
+
+    head: int | None = None
+    separate_heads: bool = False
+    expansion: str = "backprop"
+    end_to_end: bool = False
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises:
+            InvalidInput: a head under 1, separate heads without a head, an unknown expansion, ``end_to_end`` with an expansion
+                that takes no gradient.
+        """
+        if self.head is not None and self.head < 1:
+            raise InvalidInput("model.block.head", self.head, "an integer of at least 1, or null")
+        if self.separate_heads and self.head is None:
+            raise InvalidInput("model.block.separate_heads", True, "true only with model.block.head")
+        if self.expansion not in EXPANSIONS:
+            raise InvalidInput("model.block.expansion", self.expansion, f"one of {', '.join(EXPANSIONS)}")
+        if self.end_to_end and self.expansion != "backprop":
+            raise InvalidInput("model.block.expansion", self.expansion, "backprop with model.block.end_to_end")
+
+    def locality(self, own: Locality, network: NetworkConfig) -> Locality:
+        """What a layer with this block sees, beside what its loss sees of its own: the layers below end to end, and the
+        matrices that carry the loss's signal back."""
+        through = own.through_output(network, transport=self.expansion == "backprop")
+        transport = through.transport_within_layer or self.head is not None
+        return replace(through, transport_within_layer=transport, other_layers=own.other_layers or self.end_to_end)

@@ -1,0 +1,359 @@
+"""The wiring that all rules share: a subclass holds its equation and little else.
+
+Shape suffixes: R replica, B batch, D position, C channel, N classes, F features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from jsonargparse import lazy_instance
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from datamodules import Batch, Pairs, RHMDataModule
+from networks import HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, VectorNetwork
+from rhm import InvalidInput
+from rhm.errors import nearest
+from rhm.hashing import fold, normal, seed_keys
+from rules.base.backpropagation import backpropagate, weight_products
+from rules.base.contract import Locality, Step, Updates
+from rules.base.evaluation import Evaluation
+from rules.base.metrics import ReplicaAccuracy
+from rules.base.ranks import SharedBatch
+
+default_network = lazy_instance(HierarchicalNetwork)
+"""The network of a rule that is not told otherwise."""
+
+
+class LocalRule(SharedBatch, Evaluation, ABC):
+    """A learning rule for a layered network, with a readout on top.
+
+    A training step computes the states of all layers without autograd, asks :meth:`layer_updates` for a gradient of each layer,
+    adds the readout's own, and takes one optimizer step with one parameter group a layer. Losses are sums over replicas
+    of means over the batch, so that a replica learns as it would alone.
+
+    Layers above ``trained_layers`` belong to the readout: it learns from labels on the detached features below them.
+
+    What a rule tracks over steps, such as learned feedback or running statistics, is a buffer: the batch's value of it is one
+    of the step's estimates, and after the step ``buffer += rate (estimate - buffer)``.
+
+    Args:
+        network: its sizes follow the task unless they are given.
+        optimizer: one for all layers.
+        clip: largest norm of a layer's gradient in one replica; None does not clip.
+
+    Attributes:
+        locality: what an update may depend on.
+        source, family: for ``rhm rules``.
+        knowledge: what it learns from beyond strings, as in ``supervision``.
+        uses_pairs, uses_label_slot: whether it needs pairs, or a place in the string for a class.
+        takes_vectors, takes_codes: whether its layers may have vector units, or hand on codes.
+        compares_strings: whether a string's part in an update depends on the other strings of the batch.
+        end_to_end_needs_labels: whether the loss that is propagated through all layers is the readout's.
+
+    Raises:
+        InvalidInput: at the start of a run, if network, batches and rule do not fit together; in a step, if the rule names a
+            parameter that a layer does not have, or gives a gradient of another shape or for another number of layers.
+    """
+
+    locality: Locality
+    source: ClassVar[str]
+    family: ClassVar[str]
+    knowledge: ClassVar[str] = "none"
+    uses_pairs: ClassVar[bool] = False
+    uses_label_slot: ClassVar[bool] = False
+    takes_vectors: ClassVar[bool] = True
+    takes_codes: ClassVar[bool] = False
+    compares_strings: ClassVar[bool] = False
+    end_to_end_needs_labels: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        network: NetworkConfig = default_network,
+        optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+        clip: float | None = None,
+    ):
+        super().__init__()
+        if not isinstance(network, NetworkConfig):
+            raise InvalidInput("model.network", network, "HierarchicalNetwork, LocallyConnectedNetwork or DenseNetwork")
+        if clip is not None and clip <= 0:
+            raise InvalidInput("model.clip", clip, "a norm above 0, or null")
+        network.settle()
+        self.automatic_optimization = False
+        self.network_config, self.optimizer, self.clip = network, optimizer, clip
+        self.rate = 0.0
+
+    # ---------------------------------------------------------------- what a rule says of itself
+
+    @abstractmethod
+    def layer_updates(self, step: Step) -> Updates:
+        """Gradients of the layers ``1..trained_layers``, and what else the rule has to say of a step. Autograd is off."""
+
+    @property
+    def trained_layers(self) -> int:
+        """How many layers, from the first, the rule trains; known once there are data."""
+        return len(self.patches)
+
+    @property
+    def supervision(self) -> str:
+        """What the hidden layers learn from beyond strings: ``labels``, ``grammar`` or ``none``."""
+        return self.data.pairs.knowledge if self.uses_pairs and self.data.pairs is not None else self.knowledge
+
+    @property
+    def upper_layers(self) -> str:
+        """What trains the layers above ``trained_layers``: ``labels`` or ``nothing``; empty where there are none."""
+        return "labels" if self.trained_layers < len(self.patches) else ""
+
+    def build(self) -> None:
+        """Make what the rule needs beside network and readout, such as feedback matrices (as buffers)."""
+
+    def after_step(self) -> None:
+        """Constrain weights, after the optimizer's step; nothing by default."""
+
+    # ---------------------------------------------------------------- building
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build the network for the data's task and replicas, once."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, RHMDataModule):
+            raise InvalidInput("data", type(data).__name__, "RHMDataModule")
+        if not hasattr(self, "network"):
+            self.prepare(data)
+        if data is not self.data:
+            raise InvalidInput("data", "another datamodule", "the one that the rule's network was built for")
+        self.trainer.precision_plugin.convert_module(self)  # Lightning does so only after it has loaded a checkpoint
+
+    def prepare(self, data: RHMDataModule) -> LocalRule:
+        """Build the network for a datamodule's task and replicas; Lightning's ``setup`` calls it."""
+        self.__dict__["data"] = data  # not a submodule
+        self.check_network()
+        self.check_data()
+        seeds_R = torch.tensor(data.replica_seeds)
+        self.network = self.network_config.build(data.task, seeds_R)
+        features = self.network.positions[-1] * self.network.layers[-1].out_channels
+        self.readout = self.network.readout(seeds_R, features)
+        self.accuracy = ReplicaAccuracy(data.replicas)
+        self.build()
+        return self
+
+    def stand_beside(self, rule: LocalRule) -> None:
+        """Take another rule's data, network and readout, which stay its own, instead of building them."""
+        self.__dict__["data"] = rule.data
+        self.network, self.readout = rule.network, rule.readout
+        self.build()
+
+    def check_network(self) -> None:
+        """Refuse a network that the rule cannot train.
+
+        Raises:
+            InvalidInput: a label slot, vector units or codes that the rule does not take.
+        """
+        name, network = type(self).__name__, self.network_config
+        if network.label_slot and not self.uses_label_slot:
+            raise InvalidInput("model.network.label_slot", True, f"false for {name}, which shows no class")
+        if isinstance(network, VectorNetwork) and not self.takes_vectors:
+            allowed = f"a network of scalar units for {name}, such as HierarchicalNetwork"
+            raise InvalidInput("model.network", "VectorNetwork", allowed)
+        if network.codebooks is not None and not self.takes_codes:
+            allowed = f"null for {name}, which cannot learn through codes"
+            raise InvalidInput("model.network.codebooks", network.codebooks, allowed)
+
+    def check_data(self) -> None:
+        """Refuse data that do not have what the rule learns from.
+
+        Raises:
+            InvalidInput: no pairs, labels or second string of a batch where the rule needs them; a label size where its hidden
+                layers learn from labels.
+        """
+        name, data = type(self).__name__, self.data
+        if self.compares_strings and data.batch_size < 2:
+            raise InvalidInput(
+                "data.batch_size", data.batch_size, f"at least 2 for {name}, which compares the strings of a batch"
+            )
+        if self.uses_pairs and data.pairs is None:
+            raise InvalidInput("data.pairs", None, f"one of SiblingPairs, ClassPairs, SynonymPairs, HalfPairs for {name}")
+        if not data.labels and self.supervision == "labels":
+            learner = f"{name} with {type(data.pairs).__name__}" if self.uses_pairs else name
+            raise InvalidInput("data.labels", False, f"true for {learner}, which learns from labels")
+        if data.label_sizes_R is not None and self.supervision == "labels":
+            allowed = f"null for {name}, whose hidden layers learn from labels; use data.train_size"
+            raise InvalidInput("data.label_size", data.label_sizes_R.tolist(), allowed)
+
+    @property
+    def patches(self) -> list[int]:
+        """Positions that each layer merges; known once there are data, before the network is built."""
+        config, task = self.network_config, self.data.task
+        return [patch for _, patch in config.shapes(task, config.depth or task.L)]
+
+    @property
+    def pairs(self) -> Pairs:
+        """The datamodule's pair scheme."""
+        assert self.data.pairs is not None
+        return self.data.pairs
+
+    @property
+    def diverged_R(self) -> Tensor:
+        """Which replicas have a weight that is not finite, ``[R]``."""
+        finite = [p.isfinite().flatten(1).all(1) for p in self.parameters()]
+        return ~torch.stack(finite).all(0).cpu()
+
+    def keys_R(self, *names: str | int) -> Tensor:
+        """Keys for a rule's own random matrices, one for each replica's seed; names keep matrices apart."""
+        return seed_keys(torch.tensor(self.data.replica_seeds), type(self).__name__, *names)
+
+    def noise(self, batch: Batch, name: str | int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal noise ``[R, B, *shape]``, a pure function of each string's place in the run."""
+        assert batch.key_RB is not None
+        noise = normal(fold(batch.key_RB.flatten(), name), shape).unflatten(0, batch.key_RB.shape)
+        return noise.to(self.readout.bias_R1N.dtype)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimizer with a named parameter group for each layer and the readout."""
+        names = [f"layer{k}" for k in range(1, len(self.network) + 1)] + ["readout"]
+        return self.optimizer(
+            [{"params": list(m.parameters()), "name": name} for name, m in zip(names, self.parts, strict=True)]
+        )
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """The layers and, last, the readout: each is a parameter group."""
+        return [*self.network.layers, self.readout]
+
+    @cached_property
+    def _named_parameters(self) -> list[dict[str, nn.Parameter]]:
+        return [dict(module.named_parameters()) for module in self.parts]
+
+    # ---------------------------------------------------------------- a step
+
+    def forward(self, x_RBD: Tensor) -> list[LayerState]:
+        """One state a layer for tokens ``[R, B, s**L]``."""
+        return self.network(x_RBD)
+
+    @torch.no_grad()
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Updates of all layers and of the readout, and one optimizer step; the step's losses, for callbacks."""
+        updates = self.updates(self.compute(batch))
+        self.apply_updates(updates)
+        return {"losses": updates.losses}
+
+    def compute(self, batch: Batch) -> Step:
+        """Run network and readout; a second view goes through the network together with the first."""
+        if batch.view_RBD is None or not self.uses_pairs:
+            states = self.network(batch.x_RBD)
+            return Step(batch, states, None, self.readout(states[-1].out_RBDC, batch.y_RB))
+        size = batch.x_RBD.shape[1]
+        both = self.network(torch.cat([batch.x_RBD, batch.view_RBD], 1))
+        states, views = zip(
+            *(layer.split(state, size) for layer, state in zip(self.network.layers, both, strict=True)), strict=True
+        )
+        return Step(batch, list(states), list(views), self.readout(states[-1].out_RBDC, batch.y_RB))
+
+    def updates(self, step: Step) -> Updates:
+        """The rule's updates and those of the layers above it and, last, of the readout."""
+        said = self.layer_updates(step)
+        if len(said.layers) != self.trained_layers:
+            got = f"updates of {len(said.layers)} layers"
+            raise InvalidInput(
+                f"{type(self).__name__}.layer_updates", got, f"one for each layer that it trains: {self.trained_layers}"
+            )
+        step = self.labelled(step)
+        if self.data.labels:
+            rest = [*self.upper_updates(step, down_to=len(said.layers)), self.readout_update(step)]
+        else:
+            rest = [{} for _ in self.parts[len(said.layers) :]]
+        return Updates([*said.layers, *rest], said.estimates, {**said.losses, "loss/readout": step.readout.loss_R})
+
+    @staticmethod
+    def labelled(step: Step) -> Step:
+        """The step with the readout's error and loss of the strings that have labels, where some have none."""
+        weight_RB = step.batch.weight_RB
+        return step if weight_RB is None else step._replace(readout=step.readout.weighted(weight_RB))
+
+    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
+        """Gradients of the layers above those that the rule trains: the readout's loss, propagated back."""
+        return self.backpropagate(step, down_to)
+
+    def readout_update(self, step: Step) -> LayerUpdate:
+        """Gradients of the readout: those of its own loss."""
+        return self.readout.backward(step.readout)
+
+    def tracked(self, estimates: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the tracked buffers move towards, by their names, from the estimates averaged over ranks: those themselves."""
+        return estimates
+
+    def apply_updates(self, updates: Updates) -> None:
+        """Average over ranks, clip each layer, take one optimizer step and move the tracked buffers."""
+        self.give_gradients(updates.layers)
+        estimates = updates.estimates
+        if self.data.world > 1:
+            grads = [p.grad for p in self.parameters() if p.grad is not None]
+            means = iter(self.mean_over_ranks([*grads, *estimates.values()]))
+            for grad in grads:
+                grad.copy_(next(means))
+            estimates = {name: next(means) for name in estimates}
+        if self.clip is not None:
+            for parameters in self._named_parameters:
+                clip_by_replica([p.grad for p in parameters.values() if p.grad is not None], self.clip)
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        optimizer.step()
+        for name, estimate in self.tracked(estimates).items():
+            buffer = self.get_buffer(name)
+            if buffer.shape != estimate.shape:
+                self._refuse(f"estimate of {name} of shape {list(estimate.shape)}", f"the buffer's shape, {list(buffer.shape)}")
+            buffer.lerp_(estimate.to(buffer.dtype), self.rate)
+        self.after_step()
+
+    def give_gradients(self, updates: list[LayerUpdate]) -> None:
+        """Every parameter's gradient, or None where the rule names none."""
+        for k, (parameters, update) in enumerate(zip(self._named_parameters, updates, strict=True), 1):
+            part = f"layer {k}" if k <= len(self.network) else "the readout"
+            for name in update.keys() - parameters.keys():
+                self._refuse(f"{name} of {part}", f"{', '.join(parameters)}{nearest(name, parameters)}")
+            for name, parameter in parameters.items():
+                grad = update.get(name)
+                if grad is not None and grad.shape != parameter.shape:
+                    got = f"a gradient of shape {list(grad.shape)} for {name} of {part}"
+                    self._refuse(got, f"the parameter's shape, {list(parameter.shape)}")
+                parameter.grad = None if grad is None else grad.to(parameter.dtype).contiguous()
+
+    def _refuse(self, got: str, allowed: str) -> None:
+        raise InvalidInput(f"{type(self).__name__}.layer_updates", got, allowed)
+
+    # ---------------------------------------------------------------- what backpropagation would do
+
+    def backpropagate(self, step: Step, down_to: int) -> list[LayerUpdate]:
+        """Exact gradients of the readout's loss for the layers above the first ``down_to``."""
+        return backpropagate(self.network, self.readout, step.states, step.readout, down_to)
+
+    def end_to_end(self, step: Step) -> Updates:
+        """What backpropagation makes of the batch, to compare with: gradients of the readout's loss for all layers."""
+        return Updates(self.backpropagate(step, down_to=0))
+
+    def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
+        """The error ``[R, B, F]`` from which :meth:`end_to_end` starts, with the states that it goes down through."""
+        return [(step.states, step.readout.error_RBN / step.readout.error_RBN.shape[1])]
+
+    def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The matrices that carry an error to each layer's output (``layer1``; ``layer1_projection``: to its units), each with
+        the weights in whose place it stands, in the same shape; none by default."""
+        return {}
+
+    def weight_products(self) -> list[Tensor]:
+        """What would carry an error from the logits straight to each layer's output if nothing stood in its way: ``[R, N, F]``,
+        one a layer."""
+        return weight_products(self.network, self.readout)
+
+
+def clip_by_replica(grads: list[Tensor], clip: float) -> None:
+    """Scale a layer's gradients, in each replica by itself, so that their norm is at most ``clip``."""
+    if grads:
+        square_R = torch.stack([grad.float().square().flatten(1).sum(1) for grad in grads]).sum(0)
+        scale_R = (clip / square_R.sqrt().clamp_min(1e-30)).clamp_max(1.0)
+        for grad in grads:
+            grad.mul_(scale_R.view(-1, *[1] * (grad.dim() - 1)))

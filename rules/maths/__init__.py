@@ -1,0 +1,1 @@
+"""Plain functions of tensors, each with its equation and source."""
