@@ -27,13 +27,13 @@ def table_of_rules(capsys) -> dict[str, list[str]]:
 
 
 def test_rules_lists_every_settings_file_with_what_the_rule_that_it_builds_says(capsys):
-    table = table_of_rules(capsys)
+    table = table_of_rules(capsys)  # of what is wrapped, the first line
     assert {path.stem for path in RULES} | {*FAMILIES} <= table.keys() and "no family" not in table and NO_FILE not in table
-    assert table["sibling_contrastive"][:3] == ["LayerwiseContrastive", "none", "pair"]
-    assert table["class_contrastive"][:3] == ["LayerwiseContrastive", "labels", "pair"]
-    assert table["label_context"][:3] == ["LayerwiseContrastive", "labels", "pair, label"]
-    assert table["end_to_end_contrastive"][:3] == ["LayerwiseContrastive", "none", "pair, other layers"]
-    assert table["clapp_pp"] == ["CLAPPPlusPlus", "none", "pair, other layers", "arXiv 2601.21683"]
+    assert table["sibling_contrastive"][:3] == ["LayerwiseContrastive", "none", "partner, batch, lateral, transport"]
+    assert table["class_contrastive"][:3] == ["LayerwiseContrastive", "labels", "partner, batch, lateral, transport"]
+    assert table["label_context"][:3] == ["LayerwiseContrastive", "labels", "partner, batch, lateral, label,"]
+    assert table["end_to_end_contrastive"][:3] == ["LayerwiseContrastive", "none", "partner, batch, lateral, other"]
+    assert table["clapp_pp"] == ["CLAPPPlusPlus", "none", "partner, batch, lateral, other", "arXiv 2601.21683"]
     assert table["frozen"][:3] == ["FrozenFeatures", "none", "nothing"]
     order = [*table]
     assert order.index("feedback") < order.index("dfa") < order.index("self-supervised") < order.index("gim")
@@ -84,7 +84,15 @@ def test_rules_does_not_break_names_in_a_terminal_of_80_columns(few_rules, capsy
     header = next(line for line in lines if line.startswith("configs/rules"))
     assert max(map(len, lines)) <= 80 and header.split()[-1] == "sees"
     words = {word for line in lines for word in re.split(r"[\s,]+", line)}
-    assert {"end_to_end_contrastive", "SelfContrastiveForwardForward", "labels", "pair", "other", "layers", "error"} <= words
+    assert {
+        "end_to_end_contrastive",
+        "SelfContrastiveForwardForward",
+        "labels",
+        "partner",
+        "lateral",
+        "other",
+        "layers",
+    } <= words
 
 
 @pytest.mark.parametrize(

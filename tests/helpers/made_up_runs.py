@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import yaml
+
+from experiments.study.launcher import Launcher
 
 
 class MadeUpRuns:
@@ -26,6 +29,7 @@ class MadeUpRuns:
         self.made += [job.name for job in jobs if title != "search"]
         failed = {job.name: "no memory" for job in jobs if job.name.endswith(self.fails)}
         for job in jobs:
+            assert pickle.loads(pickle.dumps(job)) == job  # on its way to a worker
             if job.name in failed:
                 continue
             run = Path(job.folder) if job.folder else job.args[0].final
@@ -37,6 +41,12 @@ class MadeUpRuns:
             (run / "results.json").write_text(json.dumps(known))
             (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"pairs": None}}, "model": {}}))
         return failed
+
+
+def in_this_process(monkeypatch) -> None:
+    """Searches and comparisons start no process: that workers do what they are given is seen in other tests."""
+    for module in "search", "compare":
+        monkeypatch.setattr(f"experiments.study.{module}.Launcher", lambda jobs: Launcher("debug", jobs))
 
 
 def task_file(path: Path, **changes) -> Path:

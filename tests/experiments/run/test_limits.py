@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from command_line import refused
-from run_processes import (
-    fit,
-)
+from run_processes import fit
 
 from experiments.cli import main
 

@@ -169,7 +169,7 @@ def test_a_signal_is_passed_on_to_all_ranks(tmp_path):
         "pathlib.Path(f'ready-{name}').touch()\n"
         "time.sleep(120)\n"
     )
-    launcher = "import sys, pathlib; from experiments.run.spread import launch; launch([sys.executable, 'rank.py'], pathlib.Path('.'), 2)"
+    launcher = "import sys, pathlib; from experiments.run.spread import start_ranks; start_ranks([sys.executable, 'rank.py'], pathlib.Path('.'), 2)"
     parent = subprocess.Popen([sys.executable, "-c", launcher], cwd=tmp_path, env=ENV, stderr=subprocess.PIPE, text=True)
     while len(list(tmp_path.glob("ready-*"))) < 2:
         assert parent.poll() is None

@@ -7,10 +7,11 @@ import json
 import pytest
 import yaml
 from command_line import refused, rhm
-from made_up_runs import MadeUpRuns, task_file, written
+from made_up_runs import MadeUpRuns, in_this_process, task_file, written
 
 
-def test_compare_tunes_trains_and_tabulates_and_goes_on_where_it_stopped(tmp_path):
+def test_compare_tunes_trains_and_tabulates_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    in_this_process(monkeypatch)
     task, out = task_file(tmp_path / "small.yaml"), tmp_path / "rules.md"
     out.write_text("before\n<!-- table: begin -->\nold\n<!-- table: end -->\nafter\n")
     command = ["compare", f"--tasks=[{task}]", "--rules=[backprop,frozen]", "--rates=[0.01,0.1]", "--jobs=1", f"--out={out}"]

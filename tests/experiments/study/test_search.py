@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from command_line import refused, rhm
-from made_up_runs import MadeUpRuns, task_file, written
+from made_up_runs import MadeUpRuns, in_this_process, task_file, written
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_search_tries_settings_of_a_grid_and_writes_the_best(tmp_path, capsys):
+def test_search_tries_settings_of_a_grid_and_writes_the_best(tmp_path, capsys, monkeypatch):
+    in_this_process(monkeypatch)
     task, grid = tmp_path / "task.yaml", tmp_path / "grid.yaml"
     small = {"v": 4, "n": 4, "m": 2, "L": 2, "train_size": 16, "test_size": 8, "probe_size": 8, "batch_size": 4, "seeds": [0]}
     data = {"class_path": "RHMDataModule", "init_args": small}
