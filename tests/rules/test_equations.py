@@ -15,7 +15,7 @@ from equations.references import NETWORKS
 from rule_helpers import RULES
 
 CASES = [
-    pytest.param(name, args, id=" ".join([name, *args]))
+    pytest.param(name, (*equation.small, *args), id=" ".join([name, *args]))
     for name, equation in EQUATIONS.items()
     for args in ((), *equation.variants)
 ]

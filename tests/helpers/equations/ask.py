@@ -113,6 +113,7 @@ def case_of(rule: LocalRule, step: Step, name: str, args: tuple[str, ...] = ()) 
         noise=lambda noise, shape: numbers(rule.noise(batch, noise, shape)),
         keys=lambda *names: int(rule.keys_R(*names)[0]),
         labels=rule.data.labels,
+        pairs=(type(rule.pairs).__name__, getattr(rule.pairs, "level", None)) if rule.uses_pairs else None,
     )
 
 

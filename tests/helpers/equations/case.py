@@ -34,6 +34,7 @@ class Case:
         noise: the rule's own random numbers: a name and a shape give ``[B, *shape]``; they are inputs of an equation.
         keys: the rule's own keys, ``rule.keys_R`` of one replica as an int.
         labels: whether there are labels to train the readout with.
+        pairs: the name of the pair scheme and, of synonyms, its level; None without pairs.
     """
 
     network: PlainNetwork
@@ -48,6 +49,7 @@ class Case:
     noise: Callable[[str, tuple[int, ...]], Array]
     keys: Callable[..., int]
     labels: bool = True
+    pairs: tuple[str, int | None] | None = None
 
     def setting(self, name: str, default: Any) -> Any:
         """The rule's argument, or the value that its documentation names for it. ``block.head`` looks into a block."""
@@ -137,6 +139,7 @@ class Equation:
         after: the state after one step of gradient descent.
         variants: further arguments on the command line under which ``says`` and ``after`` hold.
         rtol: of gradients, estimates, losses and states; above 1e-9 only where the oracle takes finite differences.
+        small: arguments of all its cases, the one without further arguments too: sizes that keep finite differences few.
         own_optimizer: the step is the settings file's own optimizer's, not that of plain gradient descent.
     """
 
@@ -145,6 +148,7 @@ class Equation:
     variants: tuple[tuple[str, ...], ...] = ()
     rtol: float = 1e-9
     own_optimizer: bool = False
+    small: tuple[str, ...] = ()
 
 
 def zeros_like(parameters: Parameters) -> Parameters:
