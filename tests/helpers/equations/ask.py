@@ -117,14 +117,18 @@ def case_of(rule: LocalRule, step: Step, name: str, args: tuple[str, ...] = ()) 
     )
 
 
+def unpacked(rule: LocalRule, updates: Any) -> tuple[list[dict[str, Tensor]], dict[str, Tensor], dict[str, Tensor]]:
+    """Gradients, estimates and losses of what ``layer_updates`` or ``updates`` returns; the one place that knows its form."""
+    if isinstance(updates, list):
+        return updates, dict(rule.estimates), dict(rule.step_metrics)
+    return updates.layers, updates.estimates, updates.losses
+
+
 @torch.no_grad()
 def said(rule: LocalRule, step: Step) -> tuple[Any, Answer]:
     """What ``rule.updates`` returns, and the same as numbers of the only replica."""
     updates: Any = rule.updates(step)
-    if isinstance(updates, list):
-        layers, estimates, losses = updates, rule.estimates, rule.step_metrics
-    else:
-        layers, estimates, losses = updates.layers, updates.estimates, updates.losses
+    layers, estimates, losses = unpacked(rule, updates)
     answer = Answer(
         [{name: numbers(gradient) for name, gradient in layer.items()} for layer in layers],
         {name: numbers(estimate) for name, estimate in estimates.items()},

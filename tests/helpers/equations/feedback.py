@@ -16,7 +16,16 @@ from equations.network import SLOPE, Array, Parameters, whitened
 from equations.references import NETWORKS
 from rhm.hashing import fold, normal
 
-AUTOGRAD = (("--model.form=autograd",), ("--model.form=autograd", "--model.network.bottleneck=3"))
+AUTOGRAD = (
+    ("--model.form=autograd",),
+    ("--model.form=autograd", "--model.network.normalise=true"),
+    (
+        "--model.form=autograd",
+        "--model.network=LocallyConnectedNetwork",
+        "--model.network.width=5",
+        "--model.network.bottleneck=3",
+    ),
+)
 """The other form of a rule must say the same."""
 
 # -------------------------------------------------------------------- direct feedback
