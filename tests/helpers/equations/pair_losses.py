@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy import ndarray
 
-Parameters = dict[str, ndarray]
-Loss = Callable[[ndarray, ndarray, Parameters], float]
+from equations.case import Case
+from equations.network import Array, Parameters
+
+Loss = Callable[[Array, Array, Parameters], float]
 """Of the two sides ``[B, D, C]`` and the loss's parameters by name."""
 
 
@@ -25,10 +26,9 @@ class Told(NamedTuple):
     """What an equation is told of one layer of one replica.
 
     Attributes:
-        rule: whose settings count, such as ``rule.temperature``.
+        case: the step, with the rule's settings.
         k: number of the layer, from 1.
         top: number of the highest layer that has pairs.
-        y_B: classes.
         shift: how many places further in the batch a string's negative stands, by what it is a negative for.
         coin_B: 1 for the positive term, 0 for the negative one.
         one_BDC, two_BDC: the sides, behind the head, before any parameter is moved.
@@ -37,31 +37,32 @@ class Told(NamedTuple):
         context_BE: the output of the highest layer that has pairs.
     """
 
-    rule: Any
+    case: Case
     k: int
     top: int
-    y_B: ndarray
     shift: Callable[[str], int]
-    coin_B: ndarray
-    one_BDC: ndarray
-    two_BDC: ndarray
+    coin_B: Array
+    one_BDC: Array
+    two_BDC: Array
     own: Parameters
-    slow: tuple[ndarray, ndarray] | None
-    context_BE: ndarray
+    slow: tuple[Array, Array] | None
+    context_BE: Array
 
 
-def cosine(a: ndarray, b: ndarray) -> float:
-    return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+def cosine(a: Array, b: Array) -> float:
+    """0 for a vector of zeros, such as the projection of a position whose units are all off."""
+    lengths = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / lengths if lengths > 0 else 0.0
 
 
 def softplus(x: float) -> float:
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
-def pick(scores: ndarray, right: int) -> float:
+def pick(scores: Array, right: int) -> float:
     """``-log exp(u_right) / sum_j exp(u_j)``."""
-    largest = max(scores)
-    return -(scores[right] - largest - math.log(sum(math.exp(u - largest) for u in scores)))
+    largest = scores.max()
+    return float(largest + math.log(np.exp(scores - largest).sum()) - scores[right])
 
 
 # -------------------------------------------------------------------- InfoNCE
@@ -73,23 +74,25 @@ def info_nce(told: Told) -> Loss:
     ``u = z1^T W z2 / t``, or the cosine over ``t``. In the highest layer that has pairs, with ``label_context``, the class joins
     the side that picks: ``u = (z1 + V_y)^T W z2 / t`` for ``z1``, ``u = (z2 + V_y)^T W^T z1 / t`` for ``z2``.
     """
-    rule, shown = told.rule, told.rule.label_context and told.k == told.top
+    case, cosines = told.case, told.case.setting("score", "bilinear") == "cosine"
+    shown = case.setting("label_context", False) and told.k == told.top
+    temperature = case.setting("temperature", 1.0)
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         strings, pairs, _ = one_BDC.shape
         total = 0.0
         for d in range(pairs):
             for b in range(strings):
                 z1, z2 = one_BDC[b, d], two_BDC[b, d]
-                if rule.score == "cosine":
-                    forth = [cosine(z1, other) for other in two_BDC[:, d]]
-                    back = [cosine(z2, other) for other in one_BDC[:, d]]
+                if cosines:
+                    forth = np.array([cosine(z1, other) for other in two_BDC[:, d]])
+                    back = np.array([cosine(z2, other) for other in one_BDC[:, d]])
                 else:
-                    label = own["label_RNC"][told.y_B[b]] if shown else 0.0
-                    forth = [((z1 + label) @ own["predictor_RCC"]) @ other for other in two_BDC[:, d]]
-                    back = [(own["predictor_RCC"] @ (z2 + label)) @ other for other in one_BDC[:, d]]
+                    label = own["label_RNC"][case.y_B[b]] if shown else 0.0
+                    forth = two_BDC[:, d] @ ((z1 + label) @ own["predictor_RCC"])
+                    back = one_BDC[:, d] @ (own["predictor_RCC"] @ (z2 + label))
                 for scores in forth, back:
-                    total += pick(np.array(scores) / rule.temperature, b) / (2 * strings * pairs)
+                    total += pick(scores / temperature, b) / (2 * strings * pairs)
         return total
 
     return loss
@@ -98,13 +101,13 @@ def info_nce(told: Told) -> Loss:
 def greedy_info_max(told: Told) -> Loss:
     """Lowe et al. 2019, eq. 4: the context ``z1`` picks its ``z2`` among those of all strings, by ``z_j^T W c``."""
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         strings, pairs, _ = one_BDC.shape
         total = 0.0
         for d in range(pairs):
             for b in range(strings):
                 context = one_BDC[b, d] @ own["predictor_RCC"]
-                total += pick(np.array([context @ z for z in two_BDC[:, d]]), b) / (strings * pairs)
+                total += pick(two_BDC[:, d] @ context, b) / (strings * pairs)
         return total
 
     return loss
@@ -117,7 +120,7 @@ def phyll(told: Told) -> Loss:
     """``softplus(s- - s+)``, ``s = z1^T W z2``; in ``s-`` the second side is that of the string ``shift`` places further."""
     shift = told.shift("negative")
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         strings, pairs, _ = one_BDC.shape
         total = 0.0
         for b in range(strings):
@@ -130,9 +133,7 @@ def phyll(told: Told) -> Loss:
     return loss
 
 
-def clapp_terms(
-    told: Told, one_BDC: ndarray, two_BDC: ndarray, w_pred: ndarray
-) -> list[tuple[int, int, int, float, float, float]]:
+def clapp_terms(told: Told, one_BDC: Array, two_BDC: Array, w_pred: Array) -> list[tuple[int, int, int, float, float, float]]:
     """String ``b`` of the context, pair ``d``, string ``o`` of the predicted side, ``y``, weight, and ``u = z^T W_pred c``.
 
     Illing et al. 2021, eq. 3: ``y = 1`` for the string's own partner; ``y = -1`` for the same pair of the string ``shift`` places
@@ -142,7 +143,7 @@ def clapp_terms(
     shift, terms = told.shift("negative"), []
     for b in range(strings):
         for y, o in ((1.0, b), (-1.0, (b + shift) % strings)):
-            weight = 1.0 if told.rule.both_terms else 2.0 * (told.coin_B[b] == (y > 0))
+            weight = 1.0 if told.case.setting("both_terms", True) else 2.0 * (told.coin_B[b] == (y > 0))
             for d in range(pairs):
                 u = one_BDC[b, d] @ w_pred @ two_BDC[o, d]
                 terms.append((b, d, o, y, weight / (strings * pairs), float(u)))
@@ -152,14 +153,14 @@ def clapp_terms(
 def clapp(told: Told) -> Loss:
     """``max(0, 1 - y u)`` of all terms. With a matrix for retrodiction it is the value, and no gradient of it is the update."""
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         terms = clapp_terms(told, one_BDC, two_BDC, own["prediction_RCC"])
         return sum(weight * max(0.0, 1 - y * u) for _, _, _, y, weight, u in terms)
 
     return loss
 
 
-def clapp_signals(told: Told) -> tuple[ndarray, ndarray, Parameters]:
+def clapp_signals(told: Told) -> tuple[Array, Array, Parameters]:
     """Against Illing et al. 2021, eq. 6 to 8, with ``gamma = y 1[y u < 1]`` and matrices for each direction.
 
     At the predicted side ``gamma W_pred c``, at the context ``gamma W_retro z``; ``dW_pred = gamma z c^T``,
@@ -193,27 +194,28 @@ def clapp_plus_plus(told: Told) -> Loss:
     fixed, and ``z`` each of the two sides with matrices of its own, their mean; in that layer itself ``own``. ``both``: the sum.
     A negative has the ``z`` of the string ``shift`` places further, drawn apart for each of the three.
     """
-    context, own_too = told.rule.context, told.rule.context != "top" or told.k == told.top
+    context = told.case.setting("context", "both")
+    own_too = context != "top" or told.k == told.top
     held_BE = told.context_BE.copy()
 
-    def hinges(scores: Callable[[int, int, int], float], strings: int, pairs: int, name: str) -> float:
+    def hinges(contexts: list[Array], matrix_DEC: Array, side_BDC: Array, name: str) -> float:
+        """``contexts``: of each pair of a string, ``[B, E]``."""
+        strings, pairs, _ = side_BDC.shape
         shift, total = told.shift(name), 0.0
-        for b in range(strings):
-            for d in range(pairs):
-                total += max(0.0, 1 - scores(b, b, d)) + max(0.0, 1 + scores(b, (b + shift) % strings, d))
-        return total / (strings * pairs)
+        for d in range(pairs):
+            predicted = contexts[d] @ matrix_DEC[d]
+            for b in range(strings):
+                positive, negative = predicted[b] @ side_BDC[b, d], predicted[b] @ side_BDC[(b + shift) % strings, d]
+                total += (max(0.0, 1 - positive) + max(0.0, 1 + negative)) / (strings * pairs)
+        return total
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
-        strings, pairs, _ = one_BDC.shape
-        total = 0.0
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
+        pairs, total = one_BDC.shape[1], 0.0
         if own_too:
-            total += hinges(lambda b, o, d: one_BDC[b, d] @ own["prediction_RDCC"][d] @ two_BDC[o, d], strings, pairs, "own")
+            total += hinges([one_BDC[:, d] for d in range(pairs)], own["prediction_RDCC"], two_BDC, "own")
         if context != "own" and told.k < told.top:
             for name, side in ("top_first_RDEC", one_BDC), ("top_second_RDEC", two_BDC):
-                total += (
-                    hinges(lambda b, o, d, name=name, side=side: held_BE[b] @ own[name][d] @ side[o, d], strings, pairs, name)
-                    / 2
-                )
+                total += hinges([held_BE] * pairs, own[name], side, name) / 2
         return total
 
     return loss
@@ -222,11 +224,11 @@ def clapp_plus_plus(told: Told) -> Loss:
 # -------------------------------------------------------------------- no negatives
 
 
-def rows_of(side_BDC: ndarray) -> ndarray:
+def rows_of(side_BDC: Array) -> Array:
     return side_BDC.reshape(-1, side_BDC.shape[-1])
 
 
-def covariances(x_NC: ndarray, y_NC: ndarray, samples: int) -> ndarray:
+def covariances(x_NC: Array, y_NC: Array, samples: int) -> Array:
     """``sum_n (x_ni - mean_i)(y_nj - mean_j) / samples``."""
     total = np.zeros((x_NC.shape[1], y_NC.shape[1]))
     for x, y in zip(x_NC - x_NC.mean(0), y_NC - y_NC.mean(0), strict=True):
@@ -234,7 +236,7 @@ def covariances(x_NC: ndarray, y_NC: ndarray, samples: int) -> ndarray:
     return total / samples
 
 
-def apart(matrix: ndarray) -> float:
+def apart(matrix: Array) -> float:
     """``sum_{i != j} C_ij^2``."""
     return sum(matrix[i, j] ** 2 for i in range(len(matrix)) for j in range(len(matrix)) if i != j)
 
@@ -244,16 +246,17 @@ def latent_prediction(told: Told) -> Loss:
 
     The last two are means over the two sides; ``eps = 1e-4``. The batch's means are held fixed.
     """
+    hebbian, decorrelation = told.case.setting("hebbian", 1.0), told.case.setting("decorrelation", 10.0)
     means = [rows_of(side).mean(0) for side in (told.one_BDC, told.two_BDC)]
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         sides = rows_of(one_BDC), rows_of(two_BDC)
         channels = sides[0].shape[1]
         total = float(np.mean((sides[0] - sides[1]) ** 2))
         for side, mean in zip(sides, means, strict=True):
             cov = sum(np.outer(x - mean, x - mean) for x in side) / (len(side) - 1)
-            total -= told.rule.hebbian * sum(math.log(cov[i, i] + 1e-4) for i in range(channels)) / channels / 2
-            total += told.rule.decorrelation * apart(cov) / (channels**2 - channels) / 2
+            total -= hebbian * sum(math.log(cov[i, i] + 1e-4) for i in range(channels)) / channels / 2
+            total += decorrelation * apart(cov) / (channels**2 - channels) / 2
         return total
 
     return loss
@@ -264,16 +267,18 @@ def vicreg(told: Told) -> Loss:
 
     The second is the mean over the two sides, the third the sum.
     """
-    rule = told.rule
+    similarity, variance, covariance = (
+        told.case.setting(name, default) for name, default in (("similarity", 25.0), ("variance", 25.0), ("covariance", 1.0))
+    )
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         sides = rows_of(one_BDC), rows_of(two_BDC)
         channels = sides[0].shape[1]
-        total = rule.similarity * float(np.mean((sides[0] - sides[1]) ** 2))
+        total = similarity * float(np.mean((sides[0] - sides[1]) ** 2))
         for side in sides:
             cov = covariances(side, side, len(side) - 1)
-            total += rule.variance / 2 * sum(max(0.0, 1 - math.sqrt(cov[i, i] + 1e-4)) for i in range(channels)) / channels
-            total += rule.covariance * apart(cov) / channels
+            total += variance / 2 * sum(max(0.0, 1 - math.sqrt(cov[i, i] + 1e-4)) for i in range(channels)) / channels
+            total += covariance * apart(cov) / channels
         return total
 
     return loss
@@ -284,11 +289,12 @@ def barlow_twins(told: Told) -> Loss:
 
     Variances have 1e-5 added, as in the authors' batch normalisation.
     """
+    redundancy = told.case.setting("redundancy", 0.0051)
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         x, y = ((rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5) for rows in (rows_of(one_BDC), rows_of(two_BDC)))
         cross = sum(np.outer(a, b) for a, b in zip(x, y, strict=True)) / len(x)
-        return sum((1 - cross[i, i]) ** 2 for i in range(len(cross))) + told.rule.redundancy * apart(cross)
+        return sum((1 - cross[i, i]) ** 2 for i in range(len(cross))) + redundancy * apart(cross)
 
     return loss
 
@@ -299,15 +305,16 @@ def slow_features(told: Told) -> Loss:
     ``G_ij = sum_n (x_ni y_nj + y_ni x_nj) / 2N`` about the mean of all sides; ``C`` has ``ridge`` times its mean variance added to
     its diagonal.
     """
+    ridge = told.case.setting("ridge", 0.01)
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         x, y = rows_of(one_BDC), rows_of(two_BDC)
         both = np.concatenate([x, y])
         cov, mean, channels = covariances(both, both, len(both) - 1), both.mean(0), x.shape[1]
         partner = np.zeros_like(cov)
         for a, b in zip(x - mean, y - mean, strict=True):
             partner += (np.outer(a, b) + np.outer(b, a)) / (2 * len(x))
-        floor = told.rule.ridge * sum(cov[i, i] for i in range(channels)) / channels
+        floor = ridge * sum(cov[i, i] for i in range(channels)) / channels
         inverse = np.linalg.inv(cov + floor * np.eye(channels))
         return 1 - sum(inverse[i] @ partner[:, i] for i in range(channels)) / channels
 
@@ -321,7 +328,7 @@ def predicted_targets(told: Told) -> Loss:
     """
     targets = (told.one_BDC.copy(), told.two_BDC.copy()) if told.slow is None else told.slow
 
-    def loss(one_BDC: ndarray, two_BDC: ndarray, own: Parameters) -> float:
+    def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
         strings, pairs, _ = one_BDC.shape
         total = 0.0
         for side, target in (one_BDC, targets[1]), (two_BDC, targets[0]):
