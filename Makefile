@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare search studies studies-quick test test-learning test-chaos test-all lint bench tensorboard clean
+.PHONY: install demo curves compare search studies studies-quick test test-learning test-chaos test-mutations test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -64,6 +64,10 @@ test-learning: $(STAMP)
 # Runs on one and two ranks by each launcher, killed by SIGKILL ten times each, and other slow tests of processes.
 test-chaos: $(STAMP)
 	$(BIN)/pytest -n 0 -s -m chaos
+
+# Each rule's update broken one term at a time, in memory: its equation must notice. Writes the table of docs/testing.md.
+test-mutations: $(STAMP)
+	$(BIN)/python tests/mutations.py --out=docs/testing.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

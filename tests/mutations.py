@@ -2,7 +2,7 @@
 
 For every settings file: the functions under ``rules/`` that run in a step are parsed, and each float product, sum and call on a
 line that ran is mutated in memory: its sign, one term or factor dropped, or doubled. The rule's oracle cases must then fail.
-What no oracle notices survives; a survivor needs a reason in ``SURVIVORS``.
+What no oracle notices survives; a survivor needs a reason in ``tests/mutations.yaml``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import torch  # noqa: E402
+import yaml  # noqa: E402
 from equations import EQUATIONS  # noqa: E402
 from equations.ask import build  # noqa: E402
 from equations.check import Wanted, check, wanted  # noqa: E402
@@ -37,8 +38,8 @@ from rules import LocalRule  # noqa: E402
 
 MARKERS = "<!-- mutations -->", "<!-- /mutations -->"
 
-SURVIVORS: dict[tuple[str, str, str], str] = {}
-"""Reasons, by function, source of the mutated expression, and mutation; see ``explain``."""
+SURVIVORS = yaml.safe_load((ROOT / "tests" / "mutations.yaml").read_text())
+"""Why a mutant survives: ``function``, ``mutations`` and ``expression`` say which, ``why`` the reason."""
 
 # -------------------------------------------------------------------- mutants
 
@@ -82,7 +83,9 @@ def mutated(kind: str, operator: str, left: Any, right: Any = None) -> Any:
         "Value": lambda: left,
     }[operator]()
     if not is_number(true):
-        raise NotANumber
+        if REACHED or true is None:
+            return true
+        raise NotANumber  # shapes and indices: no need to run the rest of the step
     REACHED.append(kind)
     if kind == "sign":
         return {"Add": lambda: left - right, "Sub": lambda: left + right, "USub": lambda: left}[operator]()
@@ -395,7 +398,11 @@ def rows(names: list[str], progress: Progress) -> Iterator[Row]:
 
 
 def explain(path: Path, qualname: str, site: Site) -> str | None:
-    return SURVIVORS.get((qualname, site.text, site.kind)) or SURVIVORS.get((qualname, site.text, "any"))
+    """The reason that ``tests/mutations.yaml`` gives for a survivor."""
+    for known in SURVIVORS:
+        if (known["function"], known["expression"]) == (qualname, site.text) and site.kind in known["mutations"]:
+            return str(known["why"])
+    return None
 
 
 def report(found: list[Row], console: Console) -> bool:

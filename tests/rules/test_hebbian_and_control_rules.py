@@ -398,54 +398,6 @@ def vector_rule(kind, depth=None, patch=None, signed=False, seeds=(0, 1), **kwar
     return prepared(kind, VectorNetwork(width=6, depth=depth, patch=patch, signed=signed), seeds=seeds, **kwargs)
 
 
-def loop_vectors(rule: LocalRule, r: int, x) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
-    """For one string, per layer: inputs ``[D, F, K]``, pre-activations and outputs ``[D, E, K]``, gates ``[D, E]``; and logits."""
-    tokens, found = whitened(x, 4), []
-    h = np.stack([[row[j] * np.eye(4)[k] for j in range(4) for k in range(4)] for row in tokens])  # D, (j, k), K
-    for layer in rule.network.layers:
-        weight = numpy_of(layer.weight_RGFE)[r, 0]
-        bias = numpy_of(layer.bias_RG1E)[r, 0, 0].reshape(-1, 4)
-        gate = numpy_of(layer.get_buffer("gate_REK"))[r]
-        inputs = np.stack([np.concatenate(list(h[d : d + layer.patch])) for d in range(0, len(h), layer.patch)])
-        a = np.zeros((len(inputs), weight.shape[1], 4))
-        m = np.zeros(a.shape[:2])
-        for d in range(len(inputs)):
-            for i in range(weight.shape[1]):
-                a[d, i] = bias[i] + sum(weight[j, i] * inputs[d, j] for j in range(len(weight)))
-                m[d, i] = float(gate[i] @ a[d, i] >= 0)
-        h = m[..., None] * a
-        found.append({"inputs": inputs, "a": a, "m": m, "out": h})
-    w = numpy_of(rule.readout.weight_RFN)[r, :, 0]
-    top = h.reshape(-1, 4)
-    return found, numpy_of(rule.readout.bias_R1N)[r, 0] + sum(w[i] * top[i] for i in range(len(top)))
-
-
-def test_gevb_is_its_equation_written_as_loops():
-    rule = vector_rule(GlobalErrorVectorBroadcast)
-    step = compute(rule)
-    with torch.no_grad():
-        ours = rule.updates(step)
-    for r in range(2):
-        total = [{name: np.zeros(p.shape[1:]) for name, p in part.named_parameters()} for part in rule.parts]
-        for b in range(B):
-            layers, logits = loop_vectors(rule, r, step.batch.x_RBD[r, b])
-            np.testing.assert_allclose(numpy_of(step.readout.logits_RBN[r, b]), logits, rtol=1e-9, atol=1e-12)
-            e = np.exp(logits) / np.exp(logits).sum() - np.eye(4)[int(step.batch.y_RB[r, b])]
-            for k, state in enumerate(layers):
-                for d in range(len(state["m"])):
-                    for i in range(6):
-                        for j in range(state["inputs"].shape[1]):
-                            total[k]["weight_RGFE"][0, j, i] += state["m"][d, i] * (state["inputs"][d, j] @ e) / B
-                        total[k]["bias_RG1E"][0, 0, 4 * i : 4 * i + 4] += state["m"][d, i] * e / B
-            for i, h in enumerate(layers[-1]["out"].reshape(-1, 4)):
-                total[-1]["weight_RFN"][i, 0] += h @ e / B
-            total[-1]["bias_R1N"][0] += e / B
-        for part, update in zip(total, ours, strict=True):
-            assert part.keys() == update.keys()
-            for name, expected in part.items():
-                np.testing.assert_allclose(numpy_of(update[name][r]), expected, rtol=1e-9, atol=1e-12)
-
-
 def test_half_of_the_gates_are_open_and_gates_do_not_learn():
     rule = vector_rule(GlobalErrorVectorBroadcast)
     gate = rule.network.layers[1].get_buffer("gate_REK").clone()

@@ -107,30 +107,6 @@ def test_dfa_with_the_readouts_weights_and_one_hidden_layer_is_backprop(network)
         torch.testing.assert_close(ours, exact, rtol=1e-10, atol=1e-14)
 
 
-def test_dfa_is_its_equation_written_as_loops():
-    rule = make_rule("dfa", HierarchicalNetwork(width=5), seeds=(3,))
-    step = compute(rule)
-    ours, batch = updates(rule, step), step.batch
-    h = [rule.network.encode(batch.x_RBD)] + [state.out_RBDC for state in step.states]
-    for k, layer in enumerate(rule.network.layers, 1):
-        feedback = rule.get_buffer(f"feedback_{k}")[0]
-        weight = torch.zeros_like(layer.weight_RGFE[0, 0])
-        bias = torch.zeros(5)
-        for b in range(16):
-            o = step.readout.logits_RBN[0, b]
-            e = torch.exp(o) / torch.exp(o).sum()
-            e[batch.y_RB[0, b].long()] -= 1
-            for d in range(h[k].shape[2]):
-                patch = torch.cat([h[k - 1][0, b, 2 * d], h[k - 1][0, b, 2 * d + 1]])
-                a = layer.weight_RGFE[0, 0].T @ patch + layer.bias_RG1E[0, 0, 0]
-                for i in range(5):
-                    delta = (feedback[:, d * 5 + i] @ e) * float(a[i] > 0) / 16
-                    weight[:, i] += delta * patch
-                    bias[i] += delta
-        torch.testing.assert_close(ours[k - 1]["weight_RGFE"][0, 0], weight)
-        torch.testing.assert_close(ours[k - 1]["bias_RG1E"][0, 0, 0], bias)
-
-
 def test_feedback_matrices_differ_between_layers_and_replicas_and_do_not_learn():
     rule = make_rule("dfa", HierarchicalNetwork(width=12))
     first, second, third = (rule.get_buffer(f"feedback_{k}") for k in (1, 2, 3))

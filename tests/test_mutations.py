@@ -1,0 +1,42 @@
+"""The script behind ``make test-mutations``: it breaks what it says, and tells what is caught from what survives."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from equations import ask
+from rich.progress import Progress
+
+PATH = Path(__file__).parent / "mutations.py"
+
+
+@pytest.fixture
+def mutations(monkeypatch):
+    spec = importlib.util.spec_from_file_location("mutations", PATH)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mutations", module)  # dataclasses look their module up
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    spec.loader.exec_module(module)
+    torch.set_default_dtype(torch.float64)
+    yield module
+    torch.set_default_dtype(torch.float32)
+
+
+def test_every_broken_term_of_a_rule_is_caught(mutations):
+    (row,) = mutations.rows(["gevb"], Progress(disable=True))
+    assert row.counts["values"] == row.counts.total() >= 5 and not row.survivors
+
+
+def test_what_nobody_compares_survives_and_is_not_explained(mutations, monkeypatch):
+    def run(case):
+        rule = mutations.copied(case.rule)
+        ask.move(rule, ask.said(rule, ask.compute(rule))[0])
+
+    monkeypatch.setattr(mutations.Prepared, "check", run)
+    (row,) = mutations.rows(["gevb"], Progress(disable=True))
+    assert row.counts["survived"] == len(row.survivors) >= 5 and not row.counts["values"]
+    assert mutations.explain(*row.survivors[0]) is None and "not explained" in mutations.markdown([row])
