@@ -379,7 +379,9 @@ EQUATIONS: dict[str, Equation] = {
         after=byol_after,
     ),
     "barlow_twins": settings(layerwise(pair_losses.barlow_twins), CLASS, small=(*HEAD, *NARROW)),
-    "vicreg": settings(layerwise(pair_losses.vicreg), (*CLASS, "--model.variance=3"), small=(*HEAD, *NARROW)),
+    "vicreg": settings(
+        layerwise(pair_losses.vicreg), (*CLASS, "--model.variance=3", "--model.covariance=2"), small=(*HEAD, *NARROW)
+    ),
     "sfa": settings(layerwise(pair_losses.slow_features), (*CLASS, "--model.ridge=0.3"), small=(*HEAD, *NARROW)),
     "lpl": settings(
         layerwise(pair_losses.latent_prediction),

@@ -124,7 +124,7 @@ EQUATIONS: dict[str, Equation] = {
         with_heads(supervised_contrastive),
         NARROW,
         LOCAL,
-        (*DENSE, "--model.temperature=0.3"),
+        (*DENSE, "--model.temperature=0.3", "--data.batch_size=10"),  # several of one class
         small=(*SHARED, "--model.head=3"),
     ),
     "forward_forward": settings(
