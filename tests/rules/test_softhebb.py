@@ -1,0 +1,46 @@
+"""SoftHebb: where its weights go.
+
+Shape suffixes: G groups of positions that share weights, F inputs, E units.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rule_helpers import from_settings, train
+
+from rhm import InvalidInput
+from rules.softhebb import SoftHebb
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_weights_come_to_unit_length_and_nothing_else_moves():
+    network = "--model.network.bottleneck=6", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.3"
+    rule = from_settings("softhebb", *network, seeds=(0, 1))
+    rule.network.layers[0].weight_RGFE.data *= 0.6
+    before = {name: value.clone() for name, value in rule.state_dict().items()}
+    train(rule, 600)
+    length = rule.network.layers[0].weight_RGFE.norm(dim=-2)
+    assert (before["network.layers.0.weight_RGFE"].norm(dim=-2) - 1).abs().mean() > 0.15
+    assert (length - 1).abs().mean() < 0.05, length
+    for name, parameter in rule.named_parameters():
+        moved = name.endswith("weight_RGFE") or name.startswith("readout")
+        assert torch.equal(parameter, before[name]) != moved, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"temperature": 0.0}, "model.temperature"),
+    ],
+)
+def test_what_the_rule_cannot_have_is_refused_by_name(arguments, key):
+    with pytest.raises(InvalidInput) as error:
+        SoftHebb(**arguments)
+    assert error.value.key == key
