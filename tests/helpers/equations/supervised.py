@@ -124,7 +124,7 @@ EQUATIONS: dict[str, Equation] = {
         with_heads(supervised_contrastive),
         NARROW,
         LOCAL,
-        (*DENSE, "--model.temperature=0.3", "--data.batch_size=10"),  # several of one class
+        (*DENSE, "--model.temperature=0.3", "--data.batch_size=8"),  # classes of one, two and three strings
         small=(*SHARED, "--model.head=3"),
     ),
     "forward_forward": settings(
