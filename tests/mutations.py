@@ -351,7 +351,7 @@ def source_of(path: Path) -> Source:
 
 # -------------------------------------------------------------------- all rows
 
-CONTRACT_CASES = [
+CONTRACT_CASES: list[tuple[str, tuple[str, ...]]] = [
     ("backprop", ()),
     ("backprop", ("--model.clip=0.01",)),
     ("backprop", ("--model.network.bottleneck=3",)),
@@ -363,7 +363,7 @@ CONTRACT_CASES = [
 ]
 """Rules whose steps go through all of the base class."""
 
-NETWORK_CASES = [
+NETWORK_CASES: list[tuple[str, tuple[str, ...]]] = [
     ("backprop", ()),
     ("backprop", ("--model.network.bottleneck=3",)),
     ("backprop", ("--model.network.activation=tanh",)),
@@ -374,7 +374,7 @@ NETWORK_CASES = [
     ("gevb", ()),
     ("sibling_contrastive", ()),
     ("forward_forward", ()),
-    ("code_prediction", ()),
+    *(("code_prediction", args) for args in ((), *EQUATIONS["code_prediction"].variants)),
 ]
 """Rules that use all of the layers' own updates."""
 

@@ -43,11 +43,13 @@ def shake(rule: LocalRule) -> None:
     for parameter in rule.parameters():
         size = 0.3 * parameter.square().mean().sqrt() + 0.1
         parameter += size * torch.randn(parameter.shape, generator=noise, dtype=parameter.dtype)
-    for buffer in rule.buffers():
+    for name, buffer in rule.named_buffers():
         if buffer.is_floating_point() and buffer.any():
             buffer *= 1 + 0.5 * torch.rand(buffer.shape, generator=noise, dtype=buffer.dtype)
         elif buffer.is_floating_point():
             buffer += 0.3 * torch.randn(buffer.shape, generator=noise, dtype=buffer.dtype)
+        if name.endswith("joint_RSKK"):  # stays a distribution
+            buffer /= buffer.sum((-1, -2), keepdim=True)
 
 
 @torch.no_grad()

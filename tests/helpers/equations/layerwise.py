@@ -318,6 +318,7 @@ def settings(
 CONTRASTIVE = layerwise(pair_losses.info_nce)
 PREDICTED = ("--model.hidden=8", *HEAD, *NARROW)
 """A predictor of 8 hidden units and a head of 3: 32 and 32 would take 5,000 finite differences a layer."""
+WARM = "--model.temperature=0.7"
 
 EQUATIONS: dict[str, Equation] = {
     # what stands between a layer and its loss is the same code for all of these rules, and tried with this one
@@ -329,19 +330,19 @@ EQUATIONS: dict[str, Equation] = {
         TRIPLES,
         TANH,
         LOCAL,
-        ("--model.temperature=0.7",),
-        ("--model.score=cosine", "--model.temperature=0.7"),
+        (WARM,),
+        ("--model.score=cosine", WARM),
         ("--model.score=cosine", *HEAD, TWO_HEADS),
         HEAD,
         (*HEAD, TWO_HEADS, *CLASS),
         (*HEAD, TWO_HEADS, *EXPANSION),
-        ("--model.label_context=true", "--model.temperature=0.7"),
+        ("--model.label_context=true", WARM),
     ),
     "class_contrastive": settings(CONTRASTIVE, EXPANSION, small=HEAD),
-    "label_context": settings(CONTRASTIVE, EXPANSION),
-    "random_expansion": settings(CONTRASTIVE, CLASS),
-    "local_expansion": settings(CONTRASTIVE, CLASS, LOCAL, TANH),
-    "end_to_end_contrastive": settings(CONTRASTIVE, CLASS, HALVES, LOCAL, ("--model.label_context=true",)),
+    "label_context": settings(CONTRASTIVE, (*EXPANSION, WARM)),
+    "random_expansion": settings(CONTRASTIVE, (*CLASS, WARM)),
+    "local_expansion": settings(CONTRASTIVE, (*CLASS, WARM), LOCAL, TANH),
+    "end_to_end_contrastive": settings(CONTRASTIVE, (*CLASS, WARM), HALVES, LOCAL, ("--model.label_context=true",)),
     "gim": settings(layerwise(pair_losses.greedy_info_max), CLASS),
     "phyll": settings(layerwise(pair_losses.phyll), HALVES),
     "clapp": settings(
@@ -357,7 +358,12 @@ EQUATIONS: dict[str, Equation] = {
         ("--model.retrodiction=true", *AUTOGRAD, *SYNONYMS),
     ),
     "clapp_local": settings(
-        layerwise(pair_losses.clapp), HALVES, EXPANSION, (*HEAD, ONE_HEAD), AUTOGRAD, ("--model.both_terms=true",)
+        layerwise(pair_losses.clapp),
+        HALVES,
+        EXPANSION,
+        (*HEAD, ONE_HEAD),
+        (*AUTOGRAD, "--data.batch_size=12"),
+        ("--model.both_terms=true",),
     ),
     "clapp_pp": settings(
         layerwise(pair_losses.clapp_plus_plus),
