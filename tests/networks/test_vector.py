@@ -18,7 +18,7 @@ from rules.dfa import DirectFeedbackAlignment
 from rules.feedback_alignment import FeedbackAlignment
 from rules.frozen import FrozenFeatures
 from rules.gevb import GlobalErrorVectorBroadcast
-from rules.plasticity import autograd_backward
+from rules.maths.plasticity import autograd_backward
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,10 @@ from feedback_helpers import CLOSE, NETWORKS, assert_same, compute, make, update
 
 from networks import HierarchicalNetwork
 from rhm import InvalidInput
+from rules.brsf import BatchwiseRandomSignFeedback
 from rules.feedback_alignment import FeedbackAlignment
-from rules.sign_feedback import BatchwiseRandomSignFeedback, FixedRandomSignFeedback, UniformSignFeedback
+from rules.frsf import FixedRandomSignFeedback
+from rules.usf import UniformSignFeedback
 
 
 @pytest.fixture(autouse=True)
