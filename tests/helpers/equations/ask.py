@@ -20,7 +20,7 @@ from torch import Tensor
 from equations.case import LEARNING_RATE, Answer, Case, State
 from equations.network import Parameters, PlainLayer, PlainNetwork
 from networks import DenseNetwork
-from rules import LocalRule, Step
+from rules import LocalRule, Step, Updates
 
 SEED = 3
 
@@ -119,22 +119,14 @@ def case_of(rule: LocalRule, step: Step, name: str, args: tuple[str, ...] = ()) 
     )
 
 
-def unpacked(rule: LocalRule, updates: Any) -> tuple[list[dict[str, Tensor]], dict[str, Tensor], dict[str, Tensor]]:
-    """Gradients, estimates and losses of what ``layer_updates`` or ``updates`` returns; the one place that knows its form."""
-    if isinstance(updates, list):
-        return updates, dict(rule.estimates), dict(rule.step_metrics)
-    return updates.layers, updates.estimates, updates.losses
-
-
 @torch.no_grad()
-def said(rule: LocalRule, step: Step) -> tuple[Any, Answer]:
+def said(rule: LocalRule, step: Step) -> tuple[Updates, Answer]:
     """What ``rule.updates`` returns, and the same as numbers of the only replica."""
-    updates: Any = rule.updates(step)
-    layers, estimates, losses = unpacked(rule, updates)
+    updates = rule.updates(step)
     answer = Answer(
-        [{name: numbers(gradient) for name, gradient in layer.items()} for layer in layers],
-        {name: numbers(estimate) for name, estimate in estimates.items()},
-        {name: float(loss[0]) for name, loss in losses.items()},
+        [{name: numbers(gradient) for name, gradient in layer.items()} for layer in updates.layers],
+        {name: numbers(estimate) for name, estimate in updates.estimates.items()},
+        {name: float(loss[0]) for name, loss in updates.losses.items()},
     )
     return updates, answer
 
@@ -146,7 +138,7 @@ class Alone(LightningOptimizer):
         return self._optimizer.step()
 
 
-def move(rule: LocalRule, updates: Any, own_optimizer: bool = False) -> State:
+def move(rule: LocalRule, updates: Updates, own_optimizer: bool = False) -> State:
     """The state after one step of gradient descent, or of the rule's own optimizer, with these updates."""
     if not own_optimizer:
         rule.optimizer = lambda groups: torch.optim.SGD(groups, lr=LEARNING_RATE)
