@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rules import losses
+from rules.maths import losses
 
 
 @pytest.fixture(autouse=True)
