@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from equations.ask import unpacked
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,19 +44,19 @@ def compute(rule: LocalRule, step: int = 0) -> Step:
 @torch.no_grad()
 def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
     """Gradients of the rule's layers."""
-    return unpacked(rule, rule.layer_updates(step))[0]
+    return rule.layer_updates(step).layers
 
 
 @torch.no_grad()
 def all_updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
     """Gradients of all layers and of the readout."""
-    return unpacked(rule, rule.updates(step))[0]
+    return rule.updates(step).layers
 
 
 @torch.no_grad()
 def estimates(rule: LocalRule, step: Step) -> dict[str, Tensor]:
     """The batch's value for each tracked buffer."""
-    return unpacked(rule, rule.layer_updates(step))[1]
+    return rule.layer_updates(step).estimates
 
 
 @torch.no_grad()

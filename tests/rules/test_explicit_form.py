@@ -6,7 +6,11 @@ import pytest
 import torch
 from rule_helpers import compute, from_settings, updates
 
-EXPLICIT = ["clapp", "clapp_local", "lpl", "forward_forward", "scff", "softhebb", "gevb"]
+EXPLICIT = [
+    *("clapp", "clapp_local", "lpl", "forward_forward", "scff", "softhebb", "gevb", "backprop", "mask_ladder", "pepita"),
+    *("dfa", "sign_dfa", "drtp", "dkp", "forward_dfa", "ebd", "feedback_alignment", "usf", "frsf", "brsf", "kolen_pollack"),
+    *("weight_mirror", "low_rank_feedback", "node_perturbation"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +37,7 @@ def test_a_rule_in_explicit_form_builds_no_graph(name, monkeypatch):
     assert not saved
 
 
-@pytest.mark.parametrize("name", ["clapp", "lpl"])
+@pytest.mark.parametrize("name", ["clapp", "lpl", "dfa", "feedback_alignment", "pepita"])
 def test_the_other_form_asks_autograd(name, monkeypatch):
     rule = from_settings(name, "--model.form=autograd")
     monkeypatch.setattr(torch.autograd, "grad", forbidden)

@@ -139,7 +139,7 @@ class Scene:
             if at_one is None:
                 found[-1] |= numeric_gradient(lambda: loss(told.one_BDC, told.two_BDC, self.own), own)
             else:
-                found[-1] |= {self.prefix + name: grad for name, grad in explicit.items()}
+                found[-1] |= {name: explicit[name.removeprefix(self.prefix)] for name in own}
         return found, value
 
 
@@ -355,7 +355,7 @@ EQUATIONS: dict[str, Equation] = {
         (*HEAD, TWO_HEADS),
         ("--model.both_terms=false",),
         AUTOGRAD,
-        ("--model.retrodiction=true",),
+        ("--model.retrodiction=true", *END_TO_END),
         ("--model.retrodiction=true", *AUTOGRAD, *SYNONYMS),
     ),
     "clapp_local": settings(
