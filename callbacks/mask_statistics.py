@@ -1,6 +1,6 @@
 """How much do a network's masks differ between strings, and what does a rule lose that does not know them?
 
-Shape suffixes: R replica, B batch, D position, E units of a layer, F = D * E.
+Shape suffixes: R replica, B batch, F features (the units of a layer at all positions), N classes.
 """
 
 from __future__ import annotations

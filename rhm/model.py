@@ -1,6 +1,6 @@
 """The Random Hierarchy Model (Cagnetta, Petrini, Tomasini, Favero, Wyart, PRX 14, 031001, 2024).
 
-Shape suffixes: R replica, B batch, D position, S position within a tuple, V symbol, M rule.
+Shape suffixes: R replica, B batch, D position, S position within a tuple.
 """
 
 from __future__ import annotations

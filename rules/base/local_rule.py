@@ -1,6 +1,6 @@
 """The wiring that all rules share: a subclass holds its equation and little else.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes, F features.
+Shape suffixes: R replica, B batch, D position, C channel, N classes.
 """
 
 from __future__ import annotations
