@@ -26,6 +26,8 @@ from rules.base.evaluation import Evaluation
 from rules.base.metrics import ReplicaAccuracy
 from rules.base.ranks import SharedBatch
 
+__all__ = ["LocalRule", "NetworkConfig", "OptimizerCallable", "default_network"]  # what a rule's constructor needs
+
 default_network = lazy_instance(HierarchicalNetwork)
 """The network of a rule that is not told otherwise."""
 
