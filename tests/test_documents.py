@@ -95,7 +95,7 @@ def test_the_files_of_a_new_rule_are_all_it_takes(tmp_path):
         "tests/test_structure.py",
         "tests/test_shapes.py",
     ]
-    pytest_ = [sys.executable, "-m", "pytest", "-n0", "-v", "-p", "no:cacheprovider", *tests, "-k", "spectral"]
+    pytest_ = [sys.executable, "-m", "pytest", "-n0", "-vv", "-p", "no:cacheprovider", *tests, "-k", "spectral"]
     done = subprocess.run(pytest_, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for test in tests:

@@ -117,6 +117,12 @@ def raises(x_RB):
     y_RB = x_RB[0]
     raise KeyError
 
+def while_handling(x):
+    try:
+        raise KeyError
+    except KeyError:
+        return wrong_rank(x)
+
 def means_R(x):
     if x is None:
         return None
@@ -162,7 +168,8 @@ def test_a_function_is_looked_at_as_it_ends_and_is_otherwise_as_it_was(module):
     with pytest.raises(KeyError) as caught:
         module.raises(x)
     assert caught.traceback[-1].lineno + 1 == SOURCE.splitlines().index("    raise KeyError") + 1
-    assert taken() == ["thing.raises: y_RB is [3]"]
+    assert taken() == []
+    assert module.while_handling(x).shape == (2, 1) and taken() == ["thing.wrong_rank: mean_R is [2, 1]"]
 
 
 def test_what_a_function_with_a_suffix_returns_has_its_shape(module):

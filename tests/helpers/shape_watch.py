@@ -29,8 +29,14 @@ reached: set[str] = set()
 
 
 def look(place: str, named: Mapping[str, Any]) -> None:
-    """Compare a function's names with what they hold, and those of the named tuples and modules among its values."""
+    """Compare a function's names with what they hold, and those of the named tuples and modules among its values.
+
+    One that ends with an exception is not looked at: it may have refused a shape.
+    """
     reached.add(place)
+    error = sys.exc_info()[1]
+    if error is not None and error.__traceback__ is not None and error.__traceback__.tb_frame is sys._getframe(1):
+        return
     found = shape_mistakes(named)
     for name, value in named.items():
         for group in held_by(value):
