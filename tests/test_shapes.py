@@ -127,8 +127,12 @@ def means_R(x):
     if x is None:
         return None
     def inner():
-        return x.mean(1)
-    return inner()[None]
+        y_RB = x
+        return y_RB
+    return inner().mean(1)[None]
+
+def holds(held, y_R):
+    pass
 
 class Thing:
     @property
@@ -178,9 +182,26 @@ def test_what_a_function_with_a_suffix_returns_has_its_shape(module):
     assert module.Thing().sizes_R.shape == (2, 3) and taken() == ["thing.Thing.sizes_R: sizes_R is [2, 3]"]
 
 
+def test_a_named_tuple_among_the_locals_is_looked_into_by_itself(module):
+    module.holds(Held(zeros(4, 3), zeros(4)), zeros(2))
+    assert taken() == []
+    module.holds(Held(zeros(4, 3), zeros(3)), zeros(2))
+    assert taken() == ["thing.holds: held.R is 4 in x_RB and 3 in y_R"]
+
+
 def test_only_functions_with_suffixes_are_watched(module):
     watched = {name.removeprefix("thing.") for name in shape_watch.watched if name.startswith("thing.")}
-    assert watched == {"right", "wrong_rank", "two_sizes", "raises", "means_R", "Thing.sizes_R", "Thing.plain"}
+    assert watched == {
+        "right",
+        "wrong_rank",
+        "two_sizes",
+        "raises",
+        "means_R",
+        "means_R.inner",
+        "holds",
+        "Thing.sizes_R",
+        "Thing.plain",
+    }
 
 
 @pytest.mark.parametrize("package", PACKAGES)
