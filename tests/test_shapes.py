@@ -134,6 +134,9 @@ def means_R(x):
 def holds(held, y_R):
     pass
 
+def promised(x_RB):
+    """Only documented."""
+
 class Thing:
     @property
     def sizes_R(self):

@@ -60,8 +60,9 @@ class Watch(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self._inside(node)
-        if not any(axes_of(name) for name in names_in(node)):
-            return node
+        documented = ast.get_docstring(node) is not None
+        if len(node.body) == documented or not any(axes_of(name) for name in names_in(node)):
+            return node  # nothing but a docstring, or no name to look at
         place = ".".join([*self.place, node.name])
         watched.add(place)
         if axes_of(node.name):  # its result is what the name tells of: return (name := result)
@@ -71,8 +72,7 @@ class Watch(ast.NodeTransformer):
         for part in ast.walk(template):
             if "lineno" in part._attributes:
                 ast.copy_location(part, node.body[-1])
-        documented = ast.get_docstring(node) is not None
-        template.body = node.body[documented:] or template.body
+        template.body = node.body[documented:]
         node.body = [*node.body[:documented], template]
         return node
 
