@@ -1,7 +1,7 @@
 """``python -m benchmarks``: prints ratios. The two sides of a ratio take turns, so that a slow minute slows both.
 ``python -m benchmarks diagnostics`` prints a part by its name; several may be named.
 
-Shape suffixes: R replica, N rows, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, G groups of positions, N rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -35,8 +36,8 @@ from callbacks import (
     StepLog,
     SynonymicSensitivity,
 )
-from callbacks.diagnostic import untouched
-from datamodules import RHMDataModule, SiblingPairs
+from callbacks.find import callbacks_of
+from datamodules import Batch, RHMDataModule, SiblingPairs
 from networks import HierarchicalNetwork
 from rhm import RandomHierarchyModel
 from rules import LocalRule, Step
@@ -136,7 +137,9 @@ def autograd_loop(width: int, batch: int) -> Callable[[int], None]:
 class Stopwatch(pl.Callback):
     """Seconds that the steps after the first took."""
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
         """Start after the first step, stop at each."""
         if trainer.global_step == 10:
             self.start = time.perf_counter()
@@ -187,19 +190,23 @@ class Turns(pl.Callback):
     """
 
     def __init__(self, block: int):
-        self.block, self.loud, self.silent = block, [], []
+        self.block = block
+        self.loud: list[float] = []
+        self.silent: list[float] = []
 
-    def on_train_start(self, trainer, pl_module) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start with all callbacks on."""
-        self.all, self.start = trainer.callbacks, time.process_time()
+        self.all, self.start = callbacks_of(trainer), time.process_time()
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
         """At the end of a block, after all others."""
         if trainer.global_step % self.block == 0:
             now = time.process_time()
-            loud = trainer.callbacks is self.all
+            loud = callbacks_of(trainer) == self.all
             (self.loud if loud else self.silent).append(now - self.start)
-            trainer.callbacks = [self] if loud else self.all
+            vars(trainer)["callbacks"] = [self] if loud else self.all
             self.start = time.process_time()
 
 
@@ -334,7 +341,7 @@ def saved_bytes(rule: LocalRule, step: Step) -> int:
 
 def look(diagnostic: Diagnostic, trainer: pl.Trainer, rule: LocalRule) -> None:
     """One measurement."""
-    with untouched(rule):
+    with torch.inference_mode(False), torch.no_grad():
         diagnostic.measure(trainer, rule)
 
 

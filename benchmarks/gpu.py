@@ -64,12 +64,12 @@ class CapturedStep(Step):
 
     @staticmethod
     def _copy(batch: Batch) -> Batch:
-        return batch._replace(**{name: t.clone() for name, t in batch._asdict().items() if isinstance(t, torch.Tensor)})
+        return Batch._make(item.clone() if isinstance(item, torch.Tensor) else item for item in batch)
 
     @torch.no_grad()
     def __call__(self) -> None:
         for own, new in zip(self.batch, self.rule.data.train_batch(self.step), strict=True):
-            if isinstance(own, torch.Tensor):
+            if isinstance(own, torch.Tensor) and isinstance(new, torch.Tensor):
                 own.copy_(new)
         self.graph.replay()
         self.step += 1

@@ -1,6 +1,7 @@
 """Does a rule's update point where backpropagation's does?
 
-Shape suffixes: R replica, B batch, D position, C channel, F features of an error.
+Shape suffixes: R replica, B batch, D position, C channel, F features of an error or parameters of a
+layer, T matrices that have never been used.
 """
 
 from __future__ import annotations
@@ -76,12 +77,12 @@ class GradientAlignment(Diagnostic):
             if not names:
                 continue
             own_RF, reference_RF = flat(own, names), flat(reference, names)
-            null_RF = torch.stack([cosine(flat(null[k - 1], names), reference_RF) for null in nulls])
+            null_TR = torch.stack([cosine(flat(null[k - 1], names), reference_RF) for null in nulls])
             values[f"cosine/layer{k}"] = cosine(own_RF, reference_RF)
             values[f"norm/layer{k}"] = own_RF.norm(dim=1)
             values[f"backprop_norm/layer{k}"] = reference_RF.norm(dim=1)
-            values[f"null/layer{k}"] = null_RF.square().mean(0).sqrt()
-            values[f"chance/layer{k}"] = torch.full_like(null_RF[0], 1 / math.sqrt(own_RF.shape[1]))
+            values[f"null/layer{k}"] = null_TR.square().mean(0).sqrt()
+            values[f"chance/layer{k}"] = torch.full_like(null_TR[0], 1 / math.sqrt(own_RF.shape[1]))
         matrices = mean_over_ranks(rule, [{name: matrix for name, (matrix, _) in feedback.items()}])[0]
         for name, (_, weights) in feedback.items():
             values[f"weights/{name}"] = cosine(matrices[name].flatten(1).double(), weights.flatten(1).double())

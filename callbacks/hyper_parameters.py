@@ -1,4 +1,7 @@
-"""The tab *HParams*: what a run was and what it reached, so that a folder of runs can be sorted."""
+"""The tab *HParams*: what a run was and what it reached, so that a folder of runs can be sorted.
+
+Shape suffixes: R replica, K layer, L level.
+"""
 
 from __future__ import annotations
 

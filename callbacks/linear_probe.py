@@ -1,7 +1,7 @@
 """Which hidden symbols can be read linearly from which layer.
 
-Shape suffixes: R replica, B batch, D position, C channel; K layer, G groups of positions that share a probe, N rows, F features
-and a constant, V symbols of a level, T columns of all targets of a layer.
+Shape suffixes: R replica, B batch, D position, C channel; K layer, L level, G groups of positions that share a probe, N rows, F
+features and a constant, T columns of all targets of a layer.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty
         weights ``[R, G, F, T]``; zero for a replica whose features are not finite.
     """
     replicas = zip(x_RGNF, zip(*y, strict=True), strict=True)
-    return torch.stack([_fit_logistic(x_GNF, list(y_GN), targets, penalty, iterations) for x_GNF, y_GN in replicas])
+    return torch.stack([_fit_logistic(x_GNF, list(symbols), targets, penalty, iterations) for x_GNF, symbols in replicas])
 
 
 def _fit_logistic(x_GNF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:

@@ -1,6 +1,7 @@
 """How much do a network's masks differ between strings, and what does a rule lose that does not know them?
 
-Shape suffixes: R replica, B batch, D position, E units of a layer, F = D * E.
+Shape suffixes: R replica, B batch, F features (the units of a layer at all positions), N classes, P parameters of a
+layer.
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ class MaskStatistics(Diagnostic):
         exact = [flat(update, own(update)) for update in means[:layers]]
         for number in range(1, len(self.rungs) + 1):
             for k, update in enumerate(means[number * layers : (number + 1) * layers]):
-                ours_RF = flat(update, own(update))
-                values[f"rung{number}/cosine/layer{k + 1}"] = cosine(ours_RF, exact[k])
-                values[f"rung{number}/norm/layer{k + 1}"] = ours_RF.norm(dim=1) / exact[k].norm(dim=1)
+                ours_RP = flat(update, own(update))
+                values[f"rung{number}/cosine/layer{k + 1}"] = cosine(ours_RP, exact[k])
+                values[f"rung{number}/norm/layer{k + 1}"] = ours_RP.norm(dim=1) / exact[k].norm(dim=1)
         return values
 
 

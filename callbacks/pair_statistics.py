@@ -93,7 +93,7 @@ def gates(scores_RDBB: Tensor) -> dict[str, Tensor]:
     }
 
 
-def mean_of(values_RDBB: Tensor, chosen_RDBB: Tensor) -> Tensor:
-    """The mean over some of a matrix's entries, ``[R]``; NaN over none."""
-    chosen = chosen_RDBB.expand(values_RDBB.shape)
+def mean_of(values_RDBB: Tensor, chosen: Tensor) -> Tensor:
+    """The mean over a matrix's entries that are chosen (a mask that broadcasts), ``[R]``; NaN over none."""
+    chosen = chosen.expand(values_RDBB.shape)
     return (values_RDBB * chosen).double().sum((1, 2, 3)) / chosen.sum((1, 2, 3))

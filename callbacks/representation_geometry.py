@@ -1,7 +1,7 @@
 """How many dimensions do layers use, and which layers are alike?
 
 Shape suffixes: R replica, B string, D position, C channel, F = D * C; G groups of positions that share
-weights, N rows, T eigenvalue.
+weights, N rows.
 """
 
 from __future__ import annotations
@@ -106,18 +106,18 @@ def eigenvalues(rows_RGNC: Tensor) -> Tensor:
     return found.where(finite_RG1, torch.nan)
 
 
-def participation_ratio(eigenvalues_T: Tensor) -> Tensor:
+def participation_ratio(eigenvalues_RGC: Tensor) -> Tensor:
     """``(sum l)^2 / sum l^2`` of a covariance's eigenvalues: between 1 and its rank; NaN if all are 0."""
-    return eigenvalues_T.sum(-1).square() / eigenvalues_T.square().sum(-1)
+    return eigenvalues_RGC.sum(-1).square() / eigenvalues_RGC.square().sum(-1)
 
 
-def rank_me(eigenvalues_T: Tensor) -> Tensor:
+def rank_me(eigenvalues_RGC: Tensor) -> Tensor:
     """RankMe (Garrido et al. 2023, eq. 1): the exponential of the entropy of the singular values of ``X``, without centring.
 
     Args:
-        eigenvalues_T: of ``X^T X``, up to a factor.
+        eigenvalues_RGC: of ``X^T X``, up to a factor.
     """
-    singular = eigenvalues_T.sqrt()
+    singular = eigenvalues_RGC.sqrt()
     share = singular / singular.sum(-1, keepdim=True)
     return (-torch.xlogy(share, share).sum(-1)).exp()
 

@@ -1,6 +1,6 @@
 """Which exchanges of synonyms does a layer still see?
 
-Shape suffixes: R replica, B batch, D position, C channel, K layer, L level.
+Shape suffixes: R replica, B batch, D position, C channel, K layer, L level, F features, N classes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A discrete code in place of a projection: units predict, prototypes compete for the prediction, the winner is handed on.
 
-Shape suffixes: R replica, N rows (strings times positions), E units, S codebooks, K symbols of a codebook, J = 2 K predictions.
+Shape suffixes: R replica, N rows (strings times positions), E units, S codebooks, K symbols of a codebook, J = 2 K predictions,
+P = S J.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Code(nn.Module):
         return whitened_one_hot(winner, self.symbols, units_RNE.dtype)
 
 
-def mutual_information(joint_KK: Tensor) -> Tensor:
+def mutual_information(joint: Tensor) -> Tensor:
     """``sum p(a, b) log p(a, b) / p(a) p(b)`` of joint distributions ``[..., K, K]``, in nats."""
-    product = joint_KK.sum(-1, keepdim=True) * joint_KK.sum(-2, keepdim=True)
-    return (torch.xlogy(joint_KK, joint_KK) - torch.xlogy(joint_KK, product)).sum((-1, -2))
+    product = joint.sum(-1, keepdim=True) * joint.sum(-2, keepdim=True)
+    return (torch.xlogy(joint, joint) - torch.xlogy(joint, product)).sum((-1, -2))

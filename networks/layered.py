@@ -1,6 +1,6 @@
 """A stack of layers that can be addressed one by one.
 
-Shape suffixes: R replica, B batch, D position, C channel.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions that share weights, F inputs, E units.
 """
 
 from __future__ import annotations

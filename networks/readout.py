@@ -1,6 +1,6 @@
 """The readout: what labels can be read from a network's features, without changing the features.
 
-Shape suffixes: R replica, B batch, F features, N classes.
+Shape suffixes: R replica, B batch, D position, C channel, F = D * C features, N classes.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 All randomness of the suite comes from here, so that nothing depends on the order of calls, on the number of replicas
 that share a run, or on a generator's state that a resumed run would have to restore.
+
+Shape suffixes: R replica.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Random Hierarchy Model (Cagnetta, Petrini, Tomasini, Favero, Wyart, PRX 14, 031001, 2024).
 
-Shape suffixes: R replica, B batch, D position, S position within a tuple, V symbol, M rule.
+Shape suffixes: R replica, B batch, D position, S position within a tuple.
 """
 
 from __future__ import annotations
@@ -103,13 +103,13 @@ class RandomHierarchyModel(nn.Module):
         joint_choices = []
         for top, depth, numbered in self._layers[:0:-1]:  # the lowest digits belong to the leaves
             base, width = self._combinations(depth), task.width(top)
-            joint_RBD, number_RB = split_digits(number_RB, base, numbered, bound)
+            joint, number_RB = split_digits(number_RB, base, numbered, bound)
             bound //= base**numbered
             if numbered < width:
                 place = torch.arange(numbered, width, device=i_RB.device)
-                bits_RBD = scramble(fold(key_R1, "subtree", top) + scramble(i_RB))[..., None] + scramble(place)
-                joint_RBD = torch.cat([joint_RBD, below(scramble(bits_RBD), base).to(torch.int32)], -1)
-            joint_choices.append(joint_RBD)
+                bits = scramble(fold(key_R1, "subtree", top) + scramble(i_RB))[..., None] + scramble(place)
+                joint = torch.cat([joint, below(scramble(bits), base).to(torch.int32)], -1)
+            joint_choices.append(joint)
         row_RBD = number_RB.to(torch.int32)[..., None]
         symbols = [self._look_up(task.L, 0, row_RBD)]
         for top, depth, _ in self._layers:

@@ -1,6 +1,6 @@
 """SimSiam with a target that follows slowly.
 
-Shape suffixes: R replica, B batch, D position or pair of a string, C channel.
+Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, N rows, F inputs.
 """
 
 from __future__ import annotations

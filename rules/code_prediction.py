@@ -1,7 +1,7 @@
 """Layers that predict their sibling's code, and code what they predict.
 
-Shape suffixes: R replica, B batch, D position or pair, N rows (strings times positions), E units, S codebooks, K symbols of a
-codebook, J = 2 K predictions, P = S J.
+Shape suffixes: R replica, B batch, D position or pair, C channel, G groups of positions, N rows (strings times positions), E
+units, S codebooks, K symbols of a codebook, J = 2 K predictions.
 """
 
 from __future__ import annotations

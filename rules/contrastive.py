@@ -1,6 +1,6 @@
 """InfoNCE at every layer.
 
-Shape suffixes: R replica, B batch, D pair of a string, C channel.
+Shape suffixes: R replica, B batch, D pair of a string, C channel, N classes.
 """
 
 from __future__ import annotations

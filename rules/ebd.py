@@ -1,6 +1,6 @@
 """Error broadcast and decorrelation: activity that is still correlated with the error has something to learn from it.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes.
+Shape suffixes: R replica, B batch, D position, C channel, N classes, F = D * C.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Feedback alignment: errors go down layer by layer, through fixed random matrices.
 
-Shape suffixes: the feedback matrices have those of the parameters that they stand for.
+Shape suffixes: R replica; the feedback matrices have those of the parameters that they stand for.
 """
 
 from __future__ import annotations

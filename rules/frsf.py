@@ -1,6 +1,6 @@
 """Fixed random magnitude sign feedback: the signs of the weights, random sizes that stay.
 
-Shape suffixes: R replica; the matrices have the shapes of the parameters that they stand for.
+The matrices have the shapes of the parameters that they stand for.
 """
 
 from __future__ import annotations

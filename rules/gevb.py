@@ -1,6 +1,7 @@
 """One error vector for all units: global error-vector broadcasting.
 
-Shape suffixes: R replica, B batch, D position; E units, K components of a unit.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, F inputs, E units, K components of
+a unit.
 """
 
 from __future__ import annotations

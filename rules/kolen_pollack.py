@@ -1,6 +1,6 @@
 """Kolen-Pollack learning: the feedback matrices learn with the weights and come to equal them.
 
-Shape suffixes: the feedback matrices have those of the parameters that they stand for.
+Shape suffixes: R replica; the feedback matrices have those of the parameters that they stand for.
 """
 
 from __future__ import annotations

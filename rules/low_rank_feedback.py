@@ -1,6 +1,6 @@
 """Low-rank feedback alignment: few numbers for each string go down, and which ones is learned.
 
-Shape suffixes: R replica, G groups of positions, N rows, F inputs, E units, Q rank.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class LowRankFeedback(LayeredFeedback):
     def feedback(self, k: int, name: str) -> Tensor:
         return self.parts[k - 1].get_parameter(f"Q_{name}") @ self.get_buffer(f"P_{k}_{name}")
 
-    def oja(self, k: int, name: str, delta_RNE: Tensor) -> dict[str, Tensor]:
-        """Oja's rule for the errors of a batch, and their power; of a layer's matrix each group has its own."""
+    def oja(self, k: int, name: str, delta: Tensor) -> dict[str, Tensor]:
+        """Oja's rule for the errors of a batch, ``[R, B, N]`` or ``[R, G, N, E]``, and their power; each group has its own."""
         p = self.get_buffer(f"P_{k}_{name}")
-        delta = delta_RNE.to(p.dtype)
+        delta = delta.to(p.dtype)
         power = delta.square().sum((-1, -2), keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)  # tr C times the rows
         low_rank = delta @ p.transpose(-1, -2)
         hebb = low_rank.transpose(-1, -2) @ delta

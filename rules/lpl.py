@@ -1,6 +1,6 @@
 """Latent predictive learning: predict the partner, and keep variance up and correlations down.
 
-Shape suffixes: R replica, B batch, D pair of a string, C channel; N rows, all strings and pairs of a replica.
+Shape suffixes: R replica, B batch, D pair of a string, C channel.
 """
 
 from __future__ import annotations

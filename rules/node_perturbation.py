@@ -1,6 +1,6 @@
 """Node perturbation: all units are jittered, and what made the loss grow is unlearned.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, N rows, E units.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, N rows, F inputs, E units.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Self-contrastive Forward-Forward: goodness of pairs, without labels.
 
-Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, E units.
+Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, N rows, E units.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Sign-symmetric feedback: the way down knows the signs of the weights, not their sizes.
 
-Shape suffixes: R replica; the matrices have the shapes of the parameters that they stand for.
+The matrices have the shapes of the parameters that they stand for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Uniform sign feedback: the signs of the weights, one size for a whole matrix.
 
-Shape suffixes: R replica; the matrices have the shapes of the parameters that they stand for.
+The matrices have the shapes of the parameters that they stand for.
 """
 
 from __future__ import annotations

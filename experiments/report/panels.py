@@ -1,4 +1,7 @@
-"""What of a study's results goes into which figure."""
+"""What of a study's results goes into which figure.
+
+Shape suffixes: S seed, P training-set size, T task.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables of a study's report: strings that each rule needs, how that number grows, settings that were chosen."""
+"""Tables of a study's report: strings that each rule needs, how that number grows, settings that were chosen.
+
+Shape suffixes: T task.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a run found: measured while it trains, written as ``results.json``, read again."""
+"""What a run found: measured while it trains, written as ``results.json``, read again.
+
+Shape suffixes: R replica, K layer, L level.
+"""
 
 from __future__ import annotations
 

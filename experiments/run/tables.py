@@ -1,4 +1,7 @@
-"""Tables and picture of a run's results."""
+"""Tables and picture of a run's results.
+
+Shape suffixes: R replica, K layer, L level.
+"""
 
 from __future__ import annotations
 

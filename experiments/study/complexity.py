@@ -221,8 +221,8 @@ def growth(x_T: list[float], found_T: list[SampleComplexity], scatter: bool = Tr
         beyond_T = log_P_T - level - exponent * log_x_T
         half = student(tasks - 2) * math.sqrt(beyond_T @ beyond_T / (tasks - 2) * (weight_T @ weight_T)) if scatter else 0.0
         draws_TB = np.random.default_rng(0).permuted(np.stack([found.draws_B for _, found in fitted]), axis=1)
-        smallest_T, largest_T = np.log([[found.smallest, found.largest] for _, found in fitted]).T[:, :, None]
-        exponent_B = weight_T @ np.clip(draws_TB, smallest_T, largest_T)
+        smallest_T1, largest_T1 = np.log([[found.smallest, found.largest] for _, found in fitted]).T[:, :, None]
+        exponent_B = weight_T @ np.clip(draws_TB, smallest_T1, largest_T1)
         order_B, outside_B = exponent_B.argsort(), np.isinf(draws_TB).any(0)
         first, last = _ends(len(order_B))
         low = min(exponent - half, float(exponent_B[order_B[first]]))

@@ -1,4 +1,7 @@
-"""Runs on a Ray cluster, through Ray Tune: an optional extra, ``pip install 'rhm-local-learning[ray]'``."""
+"""Runs on a Ray cluster, through Ray Tune: an optional extra, ``pip install 'rhm-local-learning[ray]'``.
+
+Shape suffixes: R replica.
+"""
 
 from __future__ import annotations
 

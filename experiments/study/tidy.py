@@ -1,4 +1,7 @@
-"""The results of a study's runs as one table, and what can be computed from it."""
+"""The results of a study's runs as one table, and what can be computed from it.
+
+Shape suffixes: S seed, P training-set size.
+"""
 
 from __future__ import annotations
 

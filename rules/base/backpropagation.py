@@ -1,6 +1,6 @@
 """Exact gradients of the readout's loss, layer by layer: a rule, and what others are compared with.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes.
+Shape suffixes: R replica, B batch, D position, C channel, F = D * C, N classes; G groups of positions, E units.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a rule is shown, what it may look at, and what it answers.
-
-Shape suffixes: R replica.
-"""
+"""What a rule is shown, what it may look at, and what it answers."""
 
 from __future__ import annotations
 

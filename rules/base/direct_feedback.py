@@ -1,6 +1,6 @@
 """Direct feedback: the output error, or what stands for it, reaches each hidden layer through one random matrix.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes.
+Shape suffixes: R replica, B batch, D position, C channel, N classes, F = D * C.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Accuracy on test strings, and how it reaches loggers.
 
-Shape suffixes: R replica, B batch, D position, C channel.
+Shape suffixes: R replica, B batch, D position, C channel, N classes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Layerwise self-supervised rules: each layer minimises a loss on its own output, and nothing passes between layers.
 
-Shape suffixes: R replica, B batch, D position or pair of a string, C channel.
+Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, N rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -126,9 +126,11 @@ class LayerwiseRule(LocalRule):
 
     # ---------------------------------------------------------------- building
 
-    def add_matrix(self, head: LossHead, name: str, k: int, shape: tuple[int, ...], scale: float) -> None:
+    def add_matrix(
+        self, head: LossHead, name: str, k: int, shape: tuple[int, ...], scale: float, drawn_as: str | None = None
+    ) -> None:
         """Give a head a learned matrix ``[R, *shape]``, normal with standard deviation ``scale`` at the start."""
-        matrix = normal(self.keys_R(name, k, *head.key), shape) * scale
+        matrix = normal(self.keys_R(drawn_as or name, k, *head.key), shape) * scale
         head.register_parameter(name, nn.Parameter(matrix.to(torch.get_default_dtype())))
 
     def build(self) -> None:
@@ -147,7 +149,8 @@ class LayerwiseRule(LocalRule):
         head, channels = LossHead(*key), self.pairs.channels(channels, self.network.positions[k - 1])
         if self.block.head is not None:
             for name in LossHead.HEADS[: 2 if self.block.separate_heads else 1]:
-                self.add_matrix(head, name, k, (channels, self.block.head), scale=1 / math.sqrt(channels))
+                drawn_as = name.replace("_RCE", "_RCC")  # their first name: other random numbers would be other results
+                self.add_matrix(head, name, k, (channels, self.block.head), 1 / math.sqrt(channels), drawn_as)
             channels = self.block.head
         self.build_head(head, k, channels)
         return head

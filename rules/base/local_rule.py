@@ -1,6 +1,6 @@
 """The wiring that all rules share: a subclass holds its equation and little else.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes, F features.
+Shape suffixes: R replica, B batch, D position, C channel, N classes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from rules.base.contract import Locality, Step, Updates
 from rules.base.evaluation import Evaluation
 from rules.base.metrics import ReplicaAccuracy
 from rules.base.ranks import SharedBatch
+
+__all__ = ["LocalRule", "NetworkConfig", "OptimizerCallable", "default_network"]  # what a rule's constructor needs
 
 default_network = lazy_instance(HierarchicalNetwork)
 """The network of a rule that is not told otherwise."""

@@ -1,6 +1,6 @@
 """Metrics with summed states, so that any number of ranks agree on them exactly.
 
-Shape suffixes: R replica, B batch, N classes.
+Shape suffixes: R replica.
 """
 
 from __future__ import annotations

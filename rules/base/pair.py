@@ -1,6 +1,6 @@
 """A layer's positive pairs as its loss sees them, and what the loss answers.
 
-Shape suffixes: R replica, B batch, D pair of a string, C channel, E channel behind the head, U anything of a rule's own.
+Shape suffixes: R replica, B batch, D pair of a string, C channel, E channel behind the head.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class LossHead(nn.Module):
         own: names of the matrices of the rule.
     """
 
-    head_RCC: nn.Parameter | None
-    second_head_RCC: nn.Parameter | None
-    HEADS = ("head_RCC", "second_head_RCC")
+    head_RCE: nn.Parameter | None
+    second_head_RCE: nn.Parameter | None
+    HEADS = ("head_RCE", "second_head_RCE")
 
     def __init__(self, *key: str | int):
         super().__init__()
@@ -43,24 +43,24 @@ class LossHead(nn.Module):
 
     def forward(self, h1_RBDC: Tensor, h2_RBDC: Tensor) -> tuple[Tensor, Tensor]:
         """The sides as the loss sees them, ``[R, B, D, E]``."""
-        if self.head_RCC is None:
+        if self.head_RCE is None:
             return h1_RBDC, h2_RBDC
-        second = self.head_RCC if self.second_head_RCC is None else self.second_head_RCC
-        return project(h1_RBDC, self.head_RCC).to(h1_RBDC.dtype), project(h2_RBDC, second).to(h2_RBDC.dtype)
+        second = self.head_RCE if self.second_head_RCE is None else self.second_head_RCE
+        return project(h1_RBDC, self.head_RCE).to(h1_RBDC.dtype), project(h2_RBDC, second).to(h2_RBDC.dtype)
 
     def backward(
         self, h1_RBDC: Tensor, h2_RBDC: Tensor, g1_RBDE: Tensor, g2_RBDE: Tensor
     ) -> tuple[Tensor, Tensor, LayerUpdate]:
         """Gradients with respect to the sides before the head, from those behind it, and the head's own."""
-        if self.head_RCC is None:
+        if self.head_RCE is None:
             return g1_RBDE, g2_RBDE, {}
-        second = self.head_RCC if self.second_head_RCC is None else self.second_head_RCC
+        second = self.head_RCE if self.second_head_RCE is None else self.second_head_RCE
         first_RCE, second_RCE = outer(h1_RBDC, g1_RBDE), outer(h2_RBDC, g2_RBDE)
-        if self.second_head_RCC is None:
-            update = {"head_RCC": first_RCE + second_RCE}
+        if self.second_head_RCE is None:
+            update = {"head_RCE": first_RCE + second_RCE}
         else:
-            update = {"head_RCC": first_RCE, "second_head_RCC": second_RCE}
-        return project(g1_RBDE, self.head_RCC.transpose(1, 2)), project(g2_RBDE, second.transpose(1, 2)), update
+            update = {"head_RCE": first_RCE, "second_head_RCE": second_RCE}
+        return project(g1_RBDE, self.head_RCE.transpose(1, 2)), project(g2_RBDE, second.transpose(1, 2)), update
 
 
 def outer(x_RBDC: Tensor, y_RBDE: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Feedback matrices: what carries an output error to a hidden layer instead of transposed weights.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes.
+Shape suffixes: R replica, B batch, D position, C channel, N classes, F = D * C.
 """
 
 from __future__ import annotations

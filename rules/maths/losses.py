@@ -1,6 +1,6 @@
 """Losses on the two sides of positive pairs, as plain functions of tensors.
 
-Shape suffixes: R replica, B batch (string), D pair of a string, C channel.
+Shape suffixes: R replica, B batch (string), D pair of a string, C channel, E channel behind a head, F features, N classes.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def centred(z_RBDC: Tensor) -> Tensor:
     return rows - rows.mean(1, keepdim=True)
 
 
-def covariance(rows_RNC: Tensor) -> Tensor:
+def covariance(rows_RBC: Tensor) -> Tensor:
     """``sum x x^T / (N - 1)`` of centred rows, ``[R, C, C]``."""
-    return torch.bmm(rows_RNC.transpose(1, 2), rows_RNC) / (rows_RNC.shape[1] - 1)
+    return torch.bmm(rows_RBC.transpose(1, 2), rows_RBC) / (rows_RBC.shape[1] - 1)
 
 
 def off_diagonal(matrix_RCC: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The two forms of a layer's update for a signal at its output: a product of local factors, and autograd of a scalar.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups of positions that share weights, N rows, E units.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions that share weights, N rows, F inputs, E units.
 """
 
 from __future__ import annotations

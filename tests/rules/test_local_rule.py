@@ -254,8 +254,8 @@ def test_a_head_learns_by_autograd_and_hands_its_gradient_on(case, separate):
     ours = updates(rule, step)[0]
     layer = rule.network.layers[0]
     _, outs = plain_forward(rule, step.batch.x_RBD)
-    u1 = layer.get_parameter("head.head_RCC")
-    u2 = layer.get_parameter("head.second_head_RCC") if separate else u1
+    u1 = layer.get_parameter("head.head_RCE")
+    u2 = layer.get_parameter("head.second_head_RCE") if separate else u1
     if case == "siblings":
         z1, z2 = outs[0][:, :, ::2] @ u1[:, None], outs[0][:, :, 1::2] @ u2[:, None]
     else:
