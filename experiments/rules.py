@@ -24,14 +24,18 @@ ROOM_FOR_SOURCES = 110
 
 
 def rules() -> None:
-    """List every rule by family: settings file, class, supervision, locality and source."""
+    """List every rule by family: settings file, class, supervision, what trains the layers above its own, locality, source."""
     console = wide_console()
-    title = "what a layer's update sees beyond the layer's own activity and weights, as the tests prove it"
+    title = (
+        "sees: what a layer's update and what it tracks depend on beyond its own activity and weights, as the tests prove it\n"
+        "top layer: what trains the layers that the rule leaves alone, where there are such"
+    )
     table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for column in "configs/rules", "class":
         table.add_column(column, no_wrap=True)
     table.add_column("learns from", min_width=len("labels"))
-    table.add_column("sees", min_width=len("output error"))
+    table.add_column("top layer", min_width=len("nothing"))
+    table.add_column("sees", min_width=len("transport"))
     if sources := console.width >= ROOM_FOR_SOURCES:
         table.add_column("source", overflow="fold")
     listed = all_rules()
@@ -43,7 +47,7 @@ def rules() -> None:
         for name, rule in listed:
             if family(rule) == heading:
                 source = [getattr(rule, "source", "")] if sources else []
-                table.add_row(name, class_of(rule).__name__, supervision(rule), sees(rule), *source)
+                table.add_row(name, class_of(rule).__name__, supervision(rule), upper_layers(rule), sees(rule), *source)
         table.add_section()
     console.print(table)
 
@@ -83,6 +87,11 @@ def supervision(rule: LocalRule | type[LocalRule]) -> str:
     if isinstance(rule, LocalRule):
         return rule.supervision
     return "as the pairs" if rule.uses_pairs else rule.knowledge
+
+
+def upper_layers(rule: LocalRule | type[LocalRule]) -> str:
+    """What trains the layers above those of the rule, such as the top one, which has no siblings; a class cannot tell."""
+    return rule.upper_layers if isinstance(rule, LocalRule) else ""
 
 
 def sees(rule: LocalRule | type[LocalRule]) -> str:

@@ -471,3 +471,63 @@ def test_one_weight_that_is_not_finite_marks_its_replica_and_no_other():
     with torch.no_grad():
         rule.network.layers[1].weight_RGFE[1, 0, 2, 3] = torch.inf
     assert rule.diverged_R.tolist() == [False, True, False]
+
+
+# -------------------------------------------------------------------- other networks
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_runs_on_vector_units_or_says_why_not(name):
+    try:
+        rule = from_settings(name, "--model.network=VectorNetwork", "--model.network.width=6")
+    except (InvalidInput, ValueError) as error:  # the settings' parser wraps what a constructor refuses
+        assert "model.network" in str(error) and "allowed: " in str(error)
+        assert name not in ("backprop", "dfa", "feedback_alignment", "frozen", "local_cross_entropy", "gevb")
+        return
+    with torch.no_grad():
+        ours = rule.updates(compute(rule)).layers
+    for part, update in zip(rule.parts, ours, strict=True):
+        for key, grad in update.items():
+            assert grad.shape == part.get_parameter(key).shape and torch.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in ("forward_forward", "gevb")])
+def test_only_forward_forward_takes_a_network_with_a_label_slot(name):
+    with pytest.raises(InvalidInput) as error:
+        from_settings(name, "--model.network.label_slot=true")
+    assert error.value.key == "model.network.label_slot"
+
+
+# -------------------------------------------------------------------- products of local factors need no graph
+
+
+EXPLICIT = [
+    *("clapp", "clapp_local", "lpl", "forward_forward", "scff", "softhebb", "gevb", "backprop", "mask_ladder", "pepita"),
+    *("dfa", "sign_dfa", "drtp", "dkp", "forward_dfa", "ebd", "feedback_alignment", "usf", "frsf", "brsf", "kolen_pollack"),
+    *("weight_mirror", "low_rank_feedback", "node_perturbation"),
+]
+
+
+def forbidden(*args, **kwargs):
+    raise AssertionError("autograd was asked")
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_a_rule_in_explicit_form_builds_no_graph(name, monkeypatch):
+    rule = from_settings(name)
+    expected = updates(rule, compute(rule))
+    monkeypatch.setattr(torch.autograd, "grad", forbidden)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t), lambda t: t), torch.inference_mode():
+        inferred = updates(rule, rule.compute(rule.data.train_batch(0)))
+        for ours, update in zip(expected, inferred, strict=True):
+            assert all(grad.grad_fn is None and torch.equal(grad, ours[name]) for name, grad in update.items())
+    assert not saved
+
+
+@pytest.mark.parametrize("name", ["clapp", "lpl", "dfa", "feedback_alignment", "pepita"])
+def test_the_other_form_asks_autograd(name, monkeypatch):
+    rule = from_settings(name, "--model.form=autograd")
+    monkeypatch.setattr(torch.autograd, "grad", forbidden)
+    with pytest.raises(AssertionError, match="autograd was asked"):
+        updates(rule, compute(rule))
