@@ -14,9 +14,11 @@ import yaml
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from callbacks.checkpoint_files import newest
 from callbacks.diagnostic import Diagnostic, full
 from callbacks.figures import spectra
 from callbacks.tensorboard import log_figure
+from datamodules import replicas_of
 from networks import LayeredNetwork
 from rhm import InvalidInput
 from rules import LocalRule
@@ -144,13 +146,16 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
         InvalidInput: no run there, of another task or other seeds, or with a checkpoint that cannot be read.
     """
     key, path = "RepresentationGeometry.reference", Path(folder)
-    checkpoints = sorted((path / "checkpoints").glob("step=*.ckpt"), key=lambda p: int(p.stem.removeprefix("step=")))
-    if not checkpoints or not (path / "config.yaml").exists():
+    damaged: list[Exception] = []
+    saved = newest(path / "checkpoints", lambda _, error: damaged.append(error))
+    if not (path / "config.yaml").exists() or (saved is None and not damaged):
         raise InvalidInput(key, folder, "a run's folder, with config.yaml and checkpoints")
     try:
         settings = yaml.safe_load((path / "config.yaml").read_text())
         data, network = settings["data"]["init_args"], settings["model"]["init_args"]["network"]
-        state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)["state_dict"]
+        if saved is None:
+            raise damaged[0]
+        state = saved.content["state_dict"]
     except Exception as error:  # whatever a damaged file makes of itself
         raise InvalidInput(key, f"{folder} ({type(error).__name__}: {error})", "a run that can be read") from error
     for name, ours in vars(rule.data.task).items():
@@ -159,8 +164,8 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
     if data.get("label_size") is not None or settings.get("spread_replicas"):
         got = f"{folder} with label_size {data.get('label_size')}, spread_replicas {settings.get('spread_replicas')}"
         raise InvalidInput(key, got, "a run in one process whose strings all have labels")
-    sizes = data["train_size"] if isinstance(data["train_size"], list) else [data["train_size"]]
-    theirs = [(seed, size) for seed in data["seeds"] for size in sizes]
+    theirs = [(seed, size) for seed, size, _ in replicas_of(data["seeds"], data["train_size"], None)]
+    sizes = {size for _, size in theirs}
     chosen = []
     for seed, size in zip(rule.data.replica_seeds, rule.data.replica_sizes, strict=True):
         alike = [r for r, other in enumerate(theirs) if other == (seed, size)] or [

@@ -2,6 +2,17 @@
 
 from datamodules.batch import Batch
 from datamodules.pairs import ClassPairs, HalfPairs, Pairs, SiblingPairs, SynonymPairs
-from datamodules.rhm_datamodule import PROBE, TEST, RHMDataModule
+from datamodules.rhm_datamodule import PROBE, TEST, RHMDataModule, replicas_of
 
-__all__ = ["PROBE", "TEST", "Batch", "ClassPairs", "HalfPairs", "Pairs", "RHMDataModule", "SiblingPairs", "SynonymPairs"]
+__all__ = [
+    "PROBE",
+    "TEST",
+    "Batch",
+    "ClassPairs",
+    "HalfPairs",
+    "Pairs",
+    "RHMDataModule",
+    "SiblingPairs",
+    "SynonymPairs",
+    "replicas_of",
+]

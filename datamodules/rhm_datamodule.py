@@ -21,6 +21,14 @@ PROBE, TEST = 0, 1  # numbers of the loaders of validation and test: strings to 
 BLOCK_TOKENS = 2**19  # several steps' strings are made at once, up to this many tokens
 
 
+def replicas_of(
+    seeds: Sequence[int], train_size: int | list[int] | None, label_size: int | list[int] | None
+) -> list[tuple[int, int | None, int | None]]:
+    """Seed, training-set size and label size of each replica, in their order: all seeds crossed with all sizes."""
+    sizes, label_sizes = (size if isinstance(size, list) else [size] for size in (train_size, label_size))
+    return list(itertools.product(seeds, sizes, label_sizes))
+
+
 class Steps:
     """Step numbers 0, 1, 2 and on without end."""
 
@@ -118,7 +126,7 @@ class RHMDataModule(LightningDataModule):
                 raise InvalidInput("data.label_size", label_size, allowed)
         if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
             raise InvalidInput("data.seeds", seeds, "different integers in [0, 2**63), one or more")
-        self._have(list(itertools.product(seeds, sizes, label_sizes)))
+        self._have(replicas_of(seeds, train_size, label_size))
         largest, strings = max(size or 1 for size in sizes), self.grammar.index_range
         if largest + test_size > strings:
             raise InvalidInput(

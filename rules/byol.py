@@ -24,6 +24,8 @@ from rules.simsiam import SimSiam
 class BYOL(SimSiam):
     """BYOL (Grill et al. 2020, eq. 2) at every layer: SimSiam whose targets come from a slow copy of the layer.
 
+    The loss is SimSiam's, ``-(cos + cos') / 2``: a quarter of the paper's symmetric ``4 - 2 (cos + cos')``, up to a constant.
+
     The copy's weights follow the layer's, ``target += (1 - momentum) (W - target)``, with ``W`` as it was in the step (the
     paper: after it), and see the same input, from the layers below as they are; end to end all layers are copies, as in the
     paper. Heads have no copy.

@@ -31,9 +31,9 @@ class CLAPPPlusPlus(LayerwiseRule):
     gradient stops in the top layer's output where it serves as context. A negative is the same position of another string,
     never the string itself.
 
-    With ``top`` both sides of a pair are predicted; in the top layer itself the context is ``own``. Learned: the weights and
-    ``B``, which belong to the layer. Read from secondary sources: pooling and the exact context of the paper are not known to
-    us.
+    With ``top`` both sides of a pair are predicted, and the loss is the mean of the two; in the top layer itself the context is
+    ``own``. Learned: the weights and ``B``, which belong to the layer. Read from secondary sources: pooling and the exact
+    context of the paper are not known to us.
 
     Args:
         network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.

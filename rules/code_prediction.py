@@ -50,9 +50,11 @@ class CodePrediction(LocalRule):
         c_j    += rate (mean t_j q / |q| - c_j)                competitive Hebbian learning
         joint  += rate (k_left k_right^T - joint)
 
-    What is handed on is the winner in the codebook with the largest mutual information of ``joint``. Synonyms tell the same of
-    their siblings, so they get the same code; ``S`` codebooks with different initial weights, because one alone often splits a
-    symbol and merges two others. With ``stagger`` a layer learns once the layer below it has settled.
+    ``cov`` takes the means over all positions out, not those of left and right siblings by themselves. What is handed on is the
+    nearest prototype, without the conscience, in the codebook with the largest mutual information of ``joint``, which counts
+    winners with it. Synonyms tell the same of their siblings, so they get the same code; ``S`` codebooks with different initial
+    weights, because one alone often splits a symbol and merges two others. With ``stagger`` a layer learns once the layer below
+    it has settled.
 
     Sees: its own units and codes, for both siblings, and the batch's means. Fixed and random: the expansion ``phi(W x + b)``.
     Learned: ``U``, through the optimizer; ``c``, ``joint`` and ``mean u``, running averages. Layers above those that have

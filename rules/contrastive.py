@@ -24,7 +24,8 @@ class LayerwiseContrastive(LayerwiseRule):
     """InfoNCE at every layer (Oord et al. 2018; layerwise: Lowe et al. 2019; NT-Xent with ``cosine``: Chen et al. 2020).
 
     ``Loss_l = -log exp(u_bb / t) / sum_b' exp(u_bb' / t)`` with ``u = z1^T W_l z2`` (``bilinear``) or the cosine of ``z1`` and
-    ``z2`` (``cosine``) for the two sides of a pair; the negatives are the batch's other strings.
+    ``z2`` (``cosine``) for the two sides of a pair; the negatives are the batch's other strings. The loss is the mean of
+    this and the same with the sides exchanged.
 
     Learned: the weights and, with the bilinear score, the predictor ``W_l``, which belongs to the layer.
     Siblings need the predictor: the left and the right symbol of a tuple predict one another but are not alike, and a cosine

@@ -155,10 +155,10 @@ def slowness(z1_RBDC: Tensor, z2_RBDC: Tensor, ridge: float) -> Tensor:
     """``1 - tr(C^-1 G) / channels``, ``[R]``: slow feature analysis (Wiskott, Sejnowski 2002) with its constraints inside.
 
     ``C`` is the covariance of both sides together plus ``ridge`` times its mean variance, ``G`` the covariance of a side with
-    its partner, made symmetric. At ridge 0 this is ``tr(C^-1 Delta) / channels`` with
-    ``Delta = E[(z1 - z2)(z1 - z2)^T] / 2``, and does not change if the channels are mixed by an invertible matrix: unit
-    variance and decorrelation hold by definition. With a ridge, a channel that has collapsed counts as fast here, where
-    ``Delta`` would call it slow.
+    its partner, made symmetric. ``C`` is unbiased, over ``2 N - 1``, ``G`` is over ``2 N``: equal sides cost ``1 / (2 N)``. At
+    ridge 0 this is, up to that, ``tr(C^-1 Delta) / channels`` with ``Delta = E[(z1 - z2)(z1 - z2)^T] / 2``, and does not change
+    if the channels are mixed by an invertible matrix: unit variance and decorrelation hold by definition. With a ridge, a
+    channel that has collapsed counts as fast here, where ``Delta`` would call it slow.
     """
     both = centred(torch.cat([z1_RBDC, z2_RBDC], 1))
     cov, channels = covariance(both), both.shape[-1]
