@@ -65,9 +65,7 @@ class VectorLayer(Layer):
         """Merge neighbours: ``[R, 1, N, patch * C]``, the units of a patch side by side, each with its components."""
         return h_RBDC.unflatten(2, (-1, self.patch)).flatten(3).flatten(1, 2)[:, None]
 
-    def forward(
-        self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise_RGNC: Tensor | None = None
-    ) -> LayerState:
+    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
         pre = self._linear(x) + self.bias_RG1E
