@@ -82,9 +82,9 @@ class VectorLayer(Layer):
             "bias_RG1E": delta_RGNE.sum(-2, keepdim=True),
         }
 
-    def hand_down(self, delta_RGNE: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
-        weight = self.weight_RGFE if weight_RGFE is None else weight_RGFE
-        below = multiply(self._components(delta_RGNE), weight.transpose(-1, -2))
+    def hand_down(self, delta: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
+        weight_RGFE = self.weight_RGFE if weight_RGFE is None else weight_RGFE
+        below = multiply(self._components(delta), weight_RGFE.transpose(-1, -2))  # delta has E * K channels
         return self.unfold(self._channels(below), batch)
 
     def tangent(self, state: LayerState, tangent_RBDC: Tensor) -> Tensor:
