@@ -89,15 +89,13 @@ class Layer(nn.Module):
         x_RBDF = x_RGNF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNF.transpose(1, 2)
         return x_RBDF.unflatten(3, (self.patch, -1)).flatten(2, 3)
 
-    def forward(
-        self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise_RGNC: Tensor | None = None
-    ) -> LayerState:
+    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
         """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`.
 
         Args:
             h_RBDC: what the layer below hands on.
             noise_RGNE: is added to the pre-activation.
-            projection_noise_RGNC: is added to the projection, before it is normalised.
+            projection_noise: ``[R, G, N, out_channels]``, is added to the projection, before it is normalised.
         """
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
@@ -106,8 +104,8 @@ class Layer(nn.Module):
             pre = pre + noise_RGNE
         units = self.activation.phi(pre)
         z, scale = units if self.projection_RGEC is None else multiply(units, self.projection_RGEC), None
-        if projection_noise_RGNC is not None:
-            z = z + projection_noise_RGNC
+        if projection_noise is not None:
+            z = z + projection_noise
         if self.normalise:
             scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
             z = z * scale

@@ -65,9 +65,7 @@ class VectorLayer(Layer):
         """Merge neighbours: ``[R, 1, N, patch * C]``, the units of a patch side by side, each with its components."""
         return h_RBDC.unflatten(2, (-1, self.patch)).flatten(3).flatten(1, 2)[:, None]
 
-    def forward(
-        self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise_RGNC: Tensor | None = None
-    ) -> LayerState:
+    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
         pre = self._linear(x) + self.bias_RG1E
@@ -84,9 +82,9 @@ class VectorLayer(Layer):
             "bias_RG1E": delta_RGNE.sum(-2, keepdim=True),
         }
 
-    def hand_down(self, delta_RGNE: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
-        weight = self.weight_RGFE if weight_RGFE is None else weight_RGFE
-        below = multiply(self._components(delta_RGNE), weight.transpose(-1, -2))
+    def hand_down(self, delta: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
+        weight_RGFE = self.weight_RGFE if weight_RGFE is None else weight_RGFE
+        below = multiply(self._components(delta), weight_RGFE.transpose(-1, -2))  # delta has E * K channels
         return self.unfold(self._channels(below), batch)
 
     def tangent(self, state: LayerState, tangent_RBDC: Tensor) -> Tensor:

@@ -61,8 +61,9 @@ class Watch(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self._inside(node)
         documented = ast.get_docstring(node) is not None
-        if len(node.body) == documented or not any(axes_of(name) for name in names_in(node)):
-            return node  # nothing but a docstring, or no name to look at
+        empty = all(isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) for part in node.body)
+        if empty or not any(axes_of(name) for name in names_in(node)):
+            return node  # nothing but words, or no name to look at
         place = ".".join([*self.place, node.name])
         watched.add(place)
         if axes_of(node.name):  # its result is what the name tells of: return (name := result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ LEGEND = re.compile(r"Shape suffixes:(?P<entries>.*?)(?:\n\n|\Z)", re.DOTALL)
 ENTRY = re.compile(r"(?:^|[,;])\s+(?P<letter>[A-Z])\s")
 
 
+@cache
 def axes_of(name: str) -> str | None:
     """The axes that a name tells, such as ``RBD``, or None."""
     match = NAME.fullmatch(name)
