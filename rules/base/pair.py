@@ -5,7 +5,7 @@ Shape suffixes: R replica, B batch, D pair of a string, C channel, E channel beh
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,13 @@ class LossHead(nn.Module):
         self.key = key
         for name in self.HEADS:
             self.register_parameter(name, None)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        for name in self.HEADS:
+            former = prefix + name.replace("_RCE", "_RCC")  # in checkpoints of runs before they had this name
+            if former in state_dict:
+                state_dict[prefix + name] = state_dict.pop(former)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def own(self) -> dict[str, nn.Parameter]:
         """The rule's matrices by name."""
