@@ -30,7 +30,7 @@ def test_node_perturbation_is_backprop_on_average(network):
             one.bias_RG1E.copy_(torch.linspace(-0.2, 0.3, 6).expand_as(one.bias_RG1E))
             two.bias_RG1E.copy_(one.bias_RG1E)
     batch, copies = rule.data.train_batch(0), 20000
-    batch = batch._replace(x_RBD=batch.x_RBD[:, :4].repeat(1, copies, 1), y_RB=batch.y_RB[:, :4].repeat(1, copies))
+    batch = batch._replace(x_RBD=batch.x_RBD[:, :4].repeat(1, copies, 1), y_RB=batch.y_RB[:, :4].repeat(1, copies), key_RB=None)
     key = torch.arange(4 * copies)[None] * 7919 + 13
     with torch.no_grad():
         step, other = rule.compute(batch._replace(key_RB=key)), exact.compute(batch)

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from equations import codes, feedback, hebbian, layerwise, references, supervised
+import importlib
+import pkgutil
+
 from equations.case import Answer, Case, Equation, State
 
-EQUATIONS: dict[str, Equation] = {
-    **references.EQUATIONS,
-    **feedback.EQUATIONS,
-    **layerwise.EQUATIONS,
-    **supervised.EQUATIONS,
-    **hebbian.EQUATIONS,
-    **codes.EQUATIONS,
-}
+EQUATIONS: dict[str, Equation] = {}
+"""By settings file: what the modules of this folder have under that name."""
+
+for module in pkgutil.iter_modules(__path__, "equations."):
+    own = getattr(importlib.import_module(module.name), "EQUATIONS", {})
+    assert not EQUATIONS.keys() & own.keys(), f"two equations for {EQUATIONS.keys() & own.keys()}"
+    EQUATIONS |= own
 
 __all__ = ["EQUATIONS", "Answer", "Case", "Equation", "State"]

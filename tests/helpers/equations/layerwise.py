@@ -19,7 +19,7 @@ from equations.network import PHI, Array, Parameters, PlainLayer, numeric_gradie
 from equations.pair_losses import Loss, Told, softplus
 
 OWN = ("weight_RGFE", "bias_RG1E", "projection_RGEC")
-HEADS = ("head_RCC", "second_head_RCC")
+HEADS = ("head_RCE", "second_head_RCE")
 
 
 # -------------------------------------------------------------------- who is whose partner
