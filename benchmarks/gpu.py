@@ -1,6 +1,6 @@
 """``python -m benchmarks.gpu``: step time, samples/s and use of a GPU, for 1 to 256 replicas.
 
-``--device=cpu`` runs a tiny version of the same code. Shape suffixes: R replica, N rows, F inputs, E units.
+``--device=cpu`` runs a tiny version of the same code. Shape suffixes: R replica, M rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def wait(device: torch.device) -> None:
 
 def product_rate(device: torch.device, size: int) -> float:
     """Floating-point operations a second of a large batched matrix product."""
-    x_RNF, w_RFE = torch.randn(8, size, size, device=device), torch.randn(8, size, size, device=device)
-    return 2 * 8 * size**3 / seconds(lambda: torch.bmm(x_RNF, w_RFE), 20, device)
+    x_RMF, w_RFE = torch.randn(8, size, size, device=device), torch.randn(8, size, size, device=device)
+    return 2 * 8 * size**3 / seconds(lambda: torch.bmm(x_RMF, w_RFE), 20, device)
 
 
 def operations(step: Step) -> int:

@@ -1,4 +1,4 @@
-"""Histograms of weights and updates. Shape suffixes: N values, B bins."""
+"""Histograms of weights and updates. Shape suffixes: M values, H bins."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Histograms(Callback):
 
 def histogram(x: Tensor) -> Tensor:
     """Lowest and highest value, sum, sum of squares and the counts of ``BINS`` equal bins between them, without a transfer."""
-    x_N = x.flatten().double()
-    low, high = x_N.aminmax()
-    bin_N = ((x_N - low) / (high - low).clamp_min(1e-300) * BINS).long().clamp(0, BINS - 1)
-    counts_B = torch.zeros(BINS, dtype=x_N.dtype, device=x.device).scatter_add_(0, bin_N, torch.ones_like(x_N))
-    return torch.cat([torch.stack([low, high, x_N.sum(), x_N.square().sum()]), counts_B])
+    x_M = x.flatten().double()
+    low, high = x_M.aminmax()
+    bin_M = ((x_M - low) / (high - low).clamp_min(1e-300) * BINS).long().clamp(0, BINS - 1)
+    counts_H = torch.zeros(BINS, dtype=x_M.dtype, device=x.device).scatter_add_(0, bin_M, torch.ones_like(x_M))
+    return torch.cat([torch.stack([low, high, x_M.sum(), x_M.square().sum()]), counts_H])

@@ -1,6 +1,6 @@
 """Which hidden symbols can be read linearly from which layer.
 
-Shape suffixes: R replica, B batch, D position, C channel; K layer, L level, G groups of positions that share a probe, N rows, F
+Shape suffixes: R replica, B batch, D position, C channel; K layer, L level, G groups of positions that share a probe, M rows, F
 features and a constant, T columns of all targets of a layer.
 """
 
@@ -38,7 +38,7 @@ class Target:
     symbols: int
 
     def of(self, symbols_RBD: Tensor, groups: int) -> Tensor:
-        """The level's symbols as targets ``[R, G, N, slots]`` for the layer's positions."""
+        """The level's symbols as targets ``[R, G, M, slots]`` for the layer's positions."""
         y = symbols_RBD.long().repeat_interleave(self.sharers, 2).unflatten(2, (-1, self.slots))
         return y.flatten(1, 2)[:, None] if groups == 1 else y.transpose(1, 2)
 
@@ -76,13 +76,13 @@ class RidgeSums(Metric):
         self.add_state("gram_RGFF", torch.zeros(*shape, features + 1, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("cross_RGFT", torch.zeros(*shape, columns, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, x_RGNF: Tensor, y: list[Tensor]) -> None:
-        """Add rows: features with a constant, and for each target its symbols ``[R, G, N, slots]``."""
+    def update(self, x_RGMF: Tensor, y: list[Tensor]) -> None:
+        """Add rows: features with a constant, and for each target its symbols ``[R, G, M, slots]``."""
         hot = [functional.one_hot(y_t, t.symbols).flatten(-2) for y_t, t in zip(y, self.targets, strict=True)]
-        y_RGNT = torch.cat(hot, -1).to(x_RGNF.dtype)
-        x_RGFN = x_RGNF.transpose(-1, -2)
-        self.gram_RGFF += x_RGFN @ x_RGNF
-        self.cross_RGFT += x_RGFN @ y_RGNT
+        y_RGMT = torch.cat(hot, -1).to(x_RGMF.dtype)
+        x_RGFM = x_RGMF.transpose(-1, -2)
+        self.gram_RGFF += x_RGFM @ x_RGMF
+        self.cross_RGFT += x_RGFM @ y_RGMT
 
     def compute(self) -> Tensor:
         """Weights ``[R, G, F, T]`` of all probes, by one factorisation."""
@@ -111,9 +111,9 @@ class ProbeCounts(Metric):
         self.add_state("correct_RT", torch.zeros(replicas, len(targets), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("total_T", torch.zeros(len(targets), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, scores_RGNT: Tensor, y: list[Tensor]) -> None:
-        """Add answers: the scores of all targets' symbols, side by side, and the true symbols ``[R, G, N, slots]``."""
-        parts = scores_RGNT.split([t.slots * t.symbols for t in self.targets], -1)
+    def update(self, scores_RGMT: Tensor, y: list[Tensor]) -> None:
+        """Add answers: the scores of all targets' symbols, side by side, and the true symbols ``[R, G, M, slots]``."""
+        parts = scores_RGMT.split([t.slots * t.symbols for t in self.targets], -1)
         for j, (part, y_t, target) in enumerate(zip(parts, y, self.targets, strict=True)):
             right = part.unflatten(-1, (target.slots, target.symbols)).argmax(-1) == y_t
             self.correct_RT[:, j] += right.flatten(1).sum(1)
@@ -124,14 +124,14 @@ class ProbeCounts(Metric):
         return self.correct_RT / self.total_T
 
 
-def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
+def fit_logistic(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
     """Multinomial logistic regressions of one layer's targets by L-BFGS, for all groups, levels and slots at once.
 
     Replicas one after another: they share no line search, so that each has the probes that it would have alone.
 
     Args:
-        x_RGNF: features with a constant.
-        y: for each target its symbols ``[R, G, N, slots]``.
+        x_RGMF: features with a constant.
+        y: for each target its symbols ``[R, G, M, slots]``.
         targets: what is read.
         penalty: of the squared weights of standardised features.
         iterations: of L-BFGS.
@@ -139,18 +139,18 @@ def fit_logistic(x_RGNF: Tensor, y: list[Tensor], targets: list[Target], penalty
     Returns:
         weights ``[R, G, F, T]``; zero for a replica whose features are not finite.
     """
-    replicas = zip(x_RGNF, zip(*y, strict=True), strict=True)
-    return torch.stack([_fit_logistic(x_GNF, list(symbols), targets, penalty, iterations) for x_GNF, symbols in replicas])
+    replicas = zip(x_RGMF, zip(*y, strict=True), strict=True)
+    return torch.stack([_fit_logistic(x_GMF, list(symbols), targets, penalty, iterations) for x_GMF, symbols in replicas])
 
 
-def _fit_logistic(x_GNF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
+def _fit_logistic(x_GMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
     columns = [t.slots * t.symbols for t in targets]
-    if not x_GNF.isfinite().all():
-        return x_GNF.new_zeros(len(x_GNF), x_GNF.shape[-1], sum(columns))
+    if not x_GMF.isfinite().all():
+        return x_GMF.new_zeros(len(x_GMF), x_GMF.shape[-1], sum(columns))
     with torch.inference_mode(False), torch.enable_grad():  # Lightning tests in inference mode, whose tensors have no gradient
-        scale = x_GNF.std(-2, keepdim=True, correction=0).clamp_min(1e-6)
+        scale = x_GMF.std(-2, keepdim=True, correction=0).clamp_min(1e-6)
         scale[..., -1] = 1.0
-        x, y = x_GNF / scale, [y_t.clone() for y_t in y]
+        x, y = x_GMF / scale, [y_t.clone() for y_t in y]
         weights = torch.zeros(len(x), x.shape[-1], sum(columns), dtype=x.dtype, device=x.device, requires_grad=True)
         optimizer = torch.optim.LBFGS([weights], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
 

@@ -1,7 +1,7 @@
 """How many dimensions do layers use, and which layers are alike?
 
-Shape suffixes: R replica, B string, D position, C channel, F = D * C; G groups of positions that share
-weights, N rows.
+Shape suffixes: R replica, B string, D position, C channel, F = D * C; G groups of positions that share weights, M rows, N
+classes.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class RepresentationGeometry(Diagnostic):
         codes = []
         for k, (layer, state) in enumerate(zip(rule.network.layers, rule.network(x_RBD), strict=True), 1):
             codes.append(full(state.out_RBDC).flatten(2))
-            rows_RGNC = layer.by_group(state.out_RBDC).double()
-            variances_RGC = eigenvalues(rows_RGNC - rows_RGNC.mean(2, keepdim=True))
+            rows_RGMC = layer.by_group(state.out_RBDC).double()
+            variances_RGC = eigenvalues(rows_RGMC - rows_RGMC.mean(2, keepdim=True))
             values[f"participation_ratio/layer{k}"] = participation_ratio(variances_RGC).mean(1)
-            values[f"rank_me/layer{k}"] = rank_me(eigenvalues(rows_RGNC)).mean(1)
+            values[f"rank_me/layer{k}"] = rank_me(eigenvalues(rows_RGMC)).mean(1)
             share = variances_RGC / variances_RGC.sum(-1, keepdim=True)
             values[f"spectrum/layer{k}"] = share.mean(1)[:, : self.eigenvalues]
         grams = [centred_gram(code) for code in codes]
@@ -100,9 +100,9 @@ class RepresentationGeometry(Diagnostic):
 # -------------------------------------------------------------------- measures
 
 
-def eigenvalues(rows_RGNC: Tensor) -> Tensor:
-    """Of ``X^T X / N``, the largest first, ``[R, G, C]``; NaN where rows are not finite, for which LAPACK has no answer."""
-    moment = rows_RGNC.transpose(-1, -2) @ rows_RGNC / rows_RGNC.shape[2]
+def eigenvalues(rows_RGMC: Tensor) -> Tensor:
+    """Of ``X^T X / M``, the largest first, ``[R, G, C]``; NaN where rows are not finite, for which LAPACK has no answer."""
+    moment = rows_RGMC.transpose(-1, -2) @ rows_RGMC / rows_RGMC.shape[2]
     finite_RG1 = moment.isfinite().flatten(2).all(2, keepdim=True)
     found = torch.linalg.eigvalsh(moment.where(finite_RG1[..., None], 0.0)).clamp_min(0).flip(-1)
     return found.where(finite_RG1, torch.nan)

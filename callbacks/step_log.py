@@ -1,6 +1,6 @@
 """What the steps do, written now and then.
 
-Shape suffixes: R replica, M numbers that are written.
+Shape suffixes: R replica, W numbers that are written.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class StepLog(Callback):
     @staticmethod
     def measured(trainer: Trainer, rule: LocalRule, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses and norms of updates, each ``[R]``, on the device."""
-        (losses_MR,) = rule.mean_over_ranks([torch.stack([loss_R.float() for loss_R in losses.values()])])
-        measured = {f"train/{name}": loss_R for name, loss_R in zip(losses, losses_MR, strict=True)}
+        (losses_WR,) = rule.mean_over_ranks([torch.stack([loss_R.float() for loss_R in losses.values()])])
+        measured = {f"train/{name}": loss_R for name, loss_R in zip(losses, losses_WR, strict=True)}
         for group, module in zip(trainer.optimizers[0].param_groups, rule.parts, strict=True):
             norm_R = update_norm(module)
             if norm_R is not None:

@@ -2,7 +2,7 @@
 
 All of it happens on rank zero and at the trainer's step; every other rank may call it and writes nothing.
 
-Shape suffixes: R replica, M numbers that are written.
+Shape suffixes: R replica, W numbers that are written.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def writers(trainer: Trainer) -> list[SummaryWriter]:
 
 def mean_and_std(values_R: dict[str, Tensor]) -> dict[str, float]:
     """Mean over replicas and, as ``..._std``, their standard deviation if there are several; one transfer from the device."""
-    x_MR = torch.stack(list(values_R.values()))
-    if x_MR.shape[1] == 1:
-        return dict(zip(values_R, x_MR[:, 0].tolist(), strict=True))
-    mean, std = torch.stack([x_MR.mean(1), x_MR.std(1)]).tolist()
+    x_WR = torch.stack(list(values_R.values()))
+    if x_WR.shape[1] == 1:
+        return dict(zip(values_R, x_WR[:, 0].tolist(), strict=True))
+    mean, std = torch.stack([x_WR.mean(1), x_WR.std(1)]).tolist()
     names = list(values_R)
     return dict(zip([*names, *(with_std(name) for name in names)], [*mean, *std], strict=True))
 

@@ -1,6 +1,6 @@
 """A discrete code in place of a projection: units predict, prototypes compete for the prediction, the winner is handed on.
 
-Shape suffixes: R replica, N rows (strings times positions), E units, S codebooks, K symbols of a codebook, J = 2 K predictions,
+Shape suffixes: R replica, M rows (strings times positions), E units, S codebooks, K symbols of a codebook, J = 2 K predictions,
 P = S J.
 """
 
@@ -45,16 +45,16 @@ class Code(nn.Module):
         shape = (len(keys_R), codebooks, symbols, symbols)
         self.register_buffer("joint_RSKK", torch.full(shape, 1 / symbols**2, dtype=dtype))
 
-    def predict(self, units_RNE: Tensor, predictor_REP: Tensor | None = None) -> Tensor:
-        """``q`` of each codebook, or of those that a part of the predictor stands for, ``[R, N, S, J]``."""
+    def predict(self, units_RME: Tensor, predictor_REP: Tensor | None = None) -> Tensor:
+        """``q`` of each codebook, or of those that a part of the predictor stands for, ``[R, M, S, J]``."""
         predictor = self.predictor_REP if predictor_REP is None else predictor_REP
-        q = torch.bmm(units_RNE - self.mean_R1E, predictor).to(self.mean_R1E.dtype)
+        q = torch.bmm(units_RME - self.mean_R1E, predictor).to(self.mean_R1E.dtype)
         return q.unflatten(-1, (-1, 2 * self.symbols))
 
-    def scores(self, q_RNSJ: Tensor, prototypes_RSKJ: Tensor | None = None) -> Tensor:
-        """Cosine of predictions with prototypes, ``[R, N, S, K]``."""
+    def scores(self, q_RMSJ: Tensor, prototypes_RSKJ: Tensor | None = None) -> Tensor:
+        """Cosine of predictions with prototypes, ``[R, M, S, K]``."""
         prototypes = self.prototypes_RSKJ if prototypes_RSKJ is None else prototypes_RSKJ
-        q, c = functional.normalize(q_RNSJ, dim=-1), functional.normalize(prototypes, dim=-1)
+        q, c = functional.normalize(q_RMSJ, dim=-1), functional.normalize(prototypes, dim=-1)
         return torch.matmul(q.transpose(1, 2), c.transpose(-1, -2)).transpose(1, 2)
 
     @property
@@ -67,13 +67,13 @@ class Code(nn.Module):
         """The codebook whose codes of siblings tell most of one another."""
         return mutual_information(self.joint_RSKK).argmax(-1)
 
-    def forward(self, units_RNE: Tensor) -> Tensor:
-        """The chosen codebook's winners as whitened one-hot vectors, ``[R, N, K]``."""
-        replica_R, chosen_R = torch.arange(len(self.mean_R1E), device=units_RNE.device), self.chosen_R
+    def forward(self, units_RME: Tensor) -> Tensor:
+        """The chosen codebook's winners as whitened one-hot vectors, ``[R, M, K]``."""
+        replica_R, chosen_R = torch.arange(len(self.mean_R1E), device=units_RME.device), self.chosen_R
         predictor = self.predictor_REP.unflatten(-1, (self.codebooks, -1))[replica_R, :, chosen_R]
         prototypes = self.prototypes_RSKJ[replica_R, chosen_R][:, None]
-        winner = self.scores(self.predict(units_RNE, predictor), prototypes).argmax(-1)[..., 0]
-        return whitened_one_hot(winner, self.symbols, units_RNE.dtype)
+        winner = self.scores(self.predict(units_RME, predictor), prototypes).argmax(-1)[..., 0]
+        return whitened_one_hot(winner, self.symbols, units_RME.dtype)
 
 
 def mutual_information(joint: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Nothing here uses autograd: a rule decides which signal reaches a layer's output, and the layer turns it into updates of
 its own weights. Backpropagation is the rule that hands each layer's input gradient to the layer below.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups of positions that share weights, N rows of a matrix product
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions that share weights, M rows of a matrix product
 (strings times positions of a group), F inputs of a unit, E units before a bottleneck.
 """
 
@@ -80,28 +80,28 @@ class Layer(nn.Module):
         return (self.weight_RGFE if self.projection_RGEC is None else self.projection_RGEC).shape[-1]
 
     def fold(self, h_RBDC: Tensor) -> Tensor:
-        """Merge neighbouring positions into patches, ``[R, G, N, patch * C]``: a view if positions share weights."""
+        """Merge neighbouring positions into patches, ``[R, G, M, patch * C]``: a view if positions share weights."""
         h_RBDC = h_RBDC.unflatten(2, (-1, self.patch)).flatten(3)
         return h_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else h_RBDC.transpose(1, 2)
 
-    def unfold(self, x_RGNF: Tensor, batch: int) -> Tensor:
+    def unfold(self, x_RGMF: Tensor, batch: int) -> Tensor:
         """The inverse of :meth:`fold` for any number of channels: ``[R, B, D, C]`` with ``D * patch`` positions of a patch."""
-        x_RBDF = x_RGNF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGNF.transpose(1, 2)
+        x_RBDF = x_RGMF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGMF.transpose(1, 2)
         return x_RBDF.unflatten(3, (self.patch, -1)).flatten(2, 3)
 
-    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
+    def forward(self, h_RBDC: Tensor, noise_RGME: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
         """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`.
 
         Args:
             h_RBDC: what the layer below hands on.
-            noise_RGNE: is added to the pre-activation.
-            projection_noise: ``[R, G, N, out_channels]``, is added to the projection, before it is normalised.
+            noise_RGME: is added to the pre-activation.
+            projection_noise: ``[R, G, M, out_channels]``, is added to the projection, before it is normalised.
         """
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
         pre = multiply_add(self.bias_RG1E, x, self.weight_RGFE)
-        if noise_RGNE is not None:
-            pre = pre + noise_RGNE
+        if noise_RGME is not None:
+            pre = pre + noise_RGME
         units = self.activation.phi(pre)
         z, scale = units if self.projection_RGEC is None else multiply(units, self.projection_RGEC), None
         if projection_noise is not None:
@@ -114,15 +114,15 @@ class Layer(nn.Module):
         return LayerState(x, pre, units, scale, self._by_position(z, batch, positions))
 
     def mask(self, state: LayerState) -> Tensor:
-        """The layer's own mask ``D = diag(phi'(a))``, ``[R, G, N, E]``."""
-        return self.activation.mask(state.pre_RGNE)
+        """The layer's own mask ``D = diag(phi'(a))``, ``[R, G, M, E]``."""
+        return self.activation.mask(state.pre_RGME)
 
-    def by_position(self, x_RGNE: Tensor, state: LayerState) -> Tensor:
-        """Any activity of the layer's units, such as ``state.units_RGNE``, as ``[R, B, D, E]``."""
-        return self._by_position(x_RGNE, *state.out_RBDC.shape[1:3])
+    def by_position(self, x_RGME: Tensor, state: LayerState) -> Tensor:
+        """Any activity of the layer's units, such as ``state.units_RGME``, as ``[R, B, D, E]``."""
+        return self._by_position(x_RGME, *state.out_RBDC.shape[1:3])
 
     def by_group(self, x_RBDC: Tensor) -> Tensor:
-        """The inverse of :meth:`by_position`: ``[R, G, N, C]``."""
+        """The inverse of :meth:`by_position`: ``[R, G, M, C]``."""
         return x_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else x_RBDC.transpose(1, 2)
 
     def backward(
@@ -136,10 +136,10 @@ class Layer(nn.Module):
             projection_RGEC: takes the signal through the bottleneck instead of the projection itself.
 
         Returns:
-            the updates, and ``delta_RGNE``, the signal at the pre-activation, behind the layer's own mask.
+            the updates, and ``delta_RGME``, the signal at the pre-activation, behind the layer's own mask.
         """
         update, signal = self.backward_output(state, grad_RBDC, projection_RGEC)
-        delta = self.activation.masked(signal, state.pre_RGNE)
+        delta = self.activation.masked(signal, state.pre_RGME)
         return update | self.hebbian(state, delta), delta
 
     def backward_output(
@@ -153,40 +153,40 @@ class Layer(nn.Module):
         grad = self.before_normalisation(state, self.by_group(grad_RBDC))
         if self.projection_RGEC is None:
             return {}, grad
-        update = {"projection_RGEC": multiply(state.units_RGNE.transpose(-1, -2), grad)}
+        update = {"projection_RGEC": multiply(state.units_RGME.transpose(-1, -2), grad)}
         projection = self.projection_RGEC if projection_RGEC is None else projection_RGEC
         return update, multiply(grad, projection.transpose(-1, -2))
 
-    def before_normalisation(self, state: LayerState, grad_RGNC: Tensor) -> Tensor:
+    def before_normalisation(self, state: LayerState, grad_RGMC: Tensor) -> Tensor:
         """A signal at what the layer handed on, or a change of it, taken through the normalisation if there is one."""
         if not self.normalise:
-            return grad_RGNC
-        out, scale = self.by_group(state.out_RBDC), state.scale_RGN1
+            return grad_RGMC
+        out, scale = self.by_group(state.out_RBDC), state.scale_RGM1
         assert scale is not None
         # z = c u / |u|  =>  dz/du = (c / |u|) (1 - z z^T / c^2), symmetric, with c^2 = C
-        return scale * (grad_RGNC - out * (out * grad_RGNC).mean(-1, keepdim=True))
+        return scale * (grad_RGMC - out * (out * grad_RGMC).mean(-1, keepdim=True))
 
-    def hebbian(self, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
+    def hebbian(self, state: LayerState, delta_RGME: Tensor) -> LayerUpdate:
         """Presynaptic activity times a postsynaptic factor, summed over strings and the positions that share weights."""
         return {
-            "weight_RGFE": multiply(state.input_RGNF.transpose(-1, -2), delta_RGNE),
-            "bias_RG1E": delta_RGNE.sum(-2, keepdim=True),
+            "weight_RGFE": multiply(state.input_RGMF.transpose(-1, -2), delta_RGME),
+            "bias_RG1E": delta_RGME.sum(-2, keepdim=True),
         }
 
-    def hand_down(self, delta_RGNE: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
+    def hand_down(self, delta_RGME: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
         """``W^T delta``, the gradient with respect to the layer's input ``h_RBDC``: what backprop tells the layer below.
 
         Args:
-            delta_RGNE: the signal at the pre-activation.
+            delta_RGME: the signal at the pre-activation.
             batch: number of strings.
             weight_RGFE: carries the signal instead of the layer's weights.
         """
         weight = self.weight_RGFE if weight_RGFE is None else weight_RGFE
-        return self.unfold(multiply(delta_RGNE, weight.transpose(-1, -2)), batch)
+        return self.unfold(multiply(delta_RGME, weight.transpose(-1, -2)), batch)
 
     def tangent(self, state: LayerState, tangent_RBDC: Tensor) -> Tensor:
         """Forward-mode derivative: how the output changes, ``[R, B, D, C]``, along a change of the input ``h_RBDC``."""
-        change = self.activation.masked(multiply(self.fold(tangent_RBDC), self.weight_RGFE), state.pre_RGNE)
+        change = self.activation.masked(multiply(self.fold(tangent_RBDC), self.weight_RGFE), state.pre_RGME)
         if self.projection_RGEC is not None:
             change = multiply(change, self.projection_RGEC)
         return self.by_position(self.before_normalisation(state, change), state)
@@ -199,16 +199,16 @@ class Layer(nn.Module):
         first, rest = (LayerState._make([*(part[j] for part in inner), outs[j]]) for j in (0, 1))
         return first, rest
 
-    def _by_position(self, x_RGNC: Tensor, batch: int, positions: int) -> Tensor:
-        return x_RGNC.unflatten(2, (batch, positions))[:, 0] if self.groups == 1 else x_RGNC.transpose(1, 2)
+    def _by_position(self, x_RGMC: Tensor, batch: int, positions: int) -> Tensor:
+        return x_RGMC.unflatten(2, (batch, positions))[:, 0] if self.groups == 1 else x_RGMC.transpose(1, 2)
 
 
-def multiply(a_RGNF: Tensor, b_RGFE: Tensor) -> Tensor:
+def multiply(a_RGMF: Tensor, b_RGFE: Tensor) -> Tensor:
     """One matrix product for all replicas and groups."""
-    return torch.bmm(a_RGNF.flatten(0, 1), b_RGFE.flatten(0, 1)).unflatten(0, a_RGNF.shape[:2])
+    return torch.bmm(a_RGMF.flatten(0, 1), b_RGFE.flatten(0, 1)).unflatten(0, a_RGMF.shape[:2])
 
 
-def multiply_add(c_RG1E: Tensor, a_RGNF: Tensor, b_RGFE: Tensor) -> Tensor:
+def multiply_add(c_RG1E: Tensor, a_RGMF: Tensor, b_RGFE: Tensor) -> Tensor:
     """``c + a b`` in one pass."""
-    product = torch.baddbmm(c_RG1E.flatten(0, 1), a_RGNF.flatten(0, 1), b_RGFE.flatten(0, 1))
-    return product.unflatten(0, a_RGNF.shape[:2])
+    product = torch.baddbmm(c_RG1E.flatten(0, 1), a_RGMF.flatten(0, 1), b_RGFE.flatten(0, 1))
+    return product.unflatten(0, a_RGMF.shape[:2])

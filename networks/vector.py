@@ -1,7 +1,7 @@
 """Vector units: each unit holds one number a class, and passes all or none of them on.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups (always 1 here), N rows of a matrix product, F input units,
-E units, K components of a unit, one for each class.
+Shape suffixes: R replica, B batch, D position, C channel; G groups (always 1 here), M rows of a matrix product, F input units,
+E units, K components of a unit, one for each of the N classes.
 """
 
 from __future__ import annotations
@@ -62,24 +62,24 @@ class VectorLayer(Layer):
         return self.weight_RGFE.shape[-1] * self.components
 
     def fold(self, h_RBDC: Tensor) -> Tensor:
-        """Merge neighbours: ``[R, 1, N, patch * C]``, the units of a patch side by side, each with its components."""
+        """Merge neighbours: ``[R, 1, M, patch * C]``, the units of a patch side by side, each with its components."""
         return h_RBDC.unflatten(2, (-1, self.patch)).flatten(3).flatten(1, 2)[:, None]
 
-    def forward(self, h_RBDC: Tensor, noise_RGNE: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
+    def forward(self, h_RBDC: Tensor, noise_RGME: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
         batch, positions = h_RBDC.shape[1], h_RBDC.shape[2] // self.patch
         x = self.fold(h_RBDC)
         pre = self._linear(x) + self.bias_RG1E
-        if noise_RGNE is not None:
-            pre = pre + noise_RGNE
+        if noise_RGME is not None:
+            pre = pre + noise_RGME
         units = self._gated(pre)
         return LayerState(x, pre, units, None, self._by_position(units, batch, positions))
 
-    def hebbian(self, state: LayerState, delta_RGNE: Tensor) -> LayerUpdate:
+    def hebbian(self, state: LayerState, delta_RGME: Tensor) -> LayerUpdate:
         """``dw_ij = sum delta_i . h_j``: the product of vectors is a number."""
-        x, delta = self._components(state.input_RGNF), self._components(delta_RGNE)
+        x, delta = self._components(state.input_RGMF), self._components(delta_RGME)
         return {
             "weight_RGFE": multiply(x.transpose(-1, -2), delta),
-            "bias_RG1E": delta_RGNE.sum(-2, keepdim=True),
+            "bias_RG1E": delta_RGME.sum(-2, keepdim=True),
         }
 
     def hand_down(self, delta: Tensor, batch: int, weight_RGFE: Tensor | None = None) -> Tensor:
@@ -88,29 +88,29 @@ class VectorLayer(Layer):
         return self.unfold(self._channels(below), batch)
 
     def tangent(self, state: LayerState, tangent_RBDC: Tensor) -> Tensor:
-        return self.by_position(self._masked(self._linear(self.fold(tangent_RBDC)), state.pre_RGNE), state)
+        return self.by_position(self._masked(self._linear(self.fold(tangent_RBDC)), state.pre_RGME), state)
 
-    def _linear(self, x_RGNF: Tensor) -> Tensor:
-        return self._channels(multiply(self._components(x_RGNF), self.weight_RGFE))
+    def _linear(self, x_RGMF: Tensor) -> Tensor:
+        return self._channels(multiply(self._components(x_RGMF), self.weight_RGFE))
 
-    def _gated(self, pre_RGNE: Tensor) -> Tensor:
-        return pre_RGNE * self._gates(pre_RGNE)
+    def _gated(self, pre_RGME: Tensor) -> Tensor:
+        return pre_RGME * self._gates(pre_RGME)
 
-    def _masked(self, signal_RGNE: Tensor, pre_RGNE: Tensor) -> Tensor:
-        return signal_RGNE * self._gates(pre_RGNE)
+    def _masked(self, signal_RGME: Tensor, pre_RGME: Tensor) -> Tensor:
+        return signal_RGME * self._gates(pre_RGME)
 
-    def _gates(self, pre_RGNE: Tensor) -> Tensor:
-        a = pre_RGNE.unflatten(-1, (-1, self.components))
+    def _gates(self, pre_RGME: Tensor) -> Tensor:
+        a = pre_RGME.unflatten(-1, (-1, self.components))
         on = (a * self.get_buffer("gate_REK")[:, None, None]).sum(-1, keepdim=True) >= 0
-        return on.to(pre_RGNE.dtype).expand_as(a).flatten(-2)
+        return on.to(pre_RGME.dtype).expand_as(a).flatten(-2)
 
-    def _components(self, x_RGNC: Tensor) -> Tensor:
-        """``[R, G, N * K, F]`` of channels ``F * K``: every component is a row."""
-        return x_RGNC.unflatten(-1, (-1, self.components)).transpose(-1, -2).flatten(2, 3)
+    def _components(self, x_RGMC: Tensor) -> Tensor:
+        """``[R, G, M * K, F]`` of channels ``F * K``: every component is a row."""
+        return x_RGMC.unflatten(-1, (-1, self.components)).transpose(-1, -2).flatten(2, 3)
 
-    def _channels(self, x_RGNF: Tensor) -> Tensor:
+    def _channels(self, x_RGMF: Tensor) -> Tensor:
         """The inverse of :meth:`_components`."""
-        return x_RGNF.unflatten(2, (-1, self.components)).transpose(-1, -2).flatten(-2)
+        return x_RGMF.unflatten(2, (-1, self.components)).transpose(-1, -2).flatten(-2)
 
 
 class VectorReadout(Readout):

@@ -1,6 +1,6 @@
 """SimSiam with a target that follows slowly.
 
-Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, N rows, F inputs.
+Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, M rows, F inputs.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class BYOL(SimSiam):
         layers, first, outs = self.network.layers, 1 if self.block.end_to_end else k, []
         with torch.no_grad():
             for state in self.states(step, first):
-                h_RBDC = layers[first - 1].unfold(state.input_RGNF, state.out_RBDC.shape[1])
+                h_RBDC = layers[first - 1].unfold(state.input_RGMF, state.out_RBDC.shape[1])
                 for j in range(first, k + 1):
                     slow = {name: self.get_buffer(f"target_{own}_{name}") for own, name, _ in self._own() if own == j}
                     h_RBDC = functional_call(layers[j - 1], slow, (h_RBDC,)).out_RBDC

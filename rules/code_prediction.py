@@ -1,6 +1,6 @@
 """Layers that predict their sibling's code, and code what they predict.
 
-Shape suffixes: R replica, B batch, D position or pair, C channel, G groups of positions, N rows (strings times positions), E
+Shape suffixes: R replica, B batch, D position or pair, C channel, G groups of positions, M rows (strings times positions), E
 units, S codebooks, K symbols of a codebook, J = 2 K predictions.
 """
 
@@ -24,17 +24,17 @@ class Codes(NamedTuple):
     """What a layer predicts and codes in a step.
 
     Attributes:
-        u_RNE: units.
-        q_RNSJ: predictions.
-        t_RNSK: soft codes.
-        winner_RNSK: winners, one-hot.
+        u_RME: units.
+        q_RMSJ: predictions.
+        t_RMSK: soft codes.
+        winner_RMSK: winners, one-hot.
         strings: strings of the batch on this rank.
     """
 
-    u_RNE: Tensor
-    q_RNSJ: Tensor
-    t_RNSK: Tensor
-    winner_RNSK: Tensor
+    u_RME: Tensor
+    q_RMSJ: Tensor
+    t_RMSK: Tensor
+    winner_RMSK: Tensor
     strings: int
 
 
@@ -134,7 +134,7 @@ class CodePrediction(LocalRule):
     def layer_updates(self, step: Step) -> Updates:
         learning = [k for k in range(1, self.trained_layers + 1) if self.learns(k)]
         seen = {k: self.codes(self.network.layers[k - 1], step.states[k - 1]) for k in learning}
-        tracked = [x for codes in seen.values() for x in (codes.u_RNE, codes.q_RNSJ, codes.t_RNSK)]
+        tracked = [x for codes in seen.values() for x in (codes.u_RME, codes.q_RMSJ, codes.t_RMSK)]
         means = iter(self.mean_over_ranks([x.mean(1, keepdim=True) for x in tracked]))
         updates = Updates([{} for _ in range(self.trained_layers)])
         for k in learning:
@@ -148,39 +148,39 @@ class CodePrediction(LocalRule):
         """What a layer predicts and codes."""
         code = layer.code
         assert code is not None
-        u_RNE = state.units_RGNE[:, 0].to(code.mean_R1E.dtype)
-        q_RNSJ = code.predict(u_RNE)
-        scores = code.scores(q_RNSJ) - self.conscience * (code.symbols * code.frequency_RSK).clamp_min(1e-4).log()[:, None]
-        winner_RNSK = functional.one_hot(scores.argmax(-1), code.symbols).to(q_RNSJ.dtype)
-        return Codes(u_RNE, q_RNSJ, (scores / self.temperature).softmax(-1), winner_RNSK, state.out_RBDC.shape[1])
+        u_RME = state.units_RGME[:, 0].to(code.mean_R1E.dtype)
+        q_RMSJ = code.predict(u_RME)
+        scores = code.scores(q_RMSJ) - self.conscience * (code.symbols * code.frequency_RSK).clamp_min(1e-4).log()[:, None]
+        winner_RMSK = functional.one_hot(scores.argmax(-1), code.symbols).to(q_RMSJ.dtype)
+        return Codes(u_RME, q_RMSJ, (scores / self.temperature).softmax(-1), winner_RMSK, state.out_RBDC.shape[1])
 
     def layer_update(
         self, k: int, codes: Codes, mean_u: Tensor, mean_q: Tensor, mean_t: Tensor
     ) -> tuple[LayerUpdate, LayerUpdate, Tensor]:
         """The predictor's gradient for layer ``k``, estimates of all that its code tracks by name, and the error's mean square
         ``[R]``. Means are those over the whole batch."""
-        u_RNE, q_RNSJ, t_RNSK, winner_RNSK, batch = codes
+        u_RME, q_RMSJ, t_RMSK, winner_RMSK, batch = codes
         patch = self.network.layers[k].patch
 
-        def sides(x_RNSK: Tensor) -> tuple[Tensor, Tensor]:
-            return self.pairs.positives(x_RNSK.flatten(2).unflatten(1, (batch, -1)), None, patch)
+        def sides(x_RMSK: Tensor) -> tuple[Tensor, Tensor]:
+            return self.pairs.positives(x_RMSK.flatten(2).unflatten(1, (batch, -1)), None, patch)
 
         def rows(first: Tensor, second: Tensor) -> Tensor:
-            return self.pairs.hand_back(first, second, patch)[0].reshape(t_RNSK.shape)
+            return self.pairs.hand_back(first, second, patch)[0].reshape(t_RMSK.shape)
 
-        to_right, to_left = (q_RNSJ - mean_q).chunk(2, -1)
-        left, right = sides(t_RNSK - mean_t)
+        to_right, to_left = (q_RMSJ - mean_q).chunk(2, -1)
+        left, right = sides(t_RMSK - mean_t)
         error1, error2 = right - sides(to_right)[0], left - sides(to_left)[1]
         none, pairs = torch.zeros_like(error1), error1.shape[1] * error1.shape[2]
-        error_RNSJ = torch.cat([rows(error1, none), rows(none, error2)], -1)
+        error_RMSJ = torch.cat([rows(error1, none), rows(none, error2)], -1)
 
-        k_left, k_right = (w.flatten(1, 2).unflatten(-1, t_RNSK.shape[2:]) for w in sides(winner_RNSK))
+        k_left, k_right = (w.flatten(1, 2).unflatten(-1, t_RMSK.shape[2:]) for w in sides(winner_RMSK))
         estimates = {
             "mean_R1E": mean_u,
-            "prototypes_RSKJ": torch.einsum("rnsk,rnsj->rskj", t_RNSK, functional.normalize(q_RNSJ, dim=-1)) / t_RNSK.shape[1],
+            "prototypes_RSKJ": torch.einsum("rnsk,rnsj->rskj", t_RMSK, functional.normalize(q_RMSJ, dim=-1)) / t_RMSK.shape[1],
             "joint_RSKK": torch.einsum("rnsa,rnsb->rsab", k_left, k_right) / pairs,
         }
-        gradient = -torch.bmm((u_RNE - mean_u).transpose(1, 2), error_RNSJ.flatten(2)) / pairs
+        gradient = -torch.bmm((u_RME - mean_u).transpose(1, 2), error_RMSJ.flatten(2)) / pairs
         return {"code.predictor_REP": gradient}, estimates, (error1.square() + error2.square()).mean((1, 2, 3))
 
     def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:

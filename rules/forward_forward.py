@@ -1,6 +1,6 @@
 """Goodness instead of a backward pass: Forward-Forward.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, N rows, E units.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, M rows, E units.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class ForwardForward(LocalRule):
             update: LayerUpdate = {}
             loss_R = torch.zeros_like(step.readout.loss_RB[:, 0])
             for sign, state in zip((1.0, -1.0), layer.split(both, size), strict=True):
-                units = layer.by_position(state.units_RGNE, state)
+                units = layer.by_position(state.units_RGME, state)
                 part_R, signal = goodness_signal(units.to(loss_R.dtype), self.threshold, sign)
                 loss_R = loss_R + part_R
-                delta = layer.activation.masked(layer.by_group(signal).to(state.pre_RGNE.dtype), state.pre_RGNE)
+                delta = layer.activation.masked(layer.by_group(signal).to(state.pre_RGME.dtype), state.pre_RGME)
                 add(update, layer.hebbian(state, delta))
             updates.append(update)
             losses[f"loss/layer{k}"] = loss_R

@@ -77,7 +77,7 @@ class LowRankFeedback(LayeredFeedback):
         return self.parts[k - 1].get_parameter(f"Q_{name}") @ self.get_buffer(f"P_{k}_{name}")
 
     def oja(self, k: int, name: str, delta: Tensor) -> dict[str, Tensor]:
-        """Oja's rule for the errors of a batch, ``[R, B, N]`` or ``[R, G, N, E]``, and their power; each group has its own."""
+        """Oja's rule for the errors of a batch, ``[R, B, N]`` or ``[R, G, M, E]``, and their power; each group has its own."""
         p = self.get_buffer(f"P_{k}_{name}")
         delta = delta.to(p.dtype)
         power = delta.square().sum((-1, -2), keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)  # tr C times the rows

@@ -1,6 +1,6 @@
 """Node perturbation: all units are jittered, and what made the loss grow is unlearned.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, N rows, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, M rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -85,6 +85,6 @@ class NodePerturbation(LocalRule):
             units, projection = self.perturbation(step.batch, k)
             update = layer.hebbian(state, layer.by_group(factor * units))
             if projection is not None:
-                update["projection_RGEC"] = multiply(state.units_RGNE.transpose(-1, -2), layer.by_group(factor * projection))
+                update["projection_RGEC"] = multiply(state.units_RGME.transpose(-1, -2), layer.by_group(factor * projection))
             updates.append(update)
         return Updates(updates)

@@ -1,6 +1,6 @@
 """PEPITA: a second forward pass whose input is modulated by the error; layers learn from how they change.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, E units, F = D * C.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, M rows, E units, F = D * C.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class Pepita(LocalRule):
 
 
 def changes(layer: Layer, first: LayerState, second: LayerState) -> tuple[Tensor, Tensor]:
-    """``h - h'`` of the units ``[R, G, N, E]`` and of what the layer hands on ``[R, G, N, C]``, over the number of strings."""
+    """``h - h'`` of the units ``[R, G, M, E]`` and of what the layer hands on ``[R, G, M, C]``, over the number of strings."""
     strings = first.out_RBDC.shape[1]
-    return (first.units_RGNE - second.units_RGNE) / strings, layer.by_group(first.out_RBDC - second.out_RBDC) / strings
+    return (first.units_RGME - second.units_RGME) / strings, layer.by_group(first.out_RBDC - second.out_RBDC) / strings
 
 
 def explicit_update(layer: Layer, first: LayerState, second: LayerState) -> LayerUpdate:
@@ -96,7 +96,7 @@ def explicit_update(layer: Layer, first: LayerState, second: LayerState) -> Laye
     units, out = changes(layer, first, second)
     update = layer.hebbian(second, units)
     if layer.projection_RGEC is not None:
-        update["projection_RGEC"] = multiply(second.units_RGNE.transpose(-1, -2), out)
+        update["projection_RGEC"] = multiply(second.units_RGME.transpose(-1, -2), out)
     return update
 
 
@@ -105,8 +105,8 @@ def autograd_update(layer: Layer, first: LayerState, second: LayerState) -> Laye
     units, out = changes(layer, first, second)
     own = {name: p for name, p in layer.named_parameters() if name in Layer.OWN}
     with torch.enable_grad():
-        again = layer(layer.unfold(second.input_RGNF, second.out_RBDC.shape[1]).detach())
-        total = (again.pre_RGNE * units).sum()
+        again = layer(layer.unfold(second.input_RGMF, second.out_RBDC.shape[1]).detach())
+        total = (again.pre_RGME * units).sum()
         if layer.projection_RGEC is not None:
-            total = total + (multiply(again.units_RGNE.detach(), layer.projection_RGEC) * out).sum()
+            total = total + (multiply(again.units_RGME.detach(), layer.projection_RGEC) * out).sum()
         return dict(zip(own, torch.autograd.grad(total, list(own.values())), strict=True))

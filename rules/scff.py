@@ -1,6 +1,6 @@
 """Self-contrastive Forward-Forward: goodness of pairs, without labels.
 
-Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, N rows, E units.
+Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, M rows, E units.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class SelfContrastiveForwardForward(LayerwiseRule):
 
     def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
         """Pre-activations ``[R, B, D, E]`` with half the bias, so that two of them have it once."""
-        return layer.by_position(state.pre_RGNE - layer.bias_RG1E / 2, state)
+        return layer.by_position(state.pre_RGME - layer.bias_RG1E / 2, state)
 
     def learn(self, layer: Layer, state: LayerState, signal_RBDC: Tensor) -> tuple[LayerUpdate, Tensor]:
         """The signal is one at pre-activations; a pair has the bias once."""

@@ -1,6 +1,6 @@
 """Competitive Hebbian learning without labels, pairs or errors.
 
-Shape suffixes: R replica; G groups of positions, N rows, F inputs, E units.
+Shape suffixes: R replica; G groups of positions, M rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class SoftHebb(LocalRule):
     def layer_updates(self, step: Step) -> Updates:
         updates: list[LayerUpdate] = []
         for layer, state in zip(self.network.layers, step.states, strict=True):
-            u = (state.pre_RGNE - layer.bias_RG1E).to(layer.bias_RG1E.dtype)
+            u = (state.pre_RGME - layer.bias_RG1E).to(layer.bias_RG1E.dtype)
             y = torch.softmax(u / self.temperature, -1)
             if self.losers_unlearn:
                 winner = u.argmax(-1, keepdim=True)
                 y = (-y).scatter(-1, winner, y.gather(-1, winner))
             y = y / y.shape[2]
-            attraction = multiply(state.input_RGNF.transpose(-1, -2), y.to(state.input_RGNF.dtype))
+            attraction = multiply(state.input_RGMF.transpose(-1, -2), y.to(state.input_RGMF.dtype))
             updates.append({"weight_RGFE": (y * u).sum(2, keepdim=True) * layer.weight_RGFE - attraction})
         return Updates(updates)

@@ -1,6 +1,6 @@
 """Weight mirror: the feedback matrices learn the weights from the layers' answers to noise.
 
-Shape suffixes: R replica, B batch, S samples of a string; G groups of positions, N rows, F inputs, E units.
+Shape suffixes: R replica, B batch, S samples of a string; G groups of positions, M rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class WeightMirror(LayeredFeedback):
         part, matrix_RGFE = self.parts[k - 1], matrix if matrix.dim() == 4 else matrix[:, None]
         shape = (self.samples, *matrix_RGFE.shape[1:3])
         x_RBSGF = self.noise(step.batch, f"mirror {k} {name}", shape)
-        x_RGNF = x_RBSGF.permute(0, 3, 1, 2, 4).flatten(2, 3)
-        y = multiply(x_RGNF, matrix_RGFE)
+        x_RGMF = x_RBSGF.permute(0, 3, 1, 2, 4).flatten(2, 3)
+        y = multiply(x_RGMF, matrix_RGFE)
         if isinstance(part, Layer) and name == "weight_RGFE":
             phi, bias = part.activation.phi, part.bias_RG1E
             y = (phi(bias + y) - phi(bias - y)) / 2
-        return multiply(x_RGNF.transpose(-1, -2) / x_RGNF.shape[2], y.to(x_RGNF.dtype)).view_as(matrix)
+        return multiply(x_RGMF.transpose(-1, -2) / x_RGMF.shape[2], y.to(x_RGMF.dtype)).view_as(matrix)
 
     def layer_updates(self, step: Step) -> Updates:
         estimates = {f"feedback_{k}_{name}": self.mirror(step, k, name, matrix) for k, name, matrix in self.carriers()}

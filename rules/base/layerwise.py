@@ -1,6 +1,6 @@
 """Layerwise self-supervised rules: each layer minimises a loss on its own output, and nothing passes between layers.
 
-Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, N rows, F inputs, E units.
+Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G groups of positions, M rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class LayerwiseRule(LocalRule):
 
     def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
         """What the loss of a head sees of a layer, ``[R, B, D, C]``."""
-        return state.out_RBDC if name == "head" else layer.by_position(state.units_RGNE, state)
+        return state.out_RBDC if name == "head" else layer.by_position(state.units_RGME, state)
 
     def learn(self, layer: Layer, state: LayerState, signal_RBDC: Tensor) -> tuple[LayerUpdate, Tensor]:
         """A layer's update for a signal at what its loss sees, and the signal as it leaves the layer's own matrices."""
@@ -191,7 +191,7 @@ class LayerwiseRule(LocalRule):
                 losses[f"loss/units{k}"] = told.loss_R
                 add(update, told.head)
                 for state, signal in zip(self.states(step, k), told.signals, strict=True):
-                    add(update, layer.hebbian(state, layer.activation.masked(layer.by_group(signal), state.pre_RGNE)))
+                    add(update, layer.hebbian(state, layer.activation.masked(layer.by_group(signal), state.pre_RGME)))
             updates.append(update)
         return Updates(updates, losses=losses)
 

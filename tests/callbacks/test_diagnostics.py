@@ -284,7 +284,7 @@ def test_active_units_and_differences_of_masks_are_those_of_a_loop_over_pairs(ac
     assert not any(tag.startswith("rung") for tag in values)
     step = compute(rule)
     for k, (layer, state) in enumerate(zip(rule.network.layers, step.states, strict=True), 1):
-        pre = layer.by_position(state.pre_RGNE, state).detach().numpy()
+        pre = layer.by_position(state.pre_RGME, state).detach().numpy()
         mask = (pre > 0).astype(float) if activation == "relu" else 1 / np.cosh(pre) ** 2
         for r in range(2):
             pairs = [((mask[r, b] - mask[r, c]) ** 2).mean() for b, c in itertools.combinations(range(16), 2)]

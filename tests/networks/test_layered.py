@@ -90,7 +90,7 @@ def test_layers_compute_the_reference(variant, bottleneck, activation, task):
         patch = layer.patch if variant != "dense" else 1
         h = reference(variant, layer, PHI[activation], h, patch)
         close(state.out_RBDC, h)
-        close(state.units_RGNE, PHI[activation](state.pre_RGNE))
+        close(state.units_RGME, PHI[activation](state.pre_RGME))
         assert h.shape[2] == network.positions[k] and h.shape[3] == layer.out_channels
         if layer.projection_RGEC is not None:
             lengths, alive = state.out_RBDC.square().mean(-1), (state.out_RBDC != 0).any(-1)
@@ -156,7 +156,7 @@ def test_backward_through_the_stack_is_backprop_of_each_replica(variant, bottlen
 def test_the_mask_is_the_derivative_of_the_activation(activation):
     network = build("hierarchical", activation=activation)
     for layer, state in zip(network.layers, network(tokens()[0]), strict=True):
-        pre = state.pre_RGNE.detach().requires_grad_()
+        pre = state.pre_RGME.detach().requires_grad_()
         (slope,) = torch.autograd.grad(PHI[activation](pre).sum(), pre)
         close(layer.mask(state), slope)
 

@@ -150,26 +150,26 @@ def changed_at(layer: Layer, state: LayerState, units_E: Tensor, positions_D: Te
 
     What is handed on follows; where it is normalised, so does the scale.
     """
-    pre_RBDE = layer.by_position(state.pre_RGNE, state).clone()
+    pre_RBDE = layer.by_position(state.pre_RGME, state).clone()
     moved = (-0.7 * pre_RBDE.roll(1, 1) + 0.2)[:, :, positions_D]
     pre_RBDE[:, :, positions_D] = torch.where(units_E, moved, pre_RBDE[:, :, positions_D])
     pre = layer.by_group(pre_RBDE)
     units = layer.activation.phi(pre)
     z = units if layer.projection_RGEC is None else units @ layer.projection_RGEC
-    scale = state.scale_RGN1
+    scale = state.scale_RGM1
     if layer.normalise:
         scale = z.shape[-1] ** 0.5 / z.norm(dim=-1, keepdim=True)
         z = z * scale
     if layer.code is not None:
         z = layer.code(units[:, 0])[:, None]
-    return LayerState(state.input_RGNF, pre, units, scale, layer.by_position(z, state))
+    return LayerState(state.input_RGMF, pre, units, scale, layer.by_position(z, state))
 
 
 def with_other_input(layer: Layer, state: LayerState, positions_D: Tensor, share: float) -> LayerState:
     """A state whose input at some positions is that of another string, times ``share``."""
-    x = layer.unfold(state.input_RGNF, state.out_RBDC.shape[1]).unflatten(2, (-1, layer.patch)).clone()
+    x = layer.unfold(state.input_RGMF, state.out_RBDC.shape[1]).unflatten(2, (-1, layer.patch)).clone()
     x[:, :, positions_D] = x[:, :, positions_D].roll(1, 1) * share
-    return state._replace(input_RGNF=layer.fold(x.flatten(2, 3)))
+    return state._replace(input_RGMF=layer.fold(x.flatten(2, 3)))
 
 
 def of_the_others(layer: Layer, update: dict[str, Tensor], units_E: Tensor) -> list[Tensor]:
@@ -198,7 +198,7 @@ def units_interact(rule: LocalRule, step: Step, k: int) -> bool:
     """Whether other units of layer ``k`` move what a unit's own weights learn."""
     layer, state = rule.network.layers[k - 1], step.states[k - 1]
     components = layer.components if isinstance(layer, VectorLayer) else 1
-    units = state.pre_RGNE.shape[-1] // components
+    units = state.pre_RGME.shape[-1] // components
     units_E = torch.arange(units * components) // components < units // 2
     everywhere_D = torch.ones(state.out_RBDC.shape[2], dtype=torch.bool)
     after = changed(rule, step, k, lambda s: changed_at(layer, s, units_E, everywhere_D))
@@ -216,7 +216,7 @@ def positions_interact(rule: LocalRule, step: Step, k: int) -> bool:
     layer, positions = rule.network.layers[k - 1], step.states[k - 1].out_RBDC.shape[2]
     partners = step.view_states is not None and rule.uses_pairs
     odd_D = torch.ones(positions, dtype=torch.bool) if partners else torch.arange(positions) % 2 == 1
-    all_E = torch.ones(step.states[k - 1].pre_RGNE.shape[-1], dtype=torch.bool)
+    all_E = torch.ones(step.states[k - 1].pre_RGME.shape[-1], dtype=torch.bool)
     apart = layer.groups > 1 and not partners
 
     def silent(state: LayerState) -> LayerState:
@@ -278,12 +278,12 @@ def test_only_a_rule_that_says_so_looks_at_partners_or_at_other_positions(name):
 def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
     """All that a matrix of layer ``k`` may have been given to carry forward, as rows ``[R, n, inputs]``."""
     layer, states = rule.network.layers[k - 1], [s[k - 1] for s in (step.states, step.view_states) if s is not None]
-    rows = [s.units_RGNE.flatten(1, 2) for s in states]
+    rows = [s.units_RGME.flatten(1, 2) for s in states]
     rows += [s.out_RBDC.flatten(1, 2) for s in states] + [s.out_RBDC.flatten(2) for s in states]
     if isinstance(rule, LayerwiseRule):
         top = step.states[rule.trained_layers - 1]
         seen = [
-            layer.by_position(s.units_RGNE, s) if name.startswith("units_head") else rule.seen(layer, s, "head") for s in states
+            layer.by_position(s.units_RGME, s) if name.startswith("units_head") else rule.seen(layer, s, "head") for s in states
         ]
         sides = rule.positives(seen, k)
         head = layer.get_submodule(name.split(".")[0]) if "." in name else None
@@ -318,10 +318,10 @@ def used_backwards(rule: LocalRule) -> dict[tuple[int, str], bool]:
                 continue
             rows = [row for row in rows_of(rule, step, k, key) if row.shape[-1] == matrix.shape[-2]]
             assert rows, f"nothing known that {key} of layer {k} is given"
-            forward_RNF = torch.cat(rows, 1)
-            assert forward_RNF.shape[1] < forward_RNF.shape[2]
+            forward_RMF = torch.cat(rows, 1)
+            assert forward_RMF.shape[1] < forward_RMF.shape[2]
             change = torch.randn(matrix.shape, generator=generator).view(len(matrix), -1, *matrix.shape[-2:])
-            basis = torch.linalg.qr(forward_RNF.transpose(1, 2)).Q[:, None]
+            basis = torch.linalg.qr(forward_RMF.transpose(1, 2)).Q[:, None]
             change = (change - basis @ (basis.transpose(-1, -2) @ change)).view_as(matrix)
             kept = matrix.clone()
             matrix.add_(change)

@@ -28,7 +28,7 @@ def wrong_classes(rule: LocalRule, number: int) -> Tensor:
     v, size = rule.data.task.v, step.batch.x_RBD.shape[1]
     layer = rule.network.layers[0]
     state = layer.split(step.view_states[0], size)[1]
-    return layer.unfold(state.input_RGNF, size)[..., 0, v:].argmax(-1)
+    return layer.unfold(state.input_RGMF, size)[..., 0, v:].argmax(-1)
 
 
 def test_the_negative_class_is_every_class_but_the_strings_own():
@@ -58,7 +58,7 @@ def test_the_goodness_of_right_and_wrong_classes_parts():
     train(rule, 150)
     step = compute(rule, 200)
     for layer, both in zip(rule.network.layers, step.view_states, strict=True):
-        right, wrong = (state.units_RGNE.square().mean((1, 2, 3)) for state in layer.split(both, 16))
+        right, wrong = (state.units_RGME.square().mean((1, 2, 3)) for state in layer.split(both, 16))
         assert (right > 1.2 * wrong).all()
 
 

@@ -3,7 +3,7 @@
 Each function is told how the loss stands before any parameter is moved (:class:`Told`), takes from it what the equation holds
 fixed, and returns the loss as a function of the two sides and of the loss's own parameters.
 
-Shape suffixes: B batch (string), D pair of a string, C channel, E channel of the context or of a hidden layer, N rows (strings
+Shape suffixes: B batch (string), D pair of a string, C channel, E channel of the context or of a hidden layer, M rows (strings
 times pairs).
 """
 
@@ -228,10 +228,10 @@ def rows_of(side_BDC: Array) -> Array:
     return side_BDC.reshape(-1, side_BDC.shape[-1])
 
 
-def covariances(x_NC: Array, y_NC: Array, samples: int) -> Array:
+def covariances(x_MC: Array, y_MC: Array, samples: int) -> Array:
     """``sum_n (x_ni - mean_i)(y_nj - mean_j) / samples``."""
-    total = np.zeros((x_NC.shape[1], y_NC.shape[1]))
-    for x, y in zip(x_NC - x_NC.mean(0), y_NC - y_NC.mean(0), strict=True):
+    total = np.zeros((x_MC.shape[1], y_MC.shape[1]))
+    for x, y in zip(x_MC - x_MC.mean(0), y_MC - y_MC.mean(0), strict=True):
         total += np.outer(x, y)
     return total / samples
 
