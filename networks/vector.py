@@ -1,7 +1,7 @@
 """Vector units: each unit holds one number a class, and passes all or none of them on.
 
 Shape suffixes: R replica, B batch, D position, C channel; G groups (always 1 here), M rows of a matrix product, F input units,
-E units, K components of a unit, one for each of the N classes.
+E units, K components of a unit, one for each class; N classes.
 """
 
 from __future__ import annotations
