@@ -58,7 +58,9 @@ class RunCommand(LightningCLI):
 
     def __init__(self, args: list[str], only_check: bool = False):
         self.only_check, self.arguments = only_check, args
-        described = {name: COMMANDS["check" if only_check and name == "fit" else name].text for name in self.subcommands()}
+        asked = {args[0]: self.subcommands()[args[0]]}
+        self.__dict__["subcommands"] = lambda: asked  # a parser for each of the others would take as long as reading settings
+        described = {name: COMMANDS["check" if only_check and name == "fit" else name].text for name in asked}
         super().__init__(
             LocalRule,
             RHMDataModule,
