@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -11,10 +12,14 @@ from run_processes import SIGNAL, fake_scontrol, fit, slurm, slurm_rank, steps
 from experiments.cli import main
 
 
-@pytest.fixture(autouse=True)
-def no_launcher(monkeypatch):
+def forget_launchers(monkeypatch):
     for name in [name for name in os.environ if name.startswith(("RHM_", "SLURM_", "MASTER_", "TORCHELASTIC_"))]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch):
+    forget_launchers(monkeypatch)
 
 
 @pytest.fixture
@@ -26,12 +31,24 @@ def job(monkeypatch, tmp_path):
     return folder
 
 
+STOPPED_AT_47 = {"trainer__callbacks__step": 47, "trainer__callbacks__signum": int(signal.SIGTERM)}
+
+
+@pytest.fixture(scope="session")
+def whole_and_stopped(tmp_path_factory):
+    """A finished run, ``whole``, and one that was stopped at step 47, ``a``, with checkpoints of steps 40 and 47."""
+    made = tmp_path_factory.mktemp("whole_and_stopped")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        forget_launchers(monkeypatch)
+        main(fit(made / "whole"))
+        with pytest.raises(SystemExit):
+            main(fit(made / "a", SIGNAL, **STOPPED_AT_47))
+    assert steps(made / "a") == [40, 47]
+    return made
+
+
 @pytest.fixture
-def unfinished(tmp_path, monkeypatch):
-    """A finished run, and one that was stopped at step 47 with checkpoints of steps 40 and 47."""
-    main(fit(tmp_path / "whole"))
-    callback = {"trainer__callbacks__step": 47, "trainer__callbacks__signum": int(signal.SIGTERM)}
-    with pytest.raises(SystemExit):
-        main(fit(tmp_path / "a", SIGNAL, **callback))
-    assert steps(tmp_path / "a") == [40, 47]
-    return fit(tmp_path / "a", SIGNAL, **callback)
+def unfinished(whole_and_stopped, tmp_path):
+    """Copies of both in the test's own folder; the command that goes on with the stopped one."""
+    shutil.copytree(whole_and_stopped, tmp_path, dirs_exist_ok=True)
+    return fit(tmp_path / "a", SIGNAL, **STOPPED_AT_47)
