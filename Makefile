@@ -53,7 +53,7 @@ studies: $(STAMP)
 	done
 
 test: lint
-	$(BIN)/pytest -n 2 -m "not learning and not chaos"
+	$(BIN)/pytest -n 2 -m "not learning and not chaos" --durations=10
 
 # Everything, the slow ones too.
 test-all: test test-learning test-chaos

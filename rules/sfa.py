@@ -19,8 +19,8 @@ from rules.maths.losses import slowness
 class SlowFeatureAnalysis(LayerwiseRule):
     """Slow feature analysis (Wiskott, Sejnowski 2002) at every layer: the partner is the next moment.
 
-    ``1 - tr(C^-1 G) / channels``, see :func:`rules.losses.slowness`: slowness under unit variance and decorrelation, which
-    LPL keeps by penalties and this rule exactly, through the inverse of the layer's covariance. No negatives.
+    ``1 - tr(C^-1 G) / channels``, see :func:`rules.maths.losses.slowness`: slowness under unit variance and decorrelation,
+    which LPL keeps by penalties and this rule exactly, through the inverse of the layer's covariance. No negatives.
 
     Args:
         network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.

@@ -17,7 +17,7 @@ from rules.maths.losses import vicreg
 
 
 class VICReg(LayerwiseRule):
-    """VICReg (Bardes, Ponce, LeCun 2022, eq. 6) at every layer, see :func:`rules.losses.vicreg`.
+    """VICReg (Bardes, Ponce, LeCun 2022, eq. 6) at every layer, see :func:`rules.maths.losses.vicreg`.
 
     ``s MSE(z1, z2) + v mean_i max(0, 1 - sd_i) + c sum_{i != j} C_ij^2 / C``. No negatives; other strings enter through
     variances.
