@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import yaml
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from callbacks.checkpoint_files import newest
@@ -155,6 +156,8 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
         data, network = settings["data"]["init_args"], settings["model"]["init_args"]["network"]
         if saved is None:
             raise damaged[0]
+        if damaged:
+            rank_zero_warn(f"{key}: a newer checkpoint than {saved.path} cannot be read ({damaged[0]})")
         state = saved.content["state_dict"]
     except Exception as error:  # whatever a damaged file makes of itself
         raise InvalidInput(key, f"{folder} ({type(error).__name__}: {error})", "a run that can be read") from error

@@ -39,8 +39,7 @@ class CLAPP(LayerwiseRule):
         network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
         retrodiction: whether the context has a matrix of its own.
         both_terms: positive and negative term for each string; else a fair coin for each string and pair of layers says
-            which, at twice
-            the weight, so that the mean is the same.
+            which, at twice the weight, so that the mean is the same.
         form: ``explicit`` products of local factors, without a graph, or ``autograd``; both give the same update.
 
     Raises:

@@ -19,11 +19,11 @@ from rules.maths.goodness import goodness_signal
 class ForwardForward(LocalRule):
     """Forward-Forward (Hinton 2022): units are to be active for a string with its class, and silent for one with another class.
 
-    ``softplus(-(G+ - t)) + softplus(G- - t)``, ``G = mean h^2`` of a position's units, so that ``t = 1`` is Hinton's
-    threshold, the number of units, for the sum of squares; his slope is steeper by that number. ``dW = -dLoss/dG 2 h phi'(a)
-    x^T / E``. The class is shown in the
-    input's label slot, at every position; the negative class is drawn anew for every string. Layers hand on normalised units,
-    so that the goodness of one layer is not that of the layer below. The readout and the probes see the string without a class.
+    ``softplus(-(G+ - t)) + softplus(G- - t)``, ``G = mean h^2`` of a position's units, so that ``t = 1`` is Hinton's threshold,
+    the number of units, for the sum of squares; his slope is steeper by that number. ``dW = -dLoss/dG 2 h phi'(a) x^T / E``.
+    The class is shown in the input's label slot, at every position; the negative class is drawn anew for every string. Layers
+    hand on normalised units, so that the goodness of one layer is not that of the layer below. The readout and the probes see
+    the string without a class.
 
     Hinton's code sends the gradient through units that are off, too; here the mask is kept, as in the text.
 

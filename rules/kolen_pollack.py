@@ -28,7 +28,7 @@ class KolenPollack(LayeredFeedback):
     not known to us.
 
     Args:
-        network, optimizer, clip, form: see :class:`rules.feedback_alignment.LayeredFeedback`.
+        network, optimizer, clip, form: see :class:`rules.base.layered_feedback.LayeredFeedback`.
         decay: of ``W`` and ``B``, each step.
 
     Raises:

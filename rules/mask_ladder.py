@@ -60,9 +60,8 @@ class MaskLadder(LayeredFeedback):
     abstract.
 
     Args:
-        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`; neither bottleneck nor normalised units, which
-        are
-            input-specific masks of their own.
+        network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`; neither bottleneck nor normalised units,
+            which are input-specific masks of their own.
         masks: of the layers above: ``exact``, ``batch_mean``, ``other_string``, ``constant``, or ``none``, which also drops
             the layer's own.
         feedback: ``transposed``, ``random`` or ``direct``.

@@ -22,8 +22,8 @@ from rules.maths.losses import negative_cosine, project
 class SimSiam(LayerwiseRule):
     """SimSiam (Chen, He 2021, eq. 1 and 2) at every layer: ``-cos(q(z1), stop z2) / 2 - cos(q(z2), stop z1) / 2``.
 
-    Learned: the weights and the predictor ``q``, two matrices with a relu between them, which belong to the layer. No
-        negatives.
+    Learned: the weights and the predictor ``q``, two matrices with a relu between them, which belong to the layer.
+    No negatives.
 
     Args:
         network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.

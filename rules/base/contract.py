@@ -15,6 +15,8 @@ from networks import LayerState, LayerUpdate, NetworkConfig, ReadoutState
 class Locality:
     """What a layer's update, and what it tracks, may depend on beyond pre- and postsynaptic activity and the weight itself.
 
+    A layer's activity is what its network computes, normalisation included.
+
     ``tests/rules/test_every_rule.py`` proves each of these for every settings file: what is not allowed is changed, and nothing
     moves; what is said to matter is changed, and something does.
 
@@ -27,8 +29,7 @@ class Locality:
         error: the error at the readout, one number a class.
         other_layers: activity or weights of other layers.
         transport_within_layer: a matrix of the layer (projection, head, predictor) is used in both directions: it carries
-        activity
-            forward, and, transposed, the signal back.
+            activity forward, and, transposed, the signal back.
     """
 
     partner: bool = False

@@ -30,8 +30,8 @@ class Told(NamedTuple):
 
     Attributes:
         loss_R: one loss a replica.
-        signals: gradients by what the loss sees, ``[R, B, D, C]``, of this rank's strings and, if there are any, their
-        partners.
+        signals: gradients by what the loss sees, ``[R, B, D, C]``, of this rank's strings and, if there are any,
+            their partners.
         head: gradients of the loss's own matrices, by their names in the layer.
     """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -109,7 +109,9 @@ class LocalRule(SharedBatch, Evaluation, ABC):
     @property
     def upper_layers(self) -> str:
         """What trains the layers above ``trained_layers``: ``labels`` or ``nothing``; empty where there are none."""
-        return "labels" if self.trained_layers < len(self.patches) else ""
+        if self.trained_layers == len(self.patches):
+            return ""
+        return "labels" if self.data.labels else "nothing"
 
     def build(self) -> None:
         """Make what the rule needs beside network and readout, such as feedback matrices (as buffers)."""
@@ -141,7 +143,15 @@ class LocalRule(SharedBatch, Evaluation, ABC):
         self.readout = self.network.readout(seeds_R, features)
         self.accuracy = ReplicaAccuracy(data.replicas)
         self.build()
+        self._refuse_strays()
         return self
+
+    def _refuse_strays(self) -> None:
+        """A parameter that belongs to no layer would be in no optimizer group and would never learn."""
+        own = {id(parameter) for part in self.parts for parameter in part.parameters()}
+        if strays := [name for name, parameter in self.named_parameters() if id(parameter) not in own]:
+            allowed = "parameters of a layer or of the readout; what is tracked or fixed is a buffer"
+            raise InvalidInput(f"{type(self).__name__}.build", ", ".join(strays), allowed)
 
     def stand_beside(self, rule: LocalRule) -> None:
         """Take another rule's data, network and readout, which stay its own, instead of building them."""
@@ -301,15 +311,29 @@ class LocalRule(SharedBatch, Evaluation, ABC):
         if self.clip is not None:
             for parameters in self._named_parameters:
                 clip_by_replica([p.grad for p in parameters.values() if p.grad is not None], self.clip)
+        targets = self._targets(self.tracked(estimates))
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
-        for name, estimate in self.tracked(estimates).items():
-            buffer = self.get_buffer(name)
-            if buffer.shape != estimate.shape:
-                self._refuse(f"estimate of {name} of shape {list(estimate.shape)}", f"the buffer's shape, {list(buffer.shape)}")
-            buffer.lerp_(estimate.to(buffer.dtype), self.rate)
+        for buffer, target in targets:
+            buffer.lerp_(target.to(buffer.dtype), self.rate)
         self.after_step()
+
+    def _targets(self, tracked: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Each tracked buffer with what it moves towards."""
+        if tracked and not self.rate:
+            self._refuse("estimates with a rate of 0", "self.rate above 0, the step towards an estimate")
+        targets = []
+        for name, target in tracked.items():
+            try:
+                buffer = self.get_buffer(name)
+            except AttributeError:
+                self._refuse(f"an estimate of {name}", f"the name of a buffer{nearest(name, dict(self.named_buffers()))}")
+            if buffer.shape != target.shape:
+                got = f"an estimate of {name} of shape {list(target.shape)}"
+                self._refuse(got, f"the buffer's shape, {list(buffer.shape)}")
+            targets.append((buffer, target))
+        return targets
 
     def give_gradients(self, updates: list[LayerUpdate]) -> None:
         """Every parameter's gradient, or None where the rule names none."""
@@ -324,7 +348,7 @@ class LocalRule(SharedBatch, Evaluation, ABC):
                     self._refuse(got, f"the parameter's shape, {list(parameter.shape)}")
                 parameter.grad = None if grad is None else grad.to(parameter.dtype).contiguous()
 
-    def _refuse(self, got: str, allowed: str) -> None:
+    def _refuse(self, got: str, allowed: str) -> NoReturn:
         raise InvalidInput(f"{type(self).__name__}.layer_updates", got, allowed)
 
     # ---------------------------------------------------------------- what backpropagation would do

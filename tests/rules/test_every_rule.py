@@ -15,7 +15,7 @@ from rule_helpers import RULES, compute, copied, from_settings, said, same, trai
 from torch import Tensor
 
 from datamodules import ClassPairs, HalfPairs, SynonymPairs
-from networks import Layer, LayerState
+from networks import Layer, LayerState, ReadoutState
 from networks.vector import VectorLayer
 from rhm import InvalidInput
 from rules import LocalRule, Step, Updates
@@ -85,11 +85,13 @@ def with_other_labels(rule: LocalRule, step: Step) -> Step:
 
 
 def with_other_error(rule: LocalRule, step: Step) -> Step:
-    """Another error of the same size."""
+    """The errors of other strings, for other classes and of another size."""
 
     def change(answer, out_RBDC, y_RB):
         state = answer(out_RBDC, y_RB)
-        return state._replace(logits_RBN=state.logits_RBN.flip(-1), error_RBN=state.error_RBN.flip(-1))
+        return state._replace(
+            logits_RBN=state.logits_RBN.flip(-1).roll(1, 1), error_RBN=1.1 * state.error_RBN.flip(-1).roll(1, 1)
+        )
 
     return answering(rule, step, change)
 
@@ -119,7 +121,16 @@ def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
             if j != keep:
                 for parameter in module.parameters():
                     parameter.mul_(-0.5).add_(0.1)
-    return step._replace(states=change(step.states), view_states=change(step.view_states))
+    step = step._replace(states=change(step.states), view_states=change(step.view_states))
+    if keep == len(step.states) - 1:
+        return step
+    views = step.view_readout
+    return step._replace(readout=of_others(step.readout), view_readout=None if views is None else of_others(views))
+
+
+def of_others(answer: ReadoutState) -> ReadoutState:
+    """The answer, as it was, to other features: those are the top layer's activity."""
+    return answer._replace(features_RBF=answer.features_RBF.flip(-1) * 1.5 + 0.1)
 
 
 def part(rule: LocalRule, step: Step, start: int, stop: int):
@@ -177,7 +188,8 @@ def of_the_others(layer: Layer, update: dict[str, Tensor], units_E: Tensor) -> l
     alone_E = ~units_E
     if "weight_RGFE" in update:
         columns = alone_E[:: layer.components] if isinstance(layer, VectorLayer) else alone_E
-        return [update["weight_RGFE"][..., columns]]
+        bias = [update["bias_RG1E"][..., alone_E]] if "bias_RG1E" in update else []
+        return [update["weight_RGFE"][..., columns], *bias]
     rows = [update[name] for name in ("projection_RGEC", "code.predictor_REP") if name in update]
     return [row[..., alone_E, :] for row in rows]
 
@@ -245,6 +257,7 @@ def check_locality(rule: LocalRule, learns: bool) -> None:
     layers = range(1, len(before.layers) + 1)
     assert all(unmoved(before, said(rule, compute(rule)))), "the same step twice, two answers"
     assert all(torch.equal(value, state[key]) for key, value in rule.state_dict().items()), "asking changed the rule"
+    assert all(re.search(r"\d", name) for name in before.estimates), "an estimate of no layer"
     learning = [any(bool(grad.any()) for grad in update.values()) for update in before.layers]
     assert any(learning) == learns
 
@@ -369,6 +382,25 @@ def test_an_estimate_of_another_shape_is_refused():
     rule.layer_updates = lambda step: Updates(right(step).layers, {"feedback_2": torch.zeros(3, 4, 1)})
     with pytest.raises(InvalidInput, match=r"estimate of feedback_2 of shape \[3, 4, 1\]"):
         train(rule, steps=1)
+
+
+def test_an_estimate_of_no_buffer_or_without_a_rate_is_refused_before_weights_move():
+    rule = from_settings("forward_dfa")
+    right, before = rule.layer_updates, {name: value.clone() for name, value in rule.state_dict().items()}
+    rule.layer_updates = lambda step: Updates(right(step).layers, {"feedbak_2": torch.zeros(3, 4, 1)})
+    with pytest.raises(InvalidInput, match="an estimate of feedbak_2, allowed: the name of a buffer"):
+        train(rule, steps=1)
+    rule.layer_updates, rule.rate = right, 0.0
+    with pytest.raises(InvalidInput, match="estimates with a rate of 0"):
+        train(rule, steps=1)
+    assert all(torch.equal(value, before[name]) for name, value in rule.state_dict().items())
+
+
+def test_a_parameter_of_no_layer_is_refused():
+    rule = from_settings("backprop")
+    rule.build = lambda: rule.register_parameter("stray", torch.nn.Parameter(torch.zeros(3)))
+    with pytest.raises(InvalidInput, match="Backprop.build: got stray"):
+        rule.prepare(rule.data)
 
 
 @pytest.mark.parametrize("name", RULES)
