@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from pytorch_lightning.cli import LightningArgumentParser
 
@@ -82,15 +82,26 @@ def instantiate(args: list[str]) -> LocalRule:
     Raises:
         InvalidInput: no rule is named.
     """
-    discover()
-    parser = _parser_of_a_rule()
+    return build(parse(args))
+
+
+def build(settings: Namespace) -> LocalRule:
+    """What :func:`instantiate` returns, from settings that :func:`parse` has read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        built = parser.instantiate_classes(parser.parse_args(with_nulls(args)))
+        built = _parser_of_a_rule().instantiate_classes(settings)
     if built.model is None:
         raise InvalidInput("model", "nothing", "--model=RULE or a settings file with -c")
     built.model.__dict__["data"] = built.data
     return built.model
+
+
+def parse(args: list[str]) -> Namespace:
+    """What :func:`instantiate` builds from these arguments: each class by its path, with all of its settings."""
+    discover()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
+        return _parser_of_a_rule().parse_args(with_nulls(args))
 
 
 @cache

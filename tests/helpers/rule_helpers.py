@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import yaml
+from jsonargparse import Namespace
 from torch import Tensor
 
 from datamodules import Pairs, RHMDataModule
-from experiments.settings import instantiate
+from experiments.settings import build, discover, instantiate, parse
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
 from rules import LocalRule, Step, Updates
 
+Plain = None | bool | int | float | str
 CONFIGS = Path(__file__).parents[2] / "configs"
 RULES = {path.stem: path for path in sorted((CONFIGS / "rules").glob("*.yaml"))}
 TASK = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
@@ -34,17 +38,65 @@ def make_data(pairs: Pairs | None = None, seeds=(0, 1, 2), **kwargs: Any) -> RHM
     return RHMDataModule(seeds=list(seeds), pairs=copy.deepcopy(pairs), **{**TASK, **SIZES, **kwargs})
 
 
-@cache
-def built(name: str, args: tuple[str, ...], seeds: tuple[int, ...]) -> LocalRule:
-    """The rule of a settings file, not yet prepared: reading settings takes longer than most tests."""
-    small = [f"--data.{key}={value}" for key, value in {**TASK, **SIZES, "seeds": list(seeds)}.items()]
-    return instantiate([f"--config={RULES[name]}", *small, "--model.network.width=12", *args])
-
-
 def from_settings(name: str, *args: str, seeds=(0, 1, 2)) -> LocalRule:
     """The rule of ``configs/rules/NAME.yaml`` with 12 units a layer and bottlenecks, heads and ranks as they are."""
-    rule = copy.deepcopy(built(name, args, tuple(seeds)))
+    settings = parsed(name).clone()
+    try:
+        for argument in (f"--data.seeds={list(seeds)}", *args):
+            change(settings, argument)
+        rule = build(settings)
+    except NotPlain:
+        rule = instantiate([*small(name), f"--data.seeds={list(seeds)}", *args])
     return rule.prepare(rule.data)
+
+
+@cache
+def parsed(name: str) -> Namespace:
+    """A settings file as the command line reads it, which takes longer than most tests."""
+    return parse(small(name))
+
+
+def small(name: str) -> list[str]:
+    return [f"--config={RULES[name]}", *(f"--data.{k}={v}" for k, v in {**TASK, **SIZES}.items()), "--model.network.width=12"]
+
+
+class NotPlain(Exception):
+    """An argument that the command line alone understands, or refuses."""
+
+
+def change(settings: Namespace, argument: str) -> None:
+    """Do to settings what ``--model.network.width=6`` or ``--data.pairs=ClassPairs`` says."""
+    key, _, text = argument.removeprefix("--").partition("=")
+    *path, last = key.split(".")
+    node: Any = settings
+    for part in path:
+        node = inside(node).get(part)
+        if not isinstance(node, Namespace):
+            raise NotPlain(key)
+    node, value = inside(node), yaml.safe_load(text)
+    if last not in node or isinstance(value, dict):
+        raise NotPlain(key)
+    before = node[last]
+    if isinstance(value, str) and value in discover():
+        value = of_class(discover()[value], before)
+    elif isinstance(before, Namespace) and value is not None or isinstance(value, str) and not isinstance(before, str):
+        raise NotPlain(key)
+    node[last] = value
+
+
+def inside(node: Namespace) -> Namespace:
+    """The settings of a class, or of what is none."""
+    return node.init_args if "class_path" in node and "init_args" in node else node
+
+
+def of_class(kind: type, before: Namespace | None) -> Namespace:
+    """Another class with its defaults, and what was said of the one before that it has too."""
+    defaults = {name: argument.default for name, argument in inspect.signature(kind).parameters.items()}
+    if any(default is inspect.Parameter.empty or not isinstance(default, Plain) for default in defaults.values()):
+        raise NotPlain(kind.__name__)
+    own = vars(inside(before)) if before is not None else {}
+    kept = {name: value for name, value in own.items() if name in defaults}
+    return Namespace(class_path=f"{kind.__module__}.{kind.__name__}", init_args=Namespace(**{**defaults, **kept}))
 
 
 @torch.no_grad()

@@ -95,9 +95,15 @@ def shape_mistakes(named: Mapping[str, Any]) -> list[str]:
 
 def held_by(value: Any) -> list[Mapping[str, Any]]:
     """What an object holds by name, as groups that belong together: the fields of a named tuple, and each parameter and buffer
-    of a module by itself, as some modules hold matrices of several layers."""
+    of a module by itself, as some modules hold matrices of several layers. Of those only what has another rank than its name."""
+    if isinstance(value, nn.Module):
+        tensors = [item for held in (value._parameters, value._buffers) for item in held.items()]
+        return [{name: tensor} for name, tensor in tensors if tensor is not None and _is_other(name, tensor.shape)]
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return [dict(zip(value._fields, value, strict=True))]
-    if isinstance(value, nn.Module):
-        return [{name: tensor} for held in (value._parameters, value._buffers) for name, tensor in held.items()]
     return []
+
+
+def _is_other(name: str, shape: tuple[int, ...]) -> bool:
+    axes = axes_of(name)
+    return axes is not None and (len(axes) != len(shape) or len(set(axes)) < len(axes) or "1" in axes)

@@ -22,7 +22,8 @@ RULES = sorted((ROOT / "configs" / "rules").glob("*.yaml"))
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda p: p.stem)
 def test_every_rules_settings_run_from_the_command_line(rule, tmp_path, capsys):
-    rhm("fit", f"-c={rule}", *RUN, f"--run_dir={tmp_path / 'a'}")
+    small = ["--data.L=2", "--data.m=3", "--data.train_size=32", "--data.test_size=32", "--data.probe_size=32"]
+    rhm("fit", f"-c={rule}", *RUN, *small, "--trainer.max_steps=3", f"--run_dir={tmp_path / 'a'}")
     assert "ridge probes" in capsys.readouterr().out
     assert json.loads((tmp_path / "a" / "results.json").read_text())["status"] == "finished"
 
@@ -70,7 +71,7 @@ def test_settings_written_by_a_run_repeat_it_also_those_that_are_null(tmp_path):
 
 
 def test_a_run_killed_at_half_goes_on_to_the_same_weights_and_results(tmp_path):
-    steps = ["--trainer.max_steps=400", "--trainer.val_check_interval=70", "--checkpoint_every=30"]
+    steps = ["--trainer.max_steps=240", "--trainer.val_check_interval=70", "--checkpoint_every=20"]
     command = [sys.executable, "-m", "experiments.cli", "fit", "--model=LayerwiseContrastive", "--data.pairs=ClassPairs"]
     command += [*SMALL, *steps, "--data.seeds=[0,1]"]
     rhm(*command[3:], f"--run_dir={tmp_path / 'whole'}")
@@ -79,7 +80,7 @@ def test_a_run_killed_at_half_goes_on_to_the_same_weights_and_results(tmp_path):
         [*command, f"--run_dir={folder}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while not any(int(p.stem.split("=")[1]) >= 150 for p in (folder / "checkpoints").glob("*.ckpt")):
+    while not any(int(p.stem.split("=")[1]) >= 100 for p in (folder / "checkpoints").glob("*.ckpt")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -32,6 +32,7 @@ def test_torchrun_trains_in_bf16_and_one_rank_writes(tmp_path):
     assert not list((tmp_path / "a").rglob("*.part"))
 
 
+@pytest.mark.chaos
 def test_ranks_that_srun_has_started_are_refused_together(tmp_path):
     run = tmp_path / "a"
     run.mkdir()

@@ -21,7 +21,7 @@ from run_processes import (
 from experiments.cli import main
 
 
-@pytest.mark.parametrize("step", [1, 20, 37])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.chaos), 20, pytest.param(37, marks=pytest.mark.chaos)])
 def test_a_job_asked_to_make_room_is_requeued_and_ends_as_an_undisturbed_one(step, tmp_path, job, capsys):
     whole, stopped, other = tmp_path / "whole", tmp_path / "stopped", tmp_path / "other"
     main(fit(whole))

@@ -12,7 +12,7 @@ from run_processes import equal
 
 from experiments.run.checkpoints import StepCheckpoint
 
-STEPS = 12
+STEPS = 7
 
 
 def three_steps(name: str) -> list[int]:

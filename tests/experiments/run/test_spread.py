@@ -29,17 +29,6 @@ RUN = [
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def rhm(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.cli", *args],
-        env={**ENV, **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-    )
-
-
 def replicas(run_dir: Path) -> list[dict]:
     """Results without logistic probes, whose optimizer looks at all replicas' losses at once."""
     found = json.loads((run_dir / "results.json").read_text())["replicas"]
@@ -67,8 +56,10 @@ def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lo
     tmp_path, alone, capsys, monkeypatch
 ):
     command = ["--trainer.devices=2", "--spread_replicas=true", f"--run_dir={tmp_path / 'run'}"]
-    done = rhm(*RUN, *command)
-    assert done.returncode == 0 and done.stdout.count("test accuracy") == 1, done.stderr
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    main([*RUN, *command])
+    assert capsys.readouterr().out.count("test accuracy") == 1
     assert replicas(tmp_path / "run") == alone
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert results["ranks"] == 2 and results["supervision"]["readout_labels"] == [16, 24] * 3
@@ -77,7 +68,8 @@ def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lo
     (tmp_path / "run/results.json").unlink()
     shutil.rmtree(tmp_path / "run/rank-1-of-2")
     kept = (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns
-    assert rhm(*RUN, *command).returncode == 0 and replicas(tmp_path / "run") == alone
+    main([*RUN, *command])
+    assert replicas(tmp_path / "run") == alone
     assert (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns == kept, "a finished rank was trained again"
     written = (tmp_path / "run/results.json").stat().st_mtime_ns
     for name, value in zip(RANK_VARIABLES[1], ("0", "0", "2"), strict=True):

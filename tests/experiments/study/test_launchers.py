@@ -97,7 +97,7 @@ def test_local_processes_and_a_slurm_array_give_the_results_of_this_process(tmp_
     study = write(tmp_path / "s.yaml", rules=["backprop", "dfa"])
     sweep(study, f"--run_dir={tmp_path / 'debug'}")
     monkeypatch.chdir(ROOT)
-    sweep(study, f"--run_dir={tmp_path / 'local'}", "--launcher=local")
+    sweep(study, f"--run_dir={tmp_path / 'local'}", "--launcher=local", "--jobs=1")
     slurm_that_runs_here(tmp_path / "bin", monkeypatch)
     sweep(study, f"--run_dir={tmp_path / 'slurm'}", "--launcher=slurm", "--slurm={use_srun: false}")
     found = results(tmp_path / "debug")
