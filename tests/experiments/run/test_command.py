@@ -70,6 +70,7 @@ def test_settings_written_by_a_run_repeat_it_also_those_that_are_null(tmp_path):
     assert results(tmp_path / "a")["supervision"]["readout_labels"] == [96]
 
 
+@pytest.mark.chaos
 def test_a_run_killed_at_half_goes_on_to_the_same_weights_and_results(tmp_path):
     steps = ["--trainer.max_steps=240", "--trainer.val_check_interval=70", "--checkpoint_every=20"]
     command = [sys.executable, "-m", "experiments.cli", "fit", "--model=LayerwiseContrastive", "--data.pairs=ClassPairs"]
@@ -134,6 +135,7 @@ def test_a_run_is_not_measured_with_other_data_or_another_rule(tmp_path, capsys)
     assert "width=9" in refused(capsys, "test", run, "--model.network.width=9")
 
 
+@pytest.mark.chaos
 def test_two_ranks_give_the_weights_and_accuracies_of_one(tmp_path):
     command = ["fit", "--model=Backprop", *RUN, "--trainer.precision=64-true", "--data.eval_batch_size=63", "--tables=false"]
     rhm(*command, f"--run_dir={tmp_path / 'one'}")

@@ -68,6 +68,8 @@ def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lo
     (tmp_path / "run/results.json").unlink()
     shutil.rmtree(tmp_path / "run/rank-1-of-2")
     kept = (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns
+    for name, value in zip(RANK_VARIABLES[1], ("1", "1", "2"), strict=True):
+        monkeypatch.setenv(name, value)
     main([*RUN, *command])
     assert replicas(tmp_path / "run") == alone
     assert (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns == kept, "a finished rank was trained again"
