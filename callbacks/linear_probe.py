@@ -1,170 +1,25 @@
 """Which hidden symbols can be read linearly from which layer.
 
-Shape suffixes: R replica, B batch, D position, C channel; K layer, L level, G groups of positions that share a probe, M rows, F
-features and a constant, T columns of all targets of a layer.
+Shape suffixes: R replica, B batch, D position, C channel; K layer, L level, T targets of a layer.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.nn import functional
-from torchmetrics import Metric
 
 from callbacks.figures import map_picture
+from callbacks.probes import SMALLEST_RIDGE, TOLERANCE, Probe, ProbeCounts, RidgeSums, fit_logistic, targets_of
 from callbacks.tensorboard import log_picture, mean_and_std, shows_figures
 from datamodules import PROBE, TEST, Batch
 from networks import LayeredNetwork, LayerState
 from rhm import InvalidInput, Task
 from rules import LocalRule
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is read of one level from one position of a layer.
-
-    A position that covers several symbols of the level is asked for each of them (``slots``); a position below the level is
-    asked for the one symbol that it is part of, together with ``sharers - 1`` others.
-    """
-
-    level: int
-    slots: int
-    sharers: int
-    symbols: int
-
-    def of(self, symbols_RBD: Tensor, groups: int) -> Tensor:
-        """The level's symbols as targets ``[R, G, M, slots]`` for the layer's positions."""
-        y = symbols_RBD.long().repeat_interleave(self.sharers, 2).unflatten(2, (-1, self.slots))
-        return y.flatten(1, 2)[:, None] if groups == 1 else y.transpose(1, 2)
-
-
-def targets_of(task: Task, positions: int) -> list[Target]:
-    """The levels that can be asked at a layer with so many positions: those whose number of symbols divides, or is divided."""
-    targets = []
-    for level in range(task.L + 1):
-        width = task.width(level)
-        if width % positions == 0 or positions % width == 0:
-            targets.append(Target(level, max(1, width // positions), max(1, positions // width), task.symbols(level)))
-    return targets
-
-
-class RidgeSums(Metric):
-    """Sums from which the ridge probes of one layer are solved: one Gram matrix, whatever the number of levels.
-
-    Args:
-        replicas: R.
-        groups: 1 if all positions share a probe, else the number of positions.
-        features: width of the layer's output.
-        targets: what is read.
-        ridge: penalty, as a share of the features' mean square.
-    """
-
-    full_state_update = False
-    gram_RGFF: Tensor
-    cross_RGFT: Tensor
-
-    def __init__(self, replicas: int, groups: int, features: int, targets: list[Target], ridge: float):
-        super().__init__(sync_on_compute=False)  # every rank sees all strings that probes are fitted on
-        self.targets, self.ridge, self.groups = targets, ridge, groups
-        columns = sum(t.slots * t.symbols for t in targets)
-        shape = (replicas, groups, features + 1)
-        self.add_state("gram_RGFF", torch.zeros(*shape, features + 1, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("cross_RGFT", torch.zeros(*shape, columns, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, x_RGMF: Tensor, y: list[Tensor]) -> None:
-        """Add rows: features with a constant, and for each target its symbols ``[R, G, M, slots]``."""
-        hot = [functional.one_hot(y_t, t.symbols).flatten(-2) for y_t, t in zip(y, self.targets, strict=True)]
-        y_RGMT = torch.cat(hot, -1).to(x_RGMF.dtype)
-        x_RGFM = x_RGMF.transpose(-1, -2)
-        self.gram_RGFF += x_RGFM @ x_RGMF
-        self.cross_RGFT += x_RGFM @ y_RGMT
-
-    def compute(self) -> Tensor:
-        """Weights ``[R, G, F, T]`` of all probes, by one factorisation."""
-        square = self.gram_RGFF.diagonal(dim1=-2, dim2=-1)
-        penalty = self.ridge * square.mean(-1, keepdim=True).clamp_min(1e-12).expand_as(square)
-        penalty = torch.cat([penalty[..., :-1], penalty[..., -1:] * 1e-6], -1)  # the constant is all but free
-        factor = torch.linalg.cholesky_ex(self.gram_RGFF + torch.diag_embed(penalty))[0]
-        return torch.cholesky_solve(self.cross_RGFT, factor)
-
-
-class ProbeCounts(Metric):
-    """Right answers of a layer's probes.
-
-    Args:
-        replicas: R.
-        targets: what is read.
-    """
-
-    full_state_update = False
-    correct_RT: Tensor
-    total_T: Tensor
-
-    def __init__(self, replicas: int, targets: list[Target]):
-        super().__init__()
-        self.targets = targets
-        self.add_state("correct_RT", torch.zeros(replicas, len(targets), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("total_T", torch.zeros(len(targets), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, scores_RGMT: Tensor, y: list[Tensor]) -> None:
-        """Add answers: the scores of all targets' symbols, side by side, and the true symbols ``[R, G, M, slots]``."""
-        parts = scores_RGMT.split([t.slots * t.symbols for t in self.targets], -1)
-        for j, (part, y_t, target) in enumerate(zip(parts, y, self.targets, strict=True)):
-            right = part.unflatten(-1, (target.slots, target.symbols)).argmax(-1) == y_t
-            self.correct_RT[:, j] += right.flatten(1).sum(1)
-            self.total_T[j] += y_t[0].numel()
-
-    def compute(self) -> Tensor:
-        """Accuracy ``[R, targets]``."""
-        return self.correct_RT / self.total_T
-
-
-def fit_logistic(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
-    """Multinomial logistic regressions of one layer's targets by L-BFGS, for all groups, levels and slots at once.
-
-    Replicas one after another: they share no line search, so that each has the probes that it would have alone.
-
-    Args:
-        x_RGMF: features with a constant.
-        y: for each target its symbols ``[R, G, M, slots]``.
-        targets: what is read.
-        penalty: of the squared weights of standardised features.
-        iterations: of L-BFGS.
-
-    Returns:
-        weights ``[R, G, F, T]``; zero for a replica whose features are not finite.
-    """
-    replicas = zip(x_RGMF, zip(*y, strict=True), strict=True)
-    return torch.stack([_fit_logistic(x_GMF, list(symbols), targets, penalty, iterations) for x_GMF, symbols in replicas])
-
-
-def _fit_logistic(x_GMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int) -> Tensor:
-    columns = [t.slots * t.symbols for t in targets]
-    if not x_GMF.isfinite().all():
-        return x_GMF.new_zeros(len(x_GMF), x_GMF.shape[-1], sum(columns))
-    with torch.inference_mode(False), torch.enable_grad():  # Lightning tests in inference mode, whose tensors have no gradient
-        scale = x_GMF.std(-2, keepdim=True, correction=0).clamp_min(1e-6)
-        scale[..., -1] = 1.0
-        x, y = x_GMF / scale, [y_t.clone() for y_t in y]
-        weights = torch.zeros(len(x), x.shape[-1], sum(columns), dtype=x.dtype, device=x.device, requires_grad=True)
-        optimizer = torch.optim.LBFGS([weights], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = penalty * weights.square().sum()
-            for scores, y_t, target in zip((x @ weights).split(columns, -1), y, targets, strict=True):
-                log_p = scores.unflatten(-1, (target.slots, target.symbols)).log_softmax(-1)
-                loss = loss - log_p.gather(-1, y_t[..., None]).mean(1).sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-        return weights.detach() / scale.transpose(-1, -2)
 
 
 class LayerwiseLinearProbe(Callback):
@@ -173,22 +28,29 @@ class LayerwiseLinearProbe(Callback):
     A probe reads the symbols of a level from the output of a layer at one position: the symbol that stands there (the
     diagonal), the symbols below it, or the one symbol above that it is part of. Positions share a probe if they share weights.
     Probes are fitted on strings that were not trained on and measured on the test strings. At every validation they are ridge
-    regressions, a lower bound that costs little; after the run logistic regressions are added.
+    regressions, a lower bound that costs little; after the run logistic regressions are added. Features are standardised: the
+    scale and the offset of units change no accuracy (:mod:`callbacks.probes`). They are to be compared with the baseline, the
+    accuracy of whoever always names the symbol that is the commonest in the probes' strings.
 
     Tags: ``probe/level{l}/layer{k}``, means over replicas, ``probe/level{l}_std/layer{k}`` if there are several; pictures
     ``probe/heat_map`` and, after the run, ``probe/heat_map_logistic``.
 
     Args:
-        ridge: penalty of the ridge probes, as a share of the features' mean square.
+        ridge: penalty of the ridge probes, as a share of the features' variance.
         logistic: also fit logistic probes after the run.
         logistic_rows: rows that each logistic probe is fitted on, at the most.
-        iterations: of L-BFGS.
+        penalty: of the logistic probes' squared weights of standardised features.
+        iterations: of L-BFGS, at the most; a warning says where they were too few.
         picture_every: validations from one heat map to the next.
 
     Attributes:
         accuracy_KLR: ridge accuracy after the last validation or test, ``[layers, levels, R]``; NaN where a layer's positions
             and a level's symbols do not divide.
         logistic_KLR: the same for logistic probes, after a test; None before.
+        baseline_KLR: the same for the commonest symbol.
+
+    Raises:
+        InvalidInput: a setting out of range; a ridge penalty of 0 has no unique solution where units depend on one another.
     """
 
     def __init__(
@@ -196,22 +58,25 @@ class LayerwiseLinearProbe(Callback):
         ridge: float = 1e-3,
         logistic: bool = True,
         logistic_rows: int = 4096,
-        iterations: int = 60,
+        penalty: float = 1e-5,
+        iterations: int = 500,
         picture_every: int = 1,
     ):
         for key, value, least in (
-            ("ridge", ridge, 0),
+            ("ridge", ridge, SMALLEST_RIDGE),
+            ("penalty", penalty, 0),
             ("logistic_rows", logistic_rows, 1),
             ("iterations", iterations, 1),
             ("picture_every", picture_every, 1),
         ):
-            if value < least:
+            if not least <= value < math.inf:
                 raise InvalidInput(f"LayerwiseLinearProbe.{key}", value, f"at least {least}")
         self.ridge, self.logistic = ridge, logistic
-        self.logistic_rows, self.iterations = logistic_rows, iterations
+        self.logistic_rows, self.penalty, self.iterations = logistic_rows, penalty, iterations
         self.picture_every, self.validations = picture_every, 0
         self.accuracy_KLR: Tensor | None = None
         self.logistic_KLR: Tensor | None = None
+        self.baseline_KLR: Tensor | None = None
 
     # ---------------------------------------------------------------- validation and test
 
@@ -228,14 +93,15 @@ class LayerwiseLinearProbe(Callback):
         self.targets = [targets_of(pl_module.data.task, positions) for positions in network.positions]
         widths = [layer.out_channels for layer in network.layers]
         self.sums = [
-            RidgeSums(R, groups, width, targets, self.ridge).to(device)
+            RidgeSums(R, groups, width, targets, self.ridge, device)
             for groups, width, targets in zip(self.groups, widths, self.targets, strict=True)
         ]
         self.counts = [ProbeCounts(R, targets).to(device) for targets in self.targets]
         self.logistic_counts = [ProbeCounts(R, targets).to(device) for targets in self.targets]
+        self.baseline_counts = [ProbeCounts(R, targets).to(device) for targets in self.targets]
         self.kept: list[list[tuple[Tensor, list[Tensor]]]] = [[] for _ in widths]
-        self.weights: list[Tensor] = []
-        self.logistic_weights: list[Tensor] = []
+        self.probes: list[Probe] = []
+        self.logistic_probes: list[Probe] = []
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -248,7 +114,7 @@ class LayerwiseLinearProbe(Callback):
         self._add(outputs["states"], batch, dataloader_idx, keep=self.logistic)
 
     def _add(self, states: list[LayerState], batch: Batch, dataloader_idx: int, keep: bool) -> None:
-        if dataloader_idx == TEST and not self.weights:
+        if dataloader_idx == TEST and not self.probes:
             self._fit()
         for k, state in enumerate(states):
             x, y = self._rows(k, state, batch)
@@ -257,25 +123,30 @@ class LayerwiseLinearProbe(Callback):
                 if keep and sum(kept.shape[2] for kept, _ in self.kept[k]) < self.logistic_rows:
                     self.kept[k].append((x, y))
             else:
-                self.counts[k].update(x @ self.weights[k].to(x.dtype), y)
-                if self.logistic_weights:
-                    self.logistic_counts[k].update(x @ self.logistic_weights[k].to(x.dtype), y)
+                self.counts[k].update(self.probes[k].scores(x), y)
+                self.baseline_counts[k].update(self.probes[k].baseline().scores(x), y)
+                if self.logistic_probes:
+                    self.logistic_counts[k].update(self.logistic_probes[k].scores(x), y)
 
     def _rows(self, k: int, state: LayerState, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         groups = self.groups[k]
         out = state.out_RBDC if state.out_RBDC.dtype == torch.float64 else state.out_RBDC.float()
         x = out.flatten(1, 2)[:, None] if groups == 1 else out.transpose(1, 2)
-        y = [t.of(batch.derivation.symbols[t.level], groups) for t in self.targets[k]]
-        return torch.cat([x, torch.ones_like(x[..., :1])], -1), y
+        return x, [t.of(batch.derivation.symbols[t.level], groups) for t in self.targets[k]]
 
     def _fit(self) -> None:
-        self.weights = [sums.compute() for sums in self.sums]
+        self.probes = [sums.solve() for sums in self.sums]
         if not any(self.kept):
             return
-        for kept, targets in zip(self.kept, self.targets, strict=True):
+        for k, (kept, targets) in enumerate(zip(self.kept, self.targets, strict=True), 1):
             x = torch.cat([part for part, _ in kept], 2)[:, :, : self.logistic_rows]
             y = [torch.cat(parts, 2)[:, :, : self.logistic_rows] for parts in zip(*(ys for _, ys in kept), strict=True)]
-            self.logistic_weights.append(fit_logistic(x, y, targets, 1e-5, self.iterations))
+            probe, slope_R = fit_logistic(x, y, targets, self.penalty, self.iterations)
+            self.logistic_probes.append(probe)
+            if slope_R.max() > TOLERANCE:
+                after = f"have not converged after LayerwiseLinearProbe.iterations={self.iterations}"
+                of = f"{int((slope_R > TOLERANCE).sum())} of {len(slope_R)} replicas"
+                rank_zero_warn(f"logistic probes of layer {k} {after} ({of}, slope {slope_R.max():.1e} > {TOLERANCE:.0e})")
         self.kept = []
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -283,13 +154,14 @@ class LayerwiseLinearProbe(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish(pl_module)
-        if self.logistic_weights:
+        if self.logistic_probes:
             assert isinstance(pl_module, LocalRule)
             self.logistic_KLR = self._table(self.logistic_counts, pl_module.data.task)
 
     def _finish(self, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LocalRule)
         self.accuracy_KLR = self._table(self.counts, pl_module.data.task)
+        self.baseline_KLR = self._table(self.baseline_counts, pl_module.data.task)
         measured = {
             f"probe/level{level}/layer{k}": accuracy_R
             for k, accuracy_LR in enumerate(self.accuracy_KLR, 1)
@@ -297,7 +169,7 @@ class LayerwiseLinearProbe(Callback):
             if not accuracy_R.isnan().any()
         }
         pl_module.log_measured(mean_and_std(measured))
-        self.sums, self.counts, self.weights = [], [], []
+        self.sums, self.counts, self.probes = [], [], []
 
     def _table(self, counts: list[ProbeCounts], task: Task) -> Tensor:
         replicas = len(counts[0].correct_RT)
@@ -325,11 +197,16 @@ class LayerwiseLinearProbe(Callback):
         """Add the logistic probes' heat map."""
         self._draw(trainer, pl_module, "probe/heat_map_logistic", self.logistic_KLR)
 
-    @staticmethod
-    def _draw(trainer: Trainer, rule: LightningModule, tag: str, accuracy_KLR: Tensor | None) -> None:
+    @property
+    def lowest(self) -> float:
+        """The smallest baseline of all layers and levels, where the colours of pictures start."""
+        assert self.baseline_KLR is not None
+        return float(self.baseline_KLR.mean(-1).nan_to_num(nan=1.0).min())
+
+    def _draw(self, trainer: Trainer, rule: LightningModule, tag: str, accuracy_KLR: Tensor | None) -> None:
         assert isinstance(rule, LocalRule)
         if accuracy_KLR is not None and shows_figures(trainer):
-            log_picture(trainer, tag, map_picture(accuracy_KLR.mean(-1), 1 / rule.data.task.v, 1.0))
+            log_picture(trainer, tag, map_picture(accuracy_KLR.mean(-1), self.lowest, 1.0))
 
 
 def probe_dictionary(accuracy_KLR: Tensor, replica: int) -> dict[str, dict[str, float]]:

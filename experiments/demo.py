@@ -44,7 +44,8 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
     console.print("Layer l is where level l should become readable: the diagonal of each map.")
     picture = folder / "probes.png"
     maps = {f"{RULES[name]}": _probes(result).mean(-1) for name, result in results.items()}
-    heat_map(maps, 1 / next(iter(results.values()))["task"]["v"]).savefig(picture, dpi=150)
+    lowest = min(float(_probes(result, "probe_baseline").mean(-1).min()) for result in results.values())
+    heat_map(maps, lowest).savefig(picture, dpi=150)
     console.print(f"{time.monotonic() - started:.0f} seconds in all. Heat maps of the probes: {picture}", soft_wrap=True)
 
 
@@ -68,7 +69,7 @@ def comparison(results: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def _probes(result: dict[str, Any]) -> Tensor:
-    """Logistic probe accuracy ``[layers, levels, R]`` of a run's results."""
-    per_replica = [[list(levels.values()) for levels in r["probe_logistic"].values()] for r in result["replicas"]]
+def _probes(result: dict[str, Any], name: str = "probe_logistic") -> Tensor:
+    """Logistic probe accuracy ``[layers, levels, R]`` of a run's results, or that of their baseline."""
+    per_replica = [[list(levels.values()) for levels in r[name].values()] for r in result["replicas"]]
     return torch.tensor(per_replica).movedim(0, -1)

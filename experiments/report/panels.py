@@ -44,8 +44,7 @@ def add_figures(page: Page, table: polars.DataFrame, found: Complexities, thresh
             page.figure(f"sample_complexity{tail}", title, figure, POINTS)
         for name, label in ("probe", "probe accuracy"), ("sensitivity", "synonymic sensitivity"):
             for task, maps in _maps(group, name).items():
-                own = group.filter(polars.col("task") == task).row(0, named=True)
-                floor = 1 / max(own["v"], own["n"]) if name == "probe" else 0.0
+                floor = _baseline(group.filter(polars.col("task") == task)) if name == "probe" else 0.0
                 title = f"{label.capitalize()}, layer by level: {task}{words}"
                 page.figure(f"{name}{tail}-{slug(task)}", title, heat_map(maps, floor, label), MAPS[name])
     rungs = rungs_of(table, runs)
@@ -116,6 +115,13 @@ def _point(x: float, own: SampleComplexity) -> Point:
         return Point(x, own.smallest, own.smallest, own.smallest, -1)
     low = min(max(own.low, own.smallest), own.value)
     return Point(x, own.value, low, max(min(own.high, own.largest), own.value), 0)
+
+
+def _baseline(rows: polars.DataFrame) -> float:
+    """The least that naming the commonest symbol gets on a level; of runs that do not say it, one in so many symbols."""
+    columns = [column for column in rows.columns if column.startswith("probe_baseline/")]
+    found = [float(value) for value in rows.select(polars.col(columns).mean()).row(0) if value is not None] if columns else []
+    return min(found, default=1 / max(rows["v"][0], rows["n"][0]))
 
 
 def _maps(group: polars.DataFrame, name: str) -> dict[str, dict[str, torch.Tensor]]:

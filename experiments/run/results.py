@@ -99,7 +99,9 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "probe": {},
         }
         if probe is not None and probe.accuracy_KLR is not None:
+            assert probe.baseline_KLR is not None
             entry["probe"] = probe_dictionary(probe.accuracy_KLR, r)
+            entry["probe_baseline"] = probe_dictionary(probe.baseline_KLR, r)
         if probe is not None and probe.logistic_KLR is not None:
             entry["probe_logistic"] = probe_dictionary(probe.logistic_KLR, r)
         replicas.append(entry)

@@ -28,8 +28,8 @@ def show(results: dict[str, Any], probe: LayerwiseLinearProbe, data: RHMDataModu
     size = largest(groups)
     of = f" at {size_name(size)}" if len(groups) > 1 else ""
     for name, table in ("ridge probes", probe.accuracy_KLR), ("logistic probes", probe.logistic_KLR):
-        if table is not None:
-            console.print(probe_table(table[..., groups[size]], data.task, name + of))
+        if table is not None and probe.baseline_KLR is not None:
+            console.print(probe_table(table[..., groups[size]], probe.baseline_KLR[..., groups[size]], data.task, name + of))
 
 
 def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: RHMDataModule) -> None:
@@ -40,11 +40,14 @@ def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: RHMDataModule
     groups = by_size(sizes_of_data(data))
     names = [size_name(size) for size in groups] if len(groups) > 1 else [rule]
     maps = {name: table[..., places].mean(-1) for name, places in zip(names, groups.values(), strict=True)}
-    heat_map(maps, 1 / data.task.v).savefig(path, dpi=150)
+    heat_map(maps, probe.lowest).savefig(path, dpi=150)
 
 
-def probe_table(accuracy_KLR: Tensor, task: Task, title: str) -> Table:
-    """Probe accuracy, layer by level, the top layer first as in a picture of the network."""
+def probe_table(accuracy_KLR: Tensor, baseline_KLR: Tensor, task: Task, title: str) -> Table:
+    """Probe accuracy, layer by level, the top layer first as in a picture of the network.
+
+    Below them the accuracy of naming the commonest symbol, the largest of all layers'.
+    """
     table = Table(title=title)
     table.add_column("layer", justify="right")
     for level in range(task.L + 1):
@@ -52,7 +55,9 @@ def probe_table(accuracy_KLR: Tensor, task: Task, title: str) -> Table:
         table.add_column(f"level {level}\n{name}", justify="right")
     for k in range(len(accuracy_KLR) - 1, -1, -1):
         cells = [mean_and_deviation(accuracy_KLR[k, level]) for level in range(task.L + 1)]
-        table.add_row(str(k + 1), *cells)
+        table.add_row(str(k + 1), *cells, end_section=k == 0)
+    most_LR = baseline_KLR.nan_to_num(nan=-math.inf).amax(0)
+    table.add_row("commonest", *["–" if most_R.isinf().any() else mean_and_deviation(most_R) for most_R in most_LR])
     return table
 
 

@@ -130,6 +130,7 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
                 "seconds": _number(results, "seconds"),
                 **ladder,
                 **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
+                **_layer_by_level("probe_baseline", replica.get("probe_baseline")),
                 **_sensitivity(results.get("diagnostics"), len(rows)),
             }
         )

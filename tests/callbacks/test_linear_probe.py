@@ -1,4 +1,4 @@
-"""The linear probe, on codes whose answer is known and against scikit-style solutions written here.
+"""The linear probe's callback, on codes whose answer is known.
 
 Shape suffixes: R replica, B batch, D position, C channel.
 """
@@ -12,10 +12,10 @@ import pytorch_lightning as pl
 import torch
 
 from callbacks import LayerwiseLinearProbe, RunProgress
-from callbacks.linear_probe import RidgeSums, fit_logistic, on_own_level, probe_dictionary, targets_of
+from callbacks.linear_probe import on_own_level, probe_dictionary
 from datamodules import RHMDataModule, SiblingPairs
 from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
-from rhm import Task, one_hot
+from rhm import InvalidInput, one_hot
 from rules.backprop import Backprop
 from rules.contrastive import LayerwiseContrastive
 
@@ -67,60 +67,48 @@ def test_a_code_without_information_reads_chance(logistic):
     rule.only_noise = True
     probe = measured(rule, test_size=4096, train_size=1, L=4)
     table = probe.logistic_KLR if logistic else probe.accuracy_KLR
+    assert ((table - probe.baseline_KLR).abs().nan_to_num(nan=0) < 0.06).all()  # some overfitting, on either side
     for k, level in ((0, 1), (1, 2), (2, 3)):
         # the commonest symbol is all there is to know: at most .5 for four symbols of two rules each, and some overfitting
         assert (table[k, level] < 0.55).all() and (table[k, level] > 0.15).all()
 
 
-def test_level_below_asks_for_each_of_the_symbols_and_level_above_for_the_ancestor():
-    task = Task(4, 4, 2, 2, 3)
-    by_level = {t.level: t for t in targets_of(task, 2)}  # layer 2
-    assert [(by_level[l].slots, by_level[l].sharers) for l in range(4)] == [(4, 1), (2, 1), (1, 1), (1, 2)]
-    tokens = torch.arange(8).view(1, 1, 8)
-    assert by_level[0].of(tokens, 1).tolist() == [[[[0, 1, 2, 3], [4, 5, 6, 7]]]]
-    assert by_level[3].of(torch.tensor([[[3]]]), 1).tolist() == [[[[3], [3]]]]
-    assert by_level[0].of(tokens, 2).tolist() == [[[[0, 1, 2, 3]], [[4, 5, 6, 7]]]]
-    two_ancestors = {t.level: t for t in targets_of(task, 4)}[2].of(torch.tensor([[[2, 3]]]), 1)
-    assert two_ancestors.flatten().tolist() == [2, 2, 3, 3]
-    assert [t.level for t in targets_of(Task(6, 6, 2, 6, 2), 9)] == [0, 2]  # 9 goes into 36 and 1 into 9, but not 6
+def test_the_baseline_is_the_share_of_the_commonest_symbol_of_the_probes_strings():
+    rule = Knows(HierarchicalNetwork(width=4))
+    rule.only_noise = True
+    probe = measured(rule)
+    grammar = rule.data.grammar
+    fitted, tested = (grammar.sample(torch.arange(*of)).symbols for of in (rule.data.probe_range, rule.data.test_range))
+    for k in (1, 2, 3):
+        for level in range(4):
+            slots = max(1, 2 ** (k - level))
+            for r in range(2):
+                before, after = (s[level][r].reshape(-1, slots).long() for s in (fitted, tested))
+                right = [float((after[:, j] == before[:, j].bincount().argmax()).float().mean()) for j in range(slots)]
+                weights = 2 ** max(
+                    0, level - k
+                )  # a symbol above is asked for at each of its positions, as often as every other
+                assert weights and math.isclose(float(probe.baseline_KLR[k - 1, level, r]), sum(right) / slots, abs_tol=1e-6)
 
 
-def test_ridge_probe_is_the_penalised_least_squares_solution():
-    g = torch.Generator().manual_seed(0)
-    x = torch.cat([torch.randn(2, 3, 50, 5, generator=g, dtype=torch.float64), torch.ones(2, 3, 50, 1)], -1).double()
-    y = torch.randint(4, (2, 3, 50, 1), generator=g)
-    target = targets_of(Task(4, 4, 2, 2, 1), 1)[1:]
-    sums = RidgeSums(2, 3, 5, target, ridge=0.1)
-    for part in (slice(0, 20), slice(20, 50)):
-        sums.update(x[:, :, part], [y[:, :, part]])
-    weights = sums.compute()
-    for r in range(2):
-        for d in range(3):
-            a, b = x[r, d], torch.nn.functional.one_hot(y[r, d, :, 0], 4).double()
-            penalty = 0.1 * (a**2).sum(0).mean() * torch.tensor([1, 1, 1, 1, 1, 1e-6]).double()
-            expected = torch.linalg.lstsq(
-                torch.cat([a, penalty.sqrt().diag()]), torch.cat([b, torch.zeros(6, 4)]).double()
-            ).solution
-            torch.testing.assert_close(weights[r, d], expected)
+@pytest.mark.parametrize(
+    ("setting", "value"), [("ridge", 0), ("ridge", 1e-9), ("ridge", math.nan), ("penalty", -1.0), ("iterations", 0)]
+)
+def test_penalties_that_cannot_be_solved_are_refused_by_name(setting, value):
+    with pytest.raises(InvalidInput, match=f"LayerwiseLinearProbe.{setting}"):
+        LayerwiseLinearProbe(**{setting: value})
 
 
-def test_logistic_probe_is_at_a_stationary_point_and_replicas_are_independent():
-    g = torch.Generator().manual_seed(0)
-    x = torch.cat([torch.randn(2, 1, 200, 5, generator=g), torch.ones(2, 1, 200, 1)], -1).double()
-    y = (x[..., :1] + 0.7 * torch.randn(2, 1, 200, 1, generator=g) > 0).long()
-    target = targets_of(Task(2, 2, 1, 2, 1), 1)[1:]
-    weights = fit_logistic(x, [y], target, 1e-3, 200)
-    scale = x.std(-2, keepdim=True)
-    scale[..., -1] = 1
-    w = (weights * scale.transpose(-1, -2)).requires_grad_()
-    loss = torch.nn.functional.cross_entropy(((x / scale) @ w).flatten(0, 2), y.flatten()) * 2 + 1e-3 * w.square().sum()
-    assert torch.autograd.grad(loss, w)[0].abs().max() < 1e-4
-    alone = fit_logistic(x[1:], [y[1:]], target, 1e-3, 200)
-    torch.testing.assert_close(weights[1:], alone, rtol=0, atol=0)
-    x[0, 0, 3, 1] = torch.inf  # a replica that has diverged takes no other with it
-    beside = fit_logistic(x, [y], target, 1e-3, 200)
-    torch.testing.assert_close(beside[1:], alone, rtol=0, atol=0)
-    assert not beside[0].any()
+def test_logistic_probes_that_have_not_converged_say_so(recwarn):
+    rule = Knows(HierarchicalNetwork(width=4))
+    rule.only_noise = True
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=64, probe_size=64, seeds=[0, 1])
+    trainer(LayerwiseLinearProbe(iterations=1)).test(rule, data, verbose=False)
+    said = [str(w.message) for w in recwarn if "converged" in str(w.message)]
+    assert len(said) == 3 and said[0].startswith("logistic probes of layer 1 have not converged after") and "2 of 2" in said[0]
+    recwarn.clear()
+    trainer(LayerwiseLinearProbe()).test(rule, data, verbose=False)
+    assert not [w for w in recwarn if "converged" in str(w.message)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""Ridge and logistic probes against scikit-learn, and what they must not depend on.
+
+Shape suffixes: R replica, G groups, M rows, F features, T columns of all targets.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from callbacks.probes import TOLERANCE, Probe, ProbeCounts, RidgeSums, Target, fit_logistic, targets_of
+from rhm import Task
+
+
+def test_level_below_asks_for_each_of_the_symbols_and_level_above_for_the_ancestor():
+    task = Task(4, 4, 2, 2, 3)
+    by_level = {t.level: t for t in targets_of(task, 2)}  # layer 2
+    assert [(by_level[l].slots, by_level[l].sharers) for l in range(4)] == [(4, 1), (2, 1), (1, 1), (1, 2)]
+    tokens = torch.arange(8).view(1, 1, 8)
+    assert by_level[0].of(tokens, 1).tolist() == [[[[0, 1, 2, 3], [4, 5, 6, 7]]]]
+    assert by_level[3].of(torch.tensor([[[3]]]), 1).tolist() == [[[[3], [3]]]]
+    assert by_level[0].of(tokens, 2).tolist() == [[[[0, 1, 2, 3]], [[4, 5, 6, 7]]]]
+    two_ancestors = {t.level: t for t in targets_of(task, 4)}[2].of(torch.tensor([[[2, 3]]]), 1)
+    assert two_ancestors.flatten().tolist() == [2, 2, 3, 3]
+    assert [t.level for t in targets_of(Task(6, 6, 2, 6, 2), 9)] == [0, 2]  # 9 goes into 36 and 1 into 9, but not 6
+
+
+def ridge(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float = 1e-3, parts: int = 3) -> Probe:
+    R, G, M, F = x_RGMF.shape
+    sums = RidgeSums(R, G, F, targets, penalty, x_RGMF.device)
+    for part in torch.arange(M).tensor_split(parts):
+        sums.update(x_RGMF[:, :, part], [y_t[:, :, part] for y_t in y])
+    return sums.solve()
+
+
+def logistic(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float = 1e-3) -> Probe:
+    probe, slope_R = fit_logistic(x_RGMF, y, targets, penalty, 2000)
+    assert (slope_R <= TOLERANCE).all()
+    return probe
+
+
+def made_up(
+    seed: int, features: int, rows: int, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, list[Tensor], list[Target]]:
+    """Two replicas, two groups: units of very different scales that depend on one another, and symbols that depend on them."""
+    g = torch.Generator().manual_seed(seed)
+    hidden_RGMF = torch.randn(2, 2, rows, features, generator=g, dtype=torch.float64)
+    mixing = torch.randn(features, features, generator=g, dtype=torch.float64) / features**0.5
+    scale_F = 10 ** torch.empty(features, dtype=torch.float64).uniform_(-2, 2, generator=g)
+    x_RGMF = ((hidden_RGMF @ mixing).relu() + 0.1 * hidden_RGMF) * scale_F
+    targets = [Target(0, 2, 1, 3), Target(1, 1, 1, 4)]
+    noise = [torch.randn(2, 2, rows, t.slots, t.symbols, generator=g, dtype=torch.float64) for t in targets]
+    teach = [torch.randn(features, t.columns, generator=g, dtype=torch.float64) for t in targets]
+    y = [
+        ((hidden_RGMF @ w).unflatten(-1, (t.slots, t.symbols)) + 2 * e).argmax(-1)
+        for w, t, e in zip(teach, targets, noise, strict=True)
+    ]
+    return x_RGMF.to(dtype), y, targets
+
+
+SHAPES = [
+    (seed, features, rows) for seed, (features, rows) in enumerate([(1, 40), (3, 30), (5, 200), (12, 100), (20, 400)] * 4)
+]
+
+
+@pytest.mark.parametrize(("seed", "features", "rows"), SHAPES)
+def test_ridge_probes_are_those_of_scikit_learn_on_standardised_features(seed, features, rows):
+    x_RGMF, y, targets = made_up(seed, features, rows)
+    penalty = (1e-3, 0.1)[seed % 2]
+    scores_RGMT = ridge(x_RGMF, y, targets, penalty).scores(x_RGMF)
+    for r, g in np.ndindex(2, 2):
+        z_MF = StandardScaler().fit_transform(x_RGMF[r, g].numpy())
+        hot_MT = torch.cat(
+            [torch.nn.functional.one_hot(y_t[r, g], t.symbols).flatten(1) for y_t, t in zip(y, targets, strict=True)], 1
+        )
+        theirs = Ridge(alpha=penalty * rows).fit(z_MF, hot_MT.numpy()).predict(z_MF)
+        np.testing.assert_allclose(scores_RGMT[r, g].numpy(), theirs, atol=1e-8)
+
+
+@pytest.mark.parametrize(("seed", "features", "rows"), SHAPES)
+def test_logistic_probes_are_those_of_scikit_learn_on_standardised_features(seed, features, rows):
+    x_RGMF, y, targets = made_up(seed, features, rows)
+    penalty = (1e-3, 1e-2)[seed % 2]
+    parts = logistic(x_RGMF, y, targets, penalty).scores(x_RGMF).split([t.columns for t in targets], -1)
+    for part, y_t, target in zip(parts, y, targets, strict=True):
+        for r, g, slot in np.ndindex(2, 2, target.slots):
+            z_MF, y_M = StandardScaler().fit_transform(x_RGMF[r, g].numpy()), y_t[r, g, :, slot]
+            theirs = LogisticRegression(C=1 / (2 * penalty * rows), tol=1e-8, max_iter=5000).fit(z_MF, y_M.numpy())
+            shown = theirs.classes_  # symbols that never occur have no score of theirs
+            ours = part[r, g].unflatten(-1, (target.slots, target.symbols))[:, slot].softmax(-1)[:, shown]
+            np.testing.assert_allclose(ours.numpy(), theirs.predict_proba(z_MF), atol=5e-3)
+
+
+CHANGES = {
+    "scaled": lambda x: torch.cat([x[..., :1] * 1e-25, x[..., 1:2] * -1e25, x[..., 2:]], -1),
+    "shifted": lambda x: x + torch.tensor([0.0, 1.0, -3.0, 1e3, 30.0, -1e3]).to(x) * x.std((0, 1, 2)),
+    "repeated": lambda x: torch.cat([x, x[..., :2], -3 * x[..., :1] + 2], -1),
+    "dead": lambda x: torch.cat([x, torch.zeros_like(x[..., :2])], -1),
+    "constant": lambda x: torch.cat([torch.full_like(x[..., :1], 7.3), x, torch.full_like(x[..., :1], -0.1)], -1),
+    "rearranged": lambda x: x.flip(-1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("fit", [ridge, logistic])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_answers_do_not_depend_on_how_units_are_written(fit, change, dtype):
+    x_RGMF, y, targets = made_up(3, 6, 300, dtype)
+    before, after = (fit(x, y, targets).scores(x) for x in (x_RGMF, CHANGES[change](x_RGMF)))
+    error = 1e-6 if dtype == torch.float64 else 5e-3
+    torch.testing.assert_close(after, before, rtol=0, atol=error if fit is ridge else 0.02)
+    counts = [ProbeCounts(2, targets), ProbeCounts(2, targets)]
+    for count, scores in zip(counts, (before, after), strict=True):
+        count.update(scores, y)
+    assert (counts[0].compute() - counts[1].compute()).abs().max() <= 1 / 300
+
+
+@given(st.integers(0, 10**6), st.floats(-30, 30), st.floats(-1e3, 1e3), st.integers(1, 7))
+def test_a_units_scale_and_offset_and_the_batches_change_no_ridge_probe(seed, log_scale, offset, parts):
+    x_RGMF, y, targets = made_up(seed, 4, 40)
+    other_RGMF = x_RGMF.clone()
+    other_RGMF[..., 0] = (x_RGMF[..., 0] / x_RGMF[..., 0].std() + offset) * 2.0**log_scale
+    before = ridge(x_RGMF, y, targets, parts=1).scores(x_RGMF)
+    torch.testing.assert_close(ridge(other_RGMF, y, targets, parts=parts).scores(other_RGMF), before, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("fit", [ridge, logistic])
+@pytest.mark.parametrize("bad", [torch.inf, torch.nan])
+def test_a_replica_whose_features_are_not_finite_answers_the_commonest_and_changes_no_other(fit, bad):
+    x_RGMF, y, targets = made_up(0, 5, 60)
+    alone = fit(x_RGMF[1:], [y_t[1:] for y_t in y], targets)
+    x_RGMF[0, 0, 3, 1] = bad
+    beside = fit(x_RGMF, y, targets)
+    for name in ("centre_RG1F", "weight_RGFT", "bias_RG1T"):
+        torch.testing.assert_close(getattr(beside, name)[1:], getattr(alone, name), rtol=0, atol=0)
+        assert getattr(beside, name).isfinite().all()
+    assert not beside.weight_RGFT[0].any()
+
+
+def test_a_layer_without_a_unit_that_varies_answers_the_commonest_symbol():
+    x_RGMF, y, targets = made_up(0, 3, 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for fit in (ridge, logistic):
+            probe = fit(torch.full_like(x_RGMF, 0.3), y, targets)
+            scores = probe.scores(x_RGMF)[..., -4:]
+            assert (scores.argmax(-1) == y[1].mode(2).values).all() and not probe.weight_RGFT.any()
