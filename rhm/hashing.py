@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from functools import cache
+from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from rhm.errors import InvalidInput
 
 
 def _signed(x: int) -> int:
@@ -46,19 +51,38 @@ def scramble(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & (2**33 - 1))
 
 
-def fold(key: Tensor, *data: int | str | Tensor) -> Tensor:
+def fold(key: Tensor, *data: SupportsIndex | str | Tensor) -> Tensor:
     """A new key from a key and what it is for.
 
     Args:
         key: int64 of any shape.
-        data: names, integers or int64 tensors (broadcast against the key), folded in one after another.
+        data: names, integers of Python or numpy, or tensors of integers (broadcast against the key), folded in one after
+            another. A number in a tensor, also in one without axes, is another key than the number by itself.
+
+    Raises:
+        InvalidInput: a number that is no integer.
     """
     for item in data:
         if isinstance(item, Tensor):
-            key = scramble(key * MULTIPLIER_2 + scramble(item))
+            if item.is_floating_point() or item.is_complex():
+                raise InvalidInput("key", f"a tensor of {item.dtype}", "integers")
+            key = scramble(key * MULTIPLIER_2 + scramble(item.to(torch.int64)))
         else:  # hashed in Python: a tensor of one number would cost a copy to the device
-            key = scramble(key * MULTIPLIER_2 + _digest(item))
+            key = scramble(key * MULTIPLIER_2 + _digest(item if isinstance(item, str) else integer(item)))
     return key
+
+
+def integer(item: SupportsIndex | Tensor) -> int:
+    """An integer of Python, numpy or a tensor of one number as one of Python; true is 1.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        number: Any = item.item() if isinstance(item, np.generic | np.ndarray | Tensor) else item
+        return operator.index(number)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInput("key", item, "an integer, a name or a tensor of integers") from error
 
 
 def seed_keys(seeds: Tensor, *names: int | str) -> Tensor:

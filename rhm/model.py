@@ -10,13 +10,14 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
 from rhm.derivation import Derivation
 from rhm.errors import InvalidInput, InvalidString
-from rhm.hashing import below, fold, permutation, scramble, seed_keys
+from rhm.hashing import below, fold, integer, permutation, scramble, seed_keys
 from rhm.task import Task
 
 DENSE_TUPLES = 2**20  # up to here all v**s tuples are shuffled, above tuples are drawn until enough are distinct
@@ -243,7 +244,7 @@ class RandomHierarchyModel(nn.Module):
         row = order.gather(1, place).view_as(code)
         return row // task.m, row % task.m, owned.gather(1, place).view_as(code) == code
 
-    def exchange(self, derivation: Derivation, level: int, key: int | Tensor = 0) -> Derivation:
+    def exchange(self, derivation: Derivation, level: int, key: SupportsIndex | Tensor = 0) -> Derivation:
         """Exchange synonyms at exactly one level: each symbol of that level gets another of its ``m`` rules.
 
         Symbols of that level and above stay, and so do the rule choices of all other levels; what stands below changes
@@ -265,7 +266,7 @@ class RandomHierarchyModel(nn.Module):
         choices[-1] = (choices[-1] + shift) % self.task.m
         return self._expand(derivation.symbols[level:], [c.to(torch.int32) for c in choices])
 
-    def resample(self, derivation: Derivation, below_level: int, key: int | Tensor = 0) -> Derivation:
+    def resample(self, derivation: Derivation, below_level: int, key: SupportsIndex | Tensor = 0) -> Derivation:
         """Other strings with the same symbols from a level up: all rules of that level and below are drawn again.
 
         Args:
@@ -281,8 +282,10 @@ class RandomHierarchyModel(nn.Module):
         choices = [below(self._draws(symbols[l], "resample", l, key), self.task.m) for l in range(1, below_level + 1)]
         return self._expand(symbols[below_level:], [c.to(torch.int32) for c in choices])
 
-    def _draws(self, like_RBD: Tensor, name: str, level: int, key: int | Tensor) -> Tensor:
+    def _draws(self, like_RBD: Tensor, name: str, level: int, key: SupportsIndex | Tensor) -> Tensor:
         """Random bits, one for each symbol."""
+        if not isinstance(key, Tensor) or not key.dim():
+            key = integer(key)  # one number for all strings is the same key, whoever wrote it
         keys = fold(seed_keys(self.data_seeds_R, name, level)[:, None, None], key)
         shape = like_RBD.shape[2:] if keys.shape[1] > 1 else like_RBD.shape[1:]  # a key of its own for each string counts anew
         counter = torch.arange(math.prod(shape), device=like_RBD.device).view(shape)

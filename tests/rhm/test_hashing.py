@@ -1,12 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import assert_uniform
 
-from rhm.hashing import below, fold, normal, permutation, scramble, seed_keys, uniform
+from rhm import InvalidInput
+from rhm.hashing import below, fold, integer, normal, permutation, scramble, seed_keys, uniform
 
 KEYS = st.integers(-(2**63), 2**63 - 1)
 quick = settings(max_examples=60)
@@ -164,3 +166,38 @@ def test_a_stream_depends_on_its_own_key_alone(draw):
     together = draw(torch.tensor([3, 4, 5]), (2, 7))
     for r, key in enumerate((3, 4, 5)):
         assert torch.equal(together[r], draw(torch.tensor([key]), (2, 7))[0])
+
+
+NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.booleans())
+
+
+@quick
+@given(number=NUMBERS)
+def test_a_number_is_the_same_key_whoever_wrote_it(number):
+    key = seed_keys(torch.arange(3))
+    want = fold(key, int(number))
+    written = [
+        number,
+        np.int64(number),
+        np.asarray(number),
+        integer(torch.tensor(number)),
+        integer(torch.tensor([int(number)])),
+    ]
+    written += [kind(number) for kind in (np.int8, np.int32) if abs(int(number)) < 100]
+    for other in written:
+        assert torch.equal(fold(key, other), want), (other, type(other))
+    small = torch.tensor([[int(number) % 100]], dtype=torch.int16)
+    assert torch.equal(fold(key, small), fold(key, small.long()))
+    assert not torch.equal(fold(key, str(int(number))), want)  # a name is no number
+
+
+def test_true_and_one_are_one_key_whichever_comes_first():
+    key = seed_keys(torch.arange(3))
+    first = fold(key, np.bool_(True))  # the printed forms differ, and Python's cache takes True for 1
+    assert torch.equal(first, fold(key, 1)) and torch.equal(fold(key, True), first)
+
+
+@pytest.mark.parametrize("bad", [1.0, np.float32(2), torch.tensor(1.5), torch.tensor([1.0]), None, [1], np.arange(2)])
+def test_a_key_that_is_no_integer_is_refused(bad):
+    with pytest.raises(InvalidInput, match=r"^key: got"):
+        fold(seed_keys(torch.arange(3)), bad)

@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -498,6 +499,17 @@ def test_levels_that_are_not_there_are_refused(level):
         with pytest.raises(InvalidInput) as caught:
             change(derivation, level)
         assert caught.value.key == key
+
+
+@pytest.mark.parametrize("number", [0, 1, -3, 2**62])
+def test_one_key_is_the_same_for_python_numpy_and_tensors(number):
+    model = RandomHierarchyModel(6, 6, 3, 2, 3, seeds=[0, 1])
+    d = model.sample(numbers(model, 5, 0))
+    for draw in model.exchange, model.resample:
+        wanted = draw(d, 2, number)
+        others = [np.int64(number), np.asarray(number), torch.tensor(number)]
+        assert all(draw(d, 2, key).equals(wanted) for key in others)
+    assert model.exchange(d, np.int64(2), 1).equals(model.exchange(d, 2, 1))
 
 
 def test_exchange_without_synonyms_is_refused():
