@@ -21,7 +21,7 @@ from torch import Tensor
 from rhm.errors import InvalidInput
 
 
-def _signed(x: int) -> int:
+def signed(x: int) -> int:
     """The int64 with the same 64 bits as ``x``."""
     x &= 2**64 - 1
     return x - 2**64 if x >= 2**63 else x
@@ -32,15 +32,15 @@ def _signed32(x: int) -> int:
     return x - 2**32 if x >= 2**31 else x
 
 
-GOLDEN = _signed(0x9E3779B97F4A7C15)
-MULTIPLIER_1 = _signed(0xBF58476D1CE4E5B9)
-MULTIPLIER_2 = _signed(0x94D049BB133111EB)
+GOLDEN = signed(0x9E3779B97F4A7C15)
+MULTIPLIER_1 = signed(0xBF58476D1CE4E5B9)
+MULTIPLIER_2 = signed(0x94D049BB133111EB)
 
 
 @cache
 def _digest(item: int | str) -> int:
     """64 bits that stand for a name or an integer."""
-    return _signed(int.from_bytes(hashlib.blake2b(repr(item).encode(), digest_size=8).digest(), "little"))
+    return signed(int.from_bytes(hashlib.blake2b(repr(item).encode(), digest_size=8).digest(), "little"))
 
 
 def scramble(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rhm.derivation import Derivation
 from rhm.errors import InvalidInput, InvalidString
-from rhm.hashing import below, fold, integer, permutation, scramble, seed_keys
+from rhm.hashing import below, fold, integer, permutation, scramble, seed_keys, signed
 from rhm.task import Task
 
 DENSE_TUPLES = 2**20  # up to here all v**s tuples are shuffled, above tuples are drawn until enough are distinct
@@ -284,8 +284,8 @@ class RandomHierarchyModel(nn.Module):
 
     def _draws(self, like_RBD: Tensor, name: str, level: int, key: SupportsIndex | Tensor) -> Tensor:
         """Random bits, one for each symbol."""
-        if not isinstance(key, Tensor) or not key.dim():
-            key = integer(key)  # one number for all strings is the same key, whoever wrote it
+        if not isinstance(key, Tensor):  # the same key as in a tensor, whoever wrote it
+            key = torch.full((), signed(integer(key)), dtype=torch.int64, device=like_RBD.device)
         keys = fold(seed_keys(self.data_seeds_R, name, level)[:, None, None], key)
         shape = like_RBD.shape[2:] if keys.shape[1] > 1 else like_RBD.shape[1:]  # a key of its own for each string counts anew
         counter = torch.arange(math.prod(shape), device=like_RBD.device).view(shape)

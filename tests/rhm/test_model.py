@@ -486,7 +486,7 @@ def test_a_key_for_each_replica_or_string_makes_its_own_draw():
     keys = torch.tensor([5, 6])[:, None, None]
     together = model.resample(before, 3, keys)
     for r, key in enumerate((5, 6)):
-        assert torch.equal(model.resample(before, 3, torch.tensor(key)).x_RBD[r], together.x_RBD[r])
+        assert torch.equal(model.resample(before, 3, key).x_RBD[r], together.x_RBD[r])
     each = model.resample(before, 3, torch.arange(80).view(2, 40, 1))
     assert not torch.equal(each.x_RBD, model.resample(before, 3, torch.arange(80).view(2, 40, 1) + 1).x_RBD)
 
@@ -507,7 +507,7 @@ def test_one_key_is_the_same_for_python_numpy_and_tensors(number):
     d = model.sample(numbers(model, 5, 0))
     for draw in model.exchange, model.resample:
         wanted = draw(d, 2, number)
-        others = [np.int64(number), np.asarray(number), torch.tensor(number)]
+        others = [np.int64(number), np.asarray(number), torch.tensor(number), torch.full((2, 5, 1), number)]
         assert all(draw(d, 2, key).equals(wanted) for key in others)
     assert model.exchange(d, np.int64(2), 1).equals(model.exchange(d, 2, 1))
 
