@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,33 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         os.fsync(folder)  # the new name, too
     finally:
         os.close(folder)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file; numbers that are not finite, which JSON does not have, are null.
+
+    Raises:
+        OSError: see :func:`write_atomically`.
+    """
+    write_atomically(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; ``Infinity`` and ``NaN``, which Python writes, are null.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
 
 
 def new_file(key: str, path: str, endings: tuple[str, ...]) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
+from typing import Any
 
-from experiments.files import new_file
+from experiments.files import new_file, read_json
 from experiments.report.figures import Curve, learning_curves
 from experiments.run.tables import by_size, replica_table, sizes_of
 from experiments.terminal import wide_console
@@ -23,24 +23,16 @@ def curves(run_dirs: list[str], out: str) -> None:
     new_file("out", out, (".png", ".svg"))
     if not run_dirs:
         raise InvalidInput("run_dirs", run_dirs, "folders of finished runs, one or more")
+    if len({Path(run_dir).resolve() for run_dir in run_dirs}) < len(run_dirs):
+        raise InvalidInput("run_dirs", run_dirs, "different folders")
+    runs = [_read(run_dir) for run_dir in run_dirs]
+    task, console = runs[0]["task"], wide_console()
+    for run_dir, results in zip(run_dirs, runs, strict=True):
+        if results["task"] != task:
+            raise InvalidInput("run_dirs", f"{run_dir} with task {results['task']}", f"runs of one task, {task}")
     lines: dict[str, Curve] = {}
-    tasks, chance, console = [], 0.0, wide_console()
-    for run_dir in run_dirs:
-        try:
-            results = json.loads((Path(run_dir) / "results.json").read_text())
-            finished = results["status"] == "finished" and None not in [r["train_size"] for r in results["replicas"]]
-            pairs, chance = results["supervision"]["pairs"], results["replicas"][0]["chance"]
-            tasks.append(results["task"])
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise InvalidInput("run_dirs", run_dir, "folders with a readable results.json") from error
-        if not finished:
-            raise InvalidInput("run_dirs", run_dir, "finished runs with a training-set size")
-        if tasks[-1] != tasks[0]:
-            raise InvalidInput("run_dirs", f"{run_dir} with task {tasks[-1]}", f"runs of one task, {tasks[0]}")
+    for name, results in zip(_names(run_dirs, runs), runs, strict=True):
         console.print(replica_table(results))
-        name = results["rule"] + (f", {pairs}" if pairs else "")
-        if any(line.startswith(name) for line in lines):  # two runs of one rule are told apart by their folders
-            name = f"{name} ({Path(run_dir).name})"
         found: dict[str, dict[int, list[float]]] = {}
         for (strings, labels), places in by_size(sizes_of(results)).items():
             line = name if labels is None else f"{name}, {labels:,} labels"
@@ -50,5 +42,35 @@ def curves(run_dirs: list[str], out: str) -> None:
             sizes = sorted(points)
             mean = [statistics.fmean(points[p]) for p in sizes]
             lines[line] = Curve(sizes, mean, [min(points[p]) for p in sizes], [max(points[p]) for p in sizes])
+    chance = runs[0]["replicas"][0]["chance"]
     learning_curves({"": lines}, {"": chance}).savefig(out, dpi=150)
     console.print(f"learning curves (mean, lowest and highest over seeds): {out}")
+
+
+def _read(run_dir: str) -> dict[str, Any]:
+    """Results that can be drawn."""
+    allowed = "folders of finished runs with a training-set size, whose results.json can be read"
+    try:
+        results: dict[str, Any] = read_json(Path(run_dir) / "results.json")
+        numbers = [r[key] for r in results["replicas"] for key in ("test_accuracy", "chance")]
+        if not numbers or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in numbers):
+            raise ValueError(f"accuracies of {numbers}")
+        supervision, finished = results["supervision"], results["status"] == "finished"
+        described = isinstance(results["rule"], str) and {"rule", "pairs"} <= supervision.keys() and "task" in results
+        if not described or not finished or None in [r["train_size"] for r in results["replicas"]]:
+            raise ValueError(f"status {results['status']}" if not finished else "an endless stream of strings, or no rule")
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InvalidInput("run_dirs", f"{run_dir} ({type(error).__name__}: {error})", allowed) from error
+    return results
+
+
+def _names(run_dirs: list[str], runs: list[dict[str, Any]]) -> list[str]:
+    """A name for each run: its rule, its pairs and, where others have the same, as much of its folder as tells it from them."""
+    rules = [results["rule"] + (f", {pairs}" if (pairs := results["supervision"]["pairs"]) else "") for results in runs]
+    parts = [Path(run_dir).resolve().parts for run_dir in run_dirs]
+    names = []
+    for rule, own in zip(rules, parts, strict=True):
+        alike = [other for name, other in zip(rules, parts, strict=True) if name == rule and other != own]
+        depth = next(n for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in alike))
+        names.append(f"{rule} ({'/'.join(own[-depth:])})" if alike else rule)
+    return names

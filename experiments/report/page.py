@@ -37,6 +37,7 @@ class Page:
     def __init__(self, title: str, folder: Path, linked: bool = False):
         self.title, self.folder, self.linked = title, folder, linked
         self.parts: list[str] = []
+        self.names: list[str] = []  # of figures
 
     def section(self, title: str) -> None:
         """A heading."""
@@ -66,7 +67,13 @@ class Page:
         self.parts.append(f"<details><summary>{html.escape(folded)}</summary>{shown}</details>" if folded else shown)
 
     def figure(self, name: str, title: str, figure: Figure, caption: str) -> None:
-        """A figure, written as a PNG file to which the page links, or into the page, as PNG and as SVG."""
+        """A figure, written as a PNG file to which the page links, or into the page, as PNG and as SVG.
+
+        A name that the page has already gets a number: names of different settings may be the same as file names.
+        """
+        same = sum(taken == name or taken.startswith(f"{name}~") for taken in self.names)
+        name += f"~{same + 1}" if same else ""
+        self.names.append(name)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
         if self.linked:

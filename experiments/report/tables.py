@@ -72,8 +72,10 @@ def overview(table: polars.DataFrame, found: Complexities) -> polars.DataFrame:
     rules = [str(rule) for rule in table["rule"].unique(maintain_order=True)]
     for (rule, task, cell), own in found.items():
         rows.setdefault((task, cell), {})[rule] = own.shown(own.value) + (" †" if own.fails_later else "")
+    heading = {rule: f"{rule} (rule)" if rule in ("task", "settings") else rule for rule in rules}
     shown = [
-        {"task": task, "settings": cell, **{rule: row.get(rule, "") for rule in rules}} for (task, cell), row in rows.items()
+        {"task": task, "settings": cell, **{heading[rule]: row.get(rule, "") for rule in rules}}
+        for (task, cell), row in rows.items()
     ]
     return polars.DataFrame(shown)
 

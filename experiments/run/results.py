@@ -5,7 +5,6 @@ Shape suffixes: R replica, K layer, L level.
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 import time
@@ -23,7 +22,7 @@ from callbacks import Diagnostic, LayerwiseLinearProbe
 from callbacks.find import callbacks_of
 from callbacks.linear_probe import probe_dictionary
 from datamodules import RHMDataModule
-from experiments.files import write_atomically
+from experiments.files import write_json
 from experiments.run.folder import RunFolder
 from rules import LocalRule
 
@@ -71,7 +70,7 @@ class RunRecord(Callback):
     def write(self, trainer: Trainer, rule: LocalRule, status: str) -> dict[str, Any]:
         """Write ``results.json`` and return its content."""
         results = collect_results(trainer, rule, status, self.seconds)
-        write_atomically(self.folder.results, json.dumps(results, indent=1) + "\n")
+        write_json(self.folder.results, results)
         return results
 
 

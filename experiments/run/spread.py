@@ -6,7 +6,6 @@ ranks found is put together in ``RUN_DIR/results.json`` by whichever of them is 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from experiments.files import write_atomically
+from experiments.files import read_json, write_json
 from experiments.run.folder import RunFolder
 from rhm import InvalidInput
 
@@ -141,17 +140,18 @@ def put_together(run_dir: Path, world: int) -> dict[str, Any] | None:
     if not all(folder.finished for folder in folders):
         return None
     if RunFolder(run_dir).finished:
-        written: dict[str, Any] = json.loads((run_dir / "results.json").read_text())
+        written: dict[str, Any] = read_json(run_dir / "results.json")
         return written
-    parts = [json.loads(folder.results.read_text()) for folder in folders]
+    parts = [read_json(folder.results) for folder in folders]
     labels = [count for part in parts for count in part["supervision"]["readout_labels"]]
     whole = parts[0] | {
         "supervision": parts[0]["supervision"] | {"readout_labels": labels},
         "replicas": [replica for part in parts for replica in part["replicas"]],
+        "probe_strings_trained_on": max(part["probe_strings_trained_on"] for part in parts),
         "diagnostics": joined([part["diagnostics"] for part in parts]),
         "seconds": max(part["seconds"] for part in parts),
         "samples_per_second": round(sum(part["samples_per_second"] for part in parts), 1),
         "ranks": world,
     }
-    write_atomically(run_dir / "results.json", json.dumps(whole, indent=1) + "\n")
+    write_json(run_dir / "results.json", whole)
     return whole

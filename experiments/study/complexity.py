@@ -96,7 +96,8 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     It is made monotone up to the size at which it is lowest: what more strings do to a rule that gets worse with them says
     nothing about the fewest that are enough. So no size is enough only where every mean error is above the bound.
 
-    The interval is that of the percentile bootstrap: seeds are drawn with replacement, each with its whole curve.
+    The interval is that of the percentile bootstrap: seeds are drawn with replacement, each with its whole curve. It holds at
+    least the two sizes between which P* was found: where in between, all seeds together do not know.
 
     Args:
         size_P: training-set sizes, rising.
@@ -111,10 +112,21 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     mean_P = error_SP.mean(0)
     value = crossing(size_P, monotone(_to_the_best(mean_P[None])), bound)[0]
     low, high = np.sort(log_B)[_ends(draws)]
+    low, high = _size(low), _size(high)
+    if np.isfinite(value):
+        before, after = neighbours(size_P, _size(value))
+        low, high = min(low, before), max(high, after)
     passed_P = _passes(mean_P, bound)
     fails_later = bool((passed_P[:-1] & ~passed_P[1:]).any())
     limits = float(size_P[0]), float(size_P[-1])
-    return SampleComplexity(_size(value), _size(low), _size(high), *limits, log_B, seeds, fails_later)
+    return SampleComplexity(_size(value), low, high, *limits, log_B, seeds, fails_later)
+
+
+def neighbours(size_P: Floats, value: float) -> tuple[float, float]:
+    """The last size that fails and the first that passes, of a P* between the smallest and the largest."""
+    nearly = value * (1 - 1e-9)  # where P* is one of the sizes, exp(log P) may come out above it
+    after = int(np.clip(np.searchsorted(size_P, nearly), 1, len(size_P) - 1))
+    return float(size_P[after - 1]), float(size_P[after])
 
 
 def _passes(error: Floats, bound: float) -> NDArray[np.bool_]:

@@ -5,9 +5,9 @@ Shape suffixes: S seed, P training-set size.
 
 from __future__ import annotations
 
-import json
 import math
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import numpy as np
 import polars
 import yaml
 
-from experiments.study.complexity import Floats, SampleComplexity, sample_complexity
+from experiments.files import read_json
+from experiments.study.complexity import Floats, SampleComplexity, neighbours, sample_complexity
 from experiments.study.names import cell_label, task_label
 from experiments.study.plan import Run
 from experiments.study.study import TASK_KEYS
@@ -84,7 +85,7 @@ def gather(folder: Path, runs: list[Run]) -> Gathered:
             missing.append(run.name)
             continue
         try:
-            results = json.loads(path.read_text())
+            results = read_json(path)
             if results["status"] != "finished":
                 missing.append(run.name)
                 continue
@@ -160,7 +161,7 @@ def _whole(content: dict[str, Any], key: str, least: int = 0) -> int:
 
 def _number(content: dict[str, Any], key: str, most: float = math.inf) -> float:
     value = content[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= min(most, sys.float_info.max):
         raise TypeError(f"{key} is {value!r}, not a number from 0 to {most:g}")
     return float(value)
 
@@ -216,8 +217,6 @@ def next_size(size_P: Floats, complexity: SampleComplexity) -> int | None:
     """The size half way, in log P, between the last that fails and the first that passes; None if there is none between."""
     if not complexity.reached:
         return None
-    nearly = complexity.value * (1 - 1e-9)  # where P* is one of the sizes, exp(log P) may come out above it
-    after = int(np.clip(np.searchsorted(size_P, nearly), 1, len(size_P) - 1))
-    below, above = size_P[after - 1], size_P[after]
+    below, above = neighbours(size_P, complexity.value)
     size = round(math.sqrt(below * above))
     return size if below < size < above and above / below > NEAR else None

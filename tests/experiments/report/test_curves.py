@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from command_line import RUN, refused, rhm
+
+from experiments.report import curves as module
+from experiments.report.figures import learning_curves
 
 
 def test_curves_draws_the_results_of_runs_and_refuses_what_does_not_fit(tmp_path, capsys):
@@ -12,3 +18,46 @@ def test_curves_draws_the_results_of_runs_and_refuses_what_does_not_fit(tmp_path
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "overwritten" in refused(capsys, "curves", f"--run_dirs=['{tmp_path / 'a'}']", f"--out={tmp_path / 'curves.png'}")
     assert "nowhere" in refused(capsys, "curves", "--run_dirs=[nowhere]", f"--out={tmp_path / 'b.png'}")
+
+
+def made_up(folder, rule="Backprop", **changes):
+    folder.mkdir(parents=True)
+    replicas = [{"seed": s, "train_size": p, "test_accuracy": 0.5, "chance": 0.25} for s in (0, 1) for p in (32, 64)]
+    task = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
+    content = {"rule": rule, "task": task, "supervision": {"rule": "labels", "pairs": None}, "replicas": replicas}
+    (folder / "results.json").write_text(json.dumps({**content, "status": "finished", **changes}))
+    return str(folder)
+
+
+def test_runs_with_the_same_last_folder_name_and_rule_have_a_line_each(tmp_path, monkeypatch, capsys):
+    folders = [made_up(tmp_path / place / "run") for place in ("a/1", "b/1", "b/2")]
+    folders += [made_up(tmp_path / "alone", rule="BackpropOther"), made_up(tmp_path / "dfa", rule="DFA")]
+    drawn = []
+    monkeypatch.setattr(
+        module, "learning_curves", lambda panels, chance: drawn.append(panels) or learning_curves(panels, chance)
+    )
+    rhm("curves", f"--run_dirs={json.dumps(folders)}", f"--out={tmp_path / 'c.png'}")
+    names = ["Backprop (a/1/run)", "Backprop (b/1/run)", "Backprop (2/run)", "BackpropOther", "DFA"]
+    assert list(drawn[0][""]) == names
+    capsys.readouterr()
+    same = json.dumps([folders[0], folders[0] + "/."])
+    assert "different folders" in refused(capsys, "curves", f"--run_dirs={same}", f"--out={tmp_path / 'd.png'}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"replicas": [{"seed": 0, "train_size": 32, "test_accuracy": float("inf"), "chance": 0.25}]},
+        {"replicas": [{"seed": 0, "train_size": 32, "test_accuracy": None, "chance": 0.25}]},
+        {"replicas": [{"seed": 0, "train_size": 32, "chance": 0.25}]},
+        {"replicas": [{"seed": 0, "train_size": None, "test_accuracy": 0.5, "chance": 0.25}]},
+        {"replicas": []},
+        {"status": "stopped"},
+        {"supervision": None},
+    ],
+)
+def test_results_that_are_no_numbers_or_not_finished_are_refused_by_folder(changes, tmp_path, capsys):
+    folders = [made_up(tmp_path / "a"), made_up(tmp_path / "b", **changes)]
+    line = refused(capsys, "curves", f"--run_dirs={json.dumps(folders)}", f"--out={tmp_path / 'c.png'}")
+    assert line.startswith(f"rhm: error: run_dirs: got {tmp_path / 'b'}") or str(tmp_path / "b") in line
+    assert not (tmp_path / "c.png").exists()

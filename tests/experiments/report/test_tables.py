@@ -32,6 +32,18 @@ def test_the_page_says_what_the_search_has_chosen(tmp_path, no_pictures):
     assert "<summary>Settings chosen by the search</summary>" in (tmp_path / "a/report/index.html").read_text()
 
 
+def test_rules_named_as_columns_of_the_overview_keep_columns_of_their_own(tmp_path, no_pictures):
+    rules = [Rule("backprop", name) for name in ("task", "settings", "rule")]
+    grid = [{"model.network.width": [64, 256]}]
+    study = Study(rules, [{"L": [3, 4]}], Sizes([64, 4096]), grid=grid, seeds=[0, 1])
+    fake_study(tmp_path / "a", study, sigmoid_curve(lambda *_: 500), False)
+    main(["report", str(tmp_path / "a")])
+    page = (tmp_path / "a/report/index.html").read_text()
+    rows = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", page.split("</table>")[0])]
+    assert rows[0] == ["task", "settings", "task (rule)", "settings (rule)", "rule"]
+    assert rows[1][:2] == ["v=8 n=8 m=4 s=2 L=3", "width=64"]
+
+
 def test_a_study_with_a_grid_has_an_overview_of_p_star_above_the_long_table(tmp_path, no_pictures):
     rules = [Rule("backprop"), Rule("dfa"), Rule("gevb", grid=[{"model.network.width": 16}])]
     sizes = Sizes([32, 128, 512, 2048, 8192])

@@ -103,6 +103,21 @@ def test_ranks_of_another_launcher_find_the_same(tmp_path, alone, names):
     assert replicas(tmp_path / "run") == alone
 
 
+def test_all_numbers_of_results_are_those_of_one_process(tmp_path, monkeypatch, capsys):
+    """The ranks' replicas have other sizes, of which only one takes strings that probes are fitted on."""
+    command = [*RUN, "--data.train_size=[8,24]", "--data.seeds=[0]", "--data.test_size=4", "--tables=false"]
+    main([*command, f"--run_dir={tmp_path / 'one'}"])
+    for rank in "01":
+        for name, value in zip(RANK_VARIABLES[1], (rank, rank, "2"), strict=True):
+            monkeypatch.setenv(name, value)
+        main([*command, "--spread_replicas=true", f"--run_dir={tmp_path / 'two'}"])
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+    assert one["probe_strings_trained_on"] > 0 and two.pop("ranks") == 2
+    free = {"seconds", "samples_per_second", "replicas"}
+    assert {k: v for k, v in one.items() if k not in free} == {k: v for k, v in two.items() if k not in free}
+    assert replicas(tmp_path / "one") == replicas(tmp_path / "two")
+
+
 def test_a_rank_that_fails_ends_all_and_is_reported(tmp_path, capfd, monkeypatch):
     script = "import os, sys, time; os.environ['RHM_RANK'] == '1' and sys.exit(3); time.sleep(60); open('ended', 'w')"
     monkeypatch.chdir(tmp_path)
