@@ -18,7 +18,7 @@ class HierarchicalNetwork(NetworkConfig):
         self,
         width: int = 256,
         depth: int | None = None,
-        bottleneck: int | None = None,
+        bottleneck: int | str | None = None,
         activation: str = "relu",
         normalise: bool = False,
         label_slot: bool = False,

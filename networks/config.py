@@ -5,6 +5,7 @@ Shape suffixes: R replica.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 
 from torch import Tensor
@@ -15,6 +16,8 @@ from networks.layered import LayeredNetwork
 from rhm import InvalidInput, Task
 from rhm.hashing import seed_keys
 
+MULTIPLE = re.compile(r"([1-9]\d*)?v")
+
 
 class NetworkConfig(ABC):
     """How to build a network for a task that is not known yet: sizes that are None follow the task.
@@ -22,27 +25,34 @@ class NetworkConfig(ABC):
     Args:
         width: units of a layer.
         depth: number of layers; the task's ``L`` by default.
-        bottleneck: every layer but the last hands on a normalised projection of this width instead of its units.
+        bottleneck: every layer but the last hands on a normalised projection of this width instead of its units: a number, or
+            the task's symbols, ``v``, ``2v`` and so on.
         activation: ``relu``, ``tanh`` or ``linear``.
         normalise: every layer hands on its units with a mean square of 1; a bottleneck does so anyway.
         label_slot: show a class in ``n`` channels of every input position; only Forward-Forward does.
         codebooks: every layer but the last hands on a discrete code of ``bottleneck`` symbols, the best of so many codebooks.
 
     Raises:
-        InvalidInput: a size under 1, an unknown activation, codebooks without a bottleneck.
+        InvalidInput: a size under 1, a bottleneck that is neither a number nor a multiple of ``v``, an unknown activation,
+            codebooks without a bottleneck.
     """
 
     def __init__(
         self,
         width: int = 256,
         depth: int | None = None,
-        bottleneck: int | None = None,
+        bottleneck: int | str | None = None,
         activation: str = "relu",
         normalise: bool = False,
         label_slot: bool = False,
         codebooks: int | None = None,
     ):
-        for key, value in ("width", width), ("depth", depth), ("bottleneck", bottleneck), ("codebooks", codebooks):
+        if isinstance(bottleneck, str) and bottleneck.isdecimal():
+            bottleneck = int(bottleneck)
+        if isinstance(bottleneck, str) and not MULTIPLE.fullmatch(bottleneck):
+            raise InvalidInput("model.network.bottleneck", bottleneck, "an integer of at least 1, v, 2v, 3v ... or null")
+        number = None if isinstance(bottleneck, str) else bottleneck
+        for key, value in ("width", width), ("depth", depth), ("bottleneck", number), ("codebooks", codebooks):
             if value is not None and value < 1:
                 raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
         if activation not in ACTIVATIONS:
@@ -57,6 +67,12 @@ class NetworkConfig(ABC):
     def settle(self) -> None:  # noqa: B027
         """Nothing; but the argument parser's lazy default has its sizes only after its first call."""
 
+    def handed_on(self, task: Task) -> int | None:
+        """The bottleneck's width on a task; None without one."""
+        if not isinstance(self.bottleneck, str):
+            return self.bottleneck
+        return int(self.bottleneck[:-1] or 1) * task.v
+
     def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.
 
@@ -68,7 +84,7 @@ class NetworkConfig(ABC):
         channels = task.v + (task.n if self.label_slot else 0)
         for k, (groups, patch) in enumerate(self.shapes(task, depth), 1):
             keys_R = seed_keys(seeds_R, "layer", k)
-            bottleneck = self.bottleneck if k < depth else None
+            bottleneck = self.handed_on(task) if k < depth else None
             if groups > 1 and self.codebooks is not None:
                 raise InvalidInput("model.network.codebooks", self.codebooks, "null where positions have weights of their own")
             sizes = (groups, patch, channels, self.width, bottleneck)

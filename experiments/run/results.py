@@ -112,6 +112,11 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
             "readout_labels": readout_labels(data, seen),
         },
+        "network": {
+            "class": type(rule.network_config).__name__,
+            "units": [layer.bias_RG1E.shape[-1] for layer in rule.network.layers],
+            "handed_on": [layer.out_channels for layer in rule.network.layers],
+        },
         "replicas": replicas,
         "probe_strings": data.probe_range[1] - data.probe_range[0],
         "probe_strings_trained_on": data.probes_trained_on,

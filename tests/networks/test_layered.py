@@ -343,3 +343,19 @@ def test_readout_stays_finite_for_extreme_logits():
         state = readout(torch.tensor([1e4, -1e4]).view(1, 2, 1, 1), torch.tensor([[0, 0]]))
     assert state.loss_R.tolist() == [1e4]
     assert state.error_RBN.tolist() == [[[0.0, 0.0], [-1.0, 1.0]]]
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "widths"), [("v", [6, 12]), ("2v", [12, 12]), ("10v", [60, 12]), ("5", [5, 12]), (None, [12, 12])]
+)
+def test_a_bottleneck_follows_the_vocabulary(bottleneck, widths):
+    task = Task(6, 6, 3, 2, 2)
+    for kind in (HierarchicalNetwork, LocallyConnectedNetwork, DenseNetwork):
+        network = kind(width=12, bottleneck=bottleneck).build(task, torch.tensor([0]))
+        assert [layer.out_channels for layer in network.layers] == widths
+
+
+@pytest.mark.parametrize("bad", ["w", "0v", "v2", "-1", "1.5v", "", "2 v", 0])
+def test_a_bottleneck_that_is_neither_a_number_nor_a_multiple_of_the_vocabulary_is_refused(bad):
+    with pytest.raises(InvalidInput, match=r"model\.network\.bottleneck"):
+        HierarchicalNetwork(bottleneck=bad)

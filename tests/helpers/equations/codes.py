@@ -140,5 +140,6 @@ EQUATIONS: dict[str, Equation] = {
             ("--model.stagger=null", *SMALL, "--model.rate=0.3"),
             ("--model.stagger=null", *SMALL, "--model.conscience=0.5", "--model.temperature=0.4"),
         ),
+        small=("--model.network.bottleneck=8",),  # four symbols are too few for codes that differ before they are learned
     )
 }
