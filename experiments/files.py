@@ -12,6 +12,9 @@ import yaml
 
 from rhm import InvalidInput
 
+FLAGS = {"true": "true", "false": "false", "null": "null", "none": "null", "~": "null"}
+"""Texts that are no numbers, and what they say."""
+
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Write a whole file or nothing, and return when it is on the disk.
@@ -106,3 +109,24 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two settings say the same, however they are written: 1, 1.0 and "1", true and "true", a list and a tuple."""
+    return bool(_as_said(one) == _as_said(other))
+
+
+def _as_said(value: Any) -> Any:
+    """A setting without the type that a file or the command line has given it; a flag is never a number."""
+    if isinstance(value, dict):
+        return {str(key): _as_said(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_said(item) for item in value]
+    if value is None or isinstance(value, bool) or str(value).lower() in FLAGS:
+        return FLAGS.get(str(value).lower(), str(value).lower())
+    for kind in int, float:
+        try:
+            return kind(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+    return value
