@@ -90,15 +90,68 @@ def read_settings(key: str, path: str | Path) -> dict[str, Any]:
         path: of the file.
 
     Raises:
-        InvalidInput: it cannot be read, or has no settings.
+        InvalidInput: it cannot be read, is not YAML, says something twice, or has no settings.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise InvalidInput(key, path, "a readable YAML file") from error
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(key, path, f"a file that can be read ({error.strerror})") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput(key, path, f"a YAML file ({error})") from error
     if not isinstance(content, dict):
-        raise InvalidInput(key, path, "a YAML file of settings")
+        raise InvalidInput(key, path, "a YAML file with settings, such as those in configs")
     return content
+
+
+def load_yaml(text: str) -> Any:
+    """What YAML says.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or :class:`Unclear`.
+    """
+    check_yaml(text)
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:  # a date that does not exist, say
+        raise yaml.YAMLError(str(error)) from error
+
+
+class Unclear(yaml.YAMLError):
+    """YAML that says a key twice, of which all but the last would be lost, or that holds itself."""
+
+
+def check_yaml(text: str) -> None:
+    """See that YAML says each key once, as a branch or with dots, and that nothing lies within itself.
+
+    Raises:
+        Unclear: it does not.
+        yaml.YAMLError: it is no YAML.
+    """
+    lines: dict[str, int] = {}
+    around, done = set[int](), set[int]()
+
+    def look(node: yaml.Node | None, place: str) -> None:
+        if node is None or id(node) in done or not isinstance(node, yaml.CollectionNode):
+            return
+        if id(node) in around:
+            raise Unclear(f"{place} lies within itself, in line {node.start_mark.line + 1}")
+        around.add(id(node))
+        for number, item in enumerate(node.value):
+            key, value = item if isinstance(node, yaml.MappingNode) else (None, item)
+            name = f"{place.removesuffix('.init_args')}.{number if key is None else key.value}".removeprefix(".")
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":  # merged maps may be several
+                line = key.start_mark.line + 1
+                if name in lines:
+                    raise Unclear(f"{name} stands twice, in lines {lines[name]} and {line}")
+                lines[name] = line
+            look(value, name)
+        around.remove(id(node))
+        done.add(id(node))
+
+    try:
+        look(yaml.compose(text, yaml.SafeLoader), "")
+    except RecursionError:
+        raise Unclear("too many levels") from None
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

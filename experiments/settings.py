@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_loader
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from jsonargparse._loaders_dumpers import yaml_load
 from pytorch_lightning.cli import LightningArgumentParser
 
 import callbacks
@@ -24,6 +25,7 @@ import datamodules
 import networks
 import rules
 from datamodules import RHMDataModule
+from experiments.files import Unclear, check_yaml, read_settings
 from rhm import InvalidInput
 from rhm.errors import nearest
 from rules import LocalRule
@@ -134,17 +136,21 @@ def check_file(path: str) -> None:
     Raises:
         InvalidInput: a folder, a file that is not YAML, or one without settings.
     """
-    if not os.path.exists(path):
-        return  # the parser says so, or reads settings that are typed in place of a name
+    if os.path.exists(path):  # else the parser says so, or reads settings that are typed in place of a name
+        read_settings("config", path)
+
+
+def _load(text: str) -> Any:
+    """What the parser reads, from files that files name and from the command line too."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except OSError as error:
-        raise InvalidInput("config", path, f"a file that can be read ({error.strerror})") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidInput("config", path, f"a YAML file ({error})") from error
-    if not isinstance(content, dict):
-        raise InvalidInput("config", path, "a YAML file with settings, such as those in configs")
+        if ":" in text:
+            check_yaml(text)
+    except Unclear as error:
+        raise InvalidInput("settings", f"YAML in which {error}", "each key once, and nothing within itself") from error
+    return yaml_load(text)
+
+
+set_loader("yaml", _load, (yaml.YAMLError,))
 
 
 NULL = re.compile(r"--(model|data)\.(\w+)\.(\w+)=(?:null|None|~)")

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
 from callbacks.checkpoint_files import checkpoints
-from experiments.files import alike, flatten, write_atomically
+from experiments.files import alike, flatten, read_settings, write_atomically
 from experiments.run.checkpoints import newest_readable
 from experiments.run.limits import precision_name
 from experiments.run.ranks import is_first, started_outside
@@ -101,8 +99,8 @@ class RunFolder:
 
     def _compare(self, config: dict[str, Any], free: Callable[[str], bool], allowed: str) -> None:
         try:
-            old = flatten(_comparable(yaml.safe_load(self.config.read_text())))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            old = flatten(_comparable(read_settings("run_dir", self.config)))
+        except (TypeError, AttributeError) as error:
             raise InvalidInput("run_dir", f"{self.path} with an unreadable config.yaml", allowed) from error
         new = flatten(_comparable(config))
         for key in sorted(old.keys() | new.keys()):

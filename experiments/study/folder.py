@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from experiments.files import alike, flatten, write_atomically
+from experiments.files import alike, flatten, load_yaml, write_atomically
 from experiments.run.folder import LEFTOVERS
 from experiments.study.file import study_yaml
 from experiments.study.study import Study
@@ -88,7 +88,7 @@ def check_asked(file: Path, asked: dict[str, Any], kind: str, free: Collection[s
             raise InvalidInput("run_dir", folder, f"a folder that is new, empty, or holds this {kind}")
         return
     try:
-        old = flatten(yaml.safe_load(file.read_text()))
+        old = flatten(load_yaml(file.read_text()))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidInput("run_dir", f"{folder} with an unreadable {file.name}", "a readable one") from error
     new = flatten(asked)
