@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import os
 import pkgutil
-import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -103,7 +101,7 @@ def parse(args: list[str]) -> Namespace:
     discover()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule().parse_args(with_nulls(args))
+        return _parser_of_a_rule().parse_args(args)
 
 
 @cache
@@ -141,30 +139,16 @@ def check_file(path: str) -> None:
 
 
 def _load(text: str) -> Any:
-    """What the parser reads, from files that files name and from the command line too."""
+    """What the parser reads, from files that files name and from the command line too.
+
+    It hands a null down to a setting within a class as the text "None" (4.53), which is a null here.
+    """
     try:
         if ":" in text:
             check_yaml(text)
     except Unclear as error:
         raise InvalidInput("settings", f"YAML in which {error}", "each key once, and nothing within itself") from error
-    return yaml_load(text)
+    return None if text.strip() == "None" else yaml_load(text)
 
 
 set_loader("yaml", _load, (yaml.YAMLError,))
-
-
-NULL = re.compile(r"--(model|data)\.(\w+)\.(\w+)=(?:null|None|~)")
-
-
-def with_nulls(args: list[str]) -> list[str]:
-    """Arguments in which ``--model.network.bottleneck=null`` is as jsonargparse understands it.
-
-    It takes the null of a setting within a class for the string "None" (4.53).
-    """
-    return [NULL.sub(_null, argument) for argument in args]
-
-
-def _null(argument: re.Match[str]) -> str:
-    null: dict[str, Any] = {argument[3]: None}
-    plain = argument[2] == "block"  # a dataclass, without init_args
-    return f"--{argument[1]}.{argument[2]}={json.dumps(null if plain else {'init_args': null})}"

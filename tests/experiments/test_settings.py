@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import refused, rhm
 
 from experiments.files import read_settings
@@ -24,22 +25,57 @@ def test_a_settings_file_that_cannot_be_read_is_named(text, why, capsys, tmp_pat
     assert line.startswith(f"rhm: config: got {tmp_path / 'bad.yaml'}, allowed: a YAML file") and why in line
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("model.network.bottleneck", lambda rule: rule.network_config.bottleneck),
-        ("model.network.depth", lambda rule: rule.network_config.depth),
-        ("model.block.head", lambda rule: rule.block.head),
-        ("model.optimizer.foreach", lambda rule: rule.prepare(rule.data).configure_optimizers().defaults["foreach"]),
-    ],
-)
-def test_null_is_null_also_for_settings_within_a_class(capsys, setting, value):
-    before = "--model.block.expansion=random", "--model.block.head=4"
-    given = [f"--config={ROOT / 'configs' / 'rules' / 'clapp.yaml'}", *before, f"--{setting}=null"]
-    rule = instantiate(given)
-    assert value(rule) is None
-    assert rule.block == Block(head=None if "head" in setting else 4, expansion="random")  # what is beside it stays
-    rhm("check", *given)
+NULLS = {
+    "model.network.bottleneck": lambda rule: rule.network_config.bottleneck,
+    "model.network.depth": lambda rule: rule.network_config.depth,
+    "model.block.head": lambda rule: rule.block.head,
+    "model.clip": lambda rule: rule.clip,
+    "model.optimizer.foreach": lambda rule: rule.prepare(rule.data).configure_optimizers().defaults["foreach"],
+    "data.train_size": lambda rule: rule.data.replica_sizes[0],
+}
+FULL = {
+    "model.network.bottleneck": "model.init_args.network.init_args.bottleneck",
+    "model.network.depth": "model.network.init_args.depth",
+    "model.block.head": "model.init_args.block.head",
+    "model.clip": "model.init_args.clip",
+    "model.optimizer.foreach": "model.init_args.optimizer.init_args.foreach",
+    "data.train_size": "data.init_args.train_size",
+}
+
+
+@pytest.mark.parametrize("setting", NULLS)
+def test_null_is_null_also_for_settings_within_a_class(setting):
+    """In every form: with a space, by the full path, as Python writes it."""
+    before = "--model.block.expansion=random", "--model.block.head=4", "--model.clip=1", "--model.optimizer.foreach=true"
+    given = [f"--config={ROOT / 'configs' / 'rules' / 'clapp.yaml'}", *before]
+    for form in (
+        [f"--{setting}=null"],
+        [f"--{setting}", "null"],
+        [f"--{FULL[setting]}=null"],
+        [f"--{FULL[setting]}", "None"],
+        [f"--{setting}=~"],
+    ):
+        rule = instantiate([*given, *form])
+        assert NULLS[setting](rule) is None, form
+        assert rule.block == Block(head=None if "head" in setting else 4, expansion="random")  # what is beside it stays
+
+
+def test_null_is_null_in_a_command_too(capsys, tmp_path):
+    given = [
+        f"-c={ROOT / 'configs' / 'rules' / 'clapp.yaml'}",
+        "--model.network.bottleneck",
+        "null",
+        "--model.block.head",
+        "null",
+    ]
+    look = ["--trainer.callbacks+=RepresentationGeometry", "--trainer.callbacks.reference", "null"]
+    with pytest.raises(SystemExit):
+        rhm("fit", *given, *look, f"--run_dir={tmp_path / 'a'}", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["network"]["init_args"]["bottleneck"] is None
+    assert printed["trainer"]["callbacks"][0]["init_args"]["reference"] is None
+    rhm("check", *given, *look, f"--run_dir={tmp_path / 'a'}")
+    assert capsys.readouterr() == ("", "")
 
 
 TWICE = {
