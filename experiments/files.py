@@ -12,6 +12,9 @@ import yaml
 
 from rhm import InvalidInput
 
+FLAGS = {"true": "true", "false": "false", "null": "null", "none": "null", "~": "null"}
+"""Texts that are no numbers, and what they say."""
+
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Write a whole file or nothing, and return when it is on the disk.
@@ -87,15 +90,68 @@ def read_settings(key: str, path: str | Path) -> dict[str, Any]:
         path: of the file.
 
     Raises:
-        InvalidInput: it cannot be read, or has no settings.
+        InvalidInput: it cannot be read, is not YAML, says something twice, or has no settings.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise InvalidInput(key, path, "a readable YAML file") from error
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(key, path, f"a file that can be read ({error.strerror})") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInput(key, path, f"a YAML file ({error})") from error
     if not isinstance(content, dict):
-        raise InvalidInput(key, path, "a YAML file of settings")
+        raise InvalidInput(key, path, "a YAML file with settings, such as those in configs")
     return content
+
+
+def load_yaml(text: str) -> Any:
+    """What YAML says.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or :class:`Unclear`.
+    """
+    check_yaml(text)
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:  # a date that does not exist, say
+        raise yaml.YAMLError(str(error)) from error
+
+
+class Unclear(yaml.YAMLError):
+    """YAML that says a key twice, of which all but the last would be lost, or that holds itself."""
+
+
+def check_yaml(text: str) -> None:
+    """See that YAML says each key once, as a branch or with dots, and that nothing lies within itself.
+
+    Raises:
+        Unclear: it does not.
+        yaml.YAMLError: it is no YAML.
+    """
+    lines: dict[str, int] = {}
+    around, done = set[int](), set[int]()
+
+    def look(node: yaml.Node | None, place: str) -> None:
+        if node is None or id(node) in done or not isinstance(node, yaml.CollectionNode):
+            return
+        if id(node) in around:
+            raise Unclear(f"{place} lies within itself, in line {node.start_mark.line + 1}")
+        around.add(id(node))
+        for number, item in enumerate(node.value):
+            key, value = item if isinstance(node, yaml.MappingNode) else (None, item)
+            name = f"{place.removesuffix('.init_args')}.{number if key is None else key.value}".removeprefix(".")
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":  # merged maps may be several
+                line = key.start_mark.line + 1
+                if name in lines:
+                    raise Unclear(f"{name} stands twice, in lines {lines[name]} and {line}")
+                lines[name] = line
+            look(value, name)
+        around.remove(id(node))
+        done.add(id(node))
+
+    try:
+        look(yaml.compose(text, yaml.SafeLoader), "")
+    except RecursionError:
+        raise Unclear("too many levels") from None
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -106,3 +162,24 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two settings say the same, however they are written: 1, 1.0 and "1", true and "true", a list and a tuple."""
+    return bool(_as_said(one) == _as_said(other))
+
+
+def _as_said(value: Any) -> Any:
+    """A setting without the type that a file or the command line has given it; a flag is never a number."""
+    if isinstance(value, dict):
+        return {str(key): _as_said(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_said(item) for item in value]
+    if value is None or isinstance(value, bool) or str(value).lower() in FLAGS:
+        return FLAGS.get(str(value).lower(), str(value).lower())
+    for kind in int, float:
+        try:
+            return kind(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+    return value

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import os
 import pkgutil
-import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -15,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_loader
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from jsonargparse._loaders_dumpers import yaml_load
 from pytorch_lightning.cli import LightningArgumentParser
 
 import callbacks
@@ -24,6 +23,7 @@ import datamodules
 import networks
 import rules
 from datamodules import RHMDataModule
+from experiments.files import Unclear, check_yaml, read_settings
 from rhm import InvalidInput
 from rhm.errors import nearest
 from rules import LocalRule
@@ -101,7 +101,7 @@ def parse(args: list[str]) -> Namespace:
     discover()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule().parse_args(with_nulls(args))
+        return _parser_of_a_rule().parse_args(args)
 
 
 @cache
@@ -134,31 +134,21 @@ def check_file(path: str) -> None:
     Raises:
         InvalidInput: a folder, a file that is not YAML, or one without settings.
     """
-    if not os.path.exists(path):
-        return  # the parser says so, or reads settings that are typed in place of a name
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except OSError as error:
-        raise InvalidInput("config", path, f"a file that can be read ({error.strerror})") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidInput("config", path, f"a YAML file ({error})") from error
-    if not isinstance(content, dict):
-        raise InvalidInput("config", path, "a YAML file with settings, such as those in configs")
+    if os.path.exists(path):  # else the parser says so, or reads settings that are typed in place of a name
+        read_settings("config", path)
 
 
-NULL = re.compile(r"--(model|data)\.(\w+)\.(\w+)=(?:null|None|~)")
+def _load(text: str) -> Any:
+    """What the parser reads, from files that files name and from the command line too.
 
-
-def with_nulls(args: list[str]) -> list[str]:
-    """Arguments in which ``--model.network.bottleneck=null`` is as jsonargparse understands it.
-
-    It takes the null of a setting within a class for the string "None" (4.53).
+    It hands a null down to a setting within a class as the text "None" (4.53), which is a null here.
     """
-    return [NULL.sub(_null, argument) for argument in args]
+    try:
+        if ":" in text:
+            check_yaml(text)
+    except Unclear as error:
+        raise InvalidInput("settings", f"YAML in which {error}", "each key once, and nothing within itself") from error
+    return None if text.strip() == "None" else yaml_load(text)
 
 
-def _null(argument: re.Match[str]) -> str:
-    null: dict[str, Any] = {argument[3]: None}
-    plain = argument[2] == "block"  # a dataclass, without init_args
-    return f"--{argument[1]}.{argument[2]}={json.dumps(null if plain else {'init_args': null})}"
+set_loader("yaml", _load, (yaml.YAMLError,))

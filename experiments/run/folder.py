@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
 from callbacks.checkpoint_files import checkpoints
-from experiments.files import flatten, write_atomically
+from experiments.files import alike, flatten, read_settings, write_atomically
 from experiments.run.checkpoints import newest_readable
+from experiments.run.limits import precision_name
 from experiments.run.ranks import is_first, started_outside
 from rhm import InvalidInput
 from rules import LocalRule
@@ -100,12 +99,12 @@ class RunFolder:
 
     def _compare(self, config: dict[str, Any], free: Callable[[str], bool], allowed: str) -> None:
         try:
-            old = flatten(with_decay_apart(yaml.safe_load(self.config.read_text())))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            old = flatten(_comparable(read_settings("run_dir", self.config)))
+        except (TypeError, AttributeError) as error:
             raise InvalidInput("run_dir", f"{self.path} with an unreadable config.yaml", allowed) from error
-        new = flatten(with_decay_apart(config))
+        new = flatten(_comparable(config))
         for key in sorted(old.keys() | new.keys()):
-            if not free(key) and old.get(key) != new.get(key):
+            if not free(key) and not alike(old.get(key), new.get(key)):
                 got = f"{key}={new.get(key)} in {self.path}, which holds a run with {key}={old.get(key)}"
                 raise InvalidInput("run_dir", got, allowed)
 
@@ -172,8 +171,13 @@ class RunFolder:
             self._held = None
 
 
-def with_decay_apart(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the one callback that changes what is learned under a key of its own: the others may differ."""
-    given = (config.get("trainer") or {}).get("callbacks") or []
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the precision by its name and, under a key of its own, the one callback that changes what is learned.
+
+    The others may differ.
+    """
+    trainer = config.get("trainer") or {}
+    given = trainer.get("callbacks") or []
     decays = [c for c in (given if isinstance(given, list) else [given]) if "CosineDecay" in str(c)]
-    return config | {"CosineDecay": decays} if decays else config
+    named = {"trainer": trainer | {"precision": precision_name(trainer.get("precision"))}}
+    return config | named | ({"CosineDecay": decays} if decays else {})

@@ -40,6 +40,11 @@ PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 
 
+def precision_name(value: Any) -> str:
+    """What ``trainer.precision`` says: 32, "32" and nothing are "32-true"."""
+    return {"None": "32-true", "32": "32-true", "64": "64-true"}.get(str(value), str(value))
+
+
 def check_settings(trainer: Any, checkpoint_every: int | None, matmul_precision: str) -> None:
     """Refuse settings of a run, as the parser has read them.
 
@@ -52,8 +57,7 @@ def check_settings(trainer: Any, checkpoint_every: int | None, matmul_precision:
     """
     if trainer is None:
         raise InvalidInput("trainer", None, "settings that `rhm fit --help` lists under trainer")
-    precision = str(trainer.precision or "32-true")
-    precision = {"32": "32-true", "64": "64-true"}.get(precision, precision)
+    precision = precision_name(trainer.precision)
     if precision not in PRECISIONS:
         raise InvalidInput(
             "trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled"

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from experiments.files import read_settings
 from experiments.run.folder import RunFolder
 from experiments.run.tables import by_size, sizes_of
 from experiments.settings import RULE_FILES
@@ -156,7 +155,7 @@ def _begin(rows: list[Row], settings: dict[str, Any]) -> None:
     new = []
     for row in rows:
         files = {"task": Path(row.task), "rule": RULE_FILES / f"{row.rule}.yaml"}
-        asked = {**{key: yaml.safe_load(path.read_text()) for key, path in files.items()}, **settings}
+        asked = {**{key: read_settings(f"{key}s", path) for key, path in files.items()}, **settings}
         if not goes_on(row.folder, asked, "comparison"):
             new.append((row, asked))
     for task in dict.fromkeys(row.task for row, _ in new):
@@ -171,9 +170,9 @@ def _begin(rows: list[Row], settings: dict[str, Any]) -> None:
 def _sizes(task: str, seed: int) -> list[int]:
     """Training-set sizes of a task's settings file."""
     try:
-        data = yaml.safe_load(Path(task).read_text())["data"]["init_args"]
+        data = read_settings("tasks", task)["data"]["init_args"]
         sizes, seeds = data["train_size"], data["seeds"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InvalidInput("tasks", task, "settings files with data.init_args.train_size and seeds") from error
     if not isinstance(sizes, list) or len(sizes) < 2:
         raise InvalidInput("tasks", f"{task} with train_size {sizes}", "two training-set sizes or more")

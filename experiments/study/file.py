@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from experiments.files import read_settings
 from experiments.study.study import Study
 from rhm import InvalidInput
 
@@ -27,12 +27,9 @@ def study_settings(args: list[str]) -> list[str]:
             given.append(argument)
             continue
         path = value or next(rest, "")
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except (OSError, yaml.YAMLError) as error:
-            raise InvalidInput("config", path or "nothing", "a readable YAML file") from error
-        if not isinstance(content, dict):
-            raise InvalidInput("config", path, "a YAML file with a study")
+        if not path:
+            raise InvalidInput("config", "nothing", "a YAML file with a study")
+        content = read_settings("config", path)
         variant = content.pop("quick", None)
         if quick:
             if not isinstance(variant, dict):

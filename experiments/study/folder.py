@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from experiments.files import flatten, write_atomically
+from experiments.files import alike, flatten, load_yaml, write_atomically
 from experiments.run.folder import LEFTOVERS
 from experiments.study.file import study_yaml
 from experiments.study.study import Study
@@ -88,12 +88,12 @@ def check_asked(file: Path, asked: dict[str, Any], kind: str, free: Collection[s
             raise InvalidInput("run_dir", folder, f"a folder that is new, empty, or holds this {kind}")
         return
     try:
-        old = flatten(yaml.safe_load(file.read_text()))
+        old = flatten(load_yaml(file.read_text()))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidInput("run_dir", f"{folder} with an unreadable {file.name}", "a readable one") from error
     new = flatten(asked)
     for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[0] not in free and old.get(key) != new.get(key):
+        if key.split(".")[0] not in free and not alike(old.get(key), new.get(key)):
             here, there = _difference(str(new.get(key)), str(old.get(key)))
             got = f"{key}={here} in {folder}, which holds a {kind} with {key}={there}"
             raise InvalidInput("run_dir", got, "the same settings to go on, or another folder")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import refused, rhm
 
+from experiments.files import read_settings
 from experiments.settings import instantiate
 from rules.base.block import Block
 
@@ -23,19 +25,106 @@ def test_a_settings_file_that_cannot_be_read_is_named(text, why, capsys, tmp_pat
     assert line.startswith(f"rhm: config: got {tmp_path / 'bad.yaml'}, allowed: a YAML file") and why in line
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("model.network.bottleneck", lambda rule: rule.network_config.bottleneck),
-        ("model.network.depth", lambda rule: rule.network_config.depth),
-        ("model.block.head", lambda rule: rule.block.head),
-        ("model.optimizer.foreach", lambda rule: rule.prepare(rule.data).configure_optimizers().defaults["foreach"]),
-    ],
-)
-def test_null_is_null_also_for_settings_within_a_class(capsys, setting, value):
-    before = "--model.block.expansion=random", "--model.block.head=4"
-    given = [f"--config={ROOT / 'configs' / 'rules' / 'clapp.yaml'}", *before, f"--{setting}=null"]
-    rule = instantiate(given)
-    assert value(rule) is None
-    assert rule.block == Block(head=None if "head" in setting else 4, expansion="random")  # what is beside it stays
-    rhm("check", *given)
+NULLS = {
+    "model.network.bottleneck": lambda rule: rule.network_config.bottleneck,
+    "model.network.depth": lambda rule: rule.network_config.depth,
+    "model.block.head": lambda rule: rule.block.head,
+    "model.clip": lambda rule: rule.clip,
+    "model.optimizer.foreach": lambda rule: rule.prepare(rule.data).configure_optimizers().defaults["foreach"],
+    "data.train_size": lambda rule: rule.data.replica_sizes[0],
+}
+FULL = {
+    "model.network.bottleneck": "model.init_args.network.init_args.bottleneck",
+    "model.network.depth": "model.network.init_args.depth",
+    "model.block.head": "model.init_args.block.head",
+    "model.clip": "model.init_args.clip",
+    "model.optimizer.foreach": "model.init_args.optimizer.init_args.foreach",
+    "data.train_size": "data.init_args.train_size",
+}
+
+
+@pytest.mark.parametrize("setting", NULLS)
+def test_null_is_null_also_for_settings_within_a_class(setting):
+    """In every form: with a space, by the full path, as Python writes it."""
+    before = "--model.block.expansion=random", "--model.block.head=4", "--model.clip=1", "--model.optimizer.foreach=true"
+    given = [f"--config={ROOT / 'configs' / 'rules' / 'clapp.yaml'}", *before]
+    for form in (
+        [f"--{setting}=null"],
+        [f"--{setting}", "null"],
+        [f"--{FULL[setting]}=null"],
+        [f"--{FULL[setting]}", "None"],
+        [f"--{setting}=~"],
+    ):
+        rule = instantiate([*given, *form])
+        assert NULLS[setting](rule) is None, form
+        assert rule.block == Block(head=None if "head" in setting else 4, expansion="random")  # what is beside it stays
+
+
+def test_null_is_null_in_a_command_too(capsys, tmp_path):
+    given = [
+        f"-c={ROOT / 'configs' / 'rules' / 'clapp.yaml'}",
+        "--model.network.bottleneck",
+        "null",
+        "--model.block.head",
+        "null",
+    ]
+    look = ["--trainer.callbacks+=RepresentationGeometry", "--trainer.callbacks.reference", "null"]
+    with pytest.raises(SystemExit):
+        rhm("fit", *given, *look, f"--run_dir={tmp_path / 'a'}", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["network"]["init_args"]["bottleneck"] is None
+    assert printed["trainer"]["callbacks"][0]["init_args"]["reference"] is None
+    rhm("check", *given, *look, f"--run_dir={tmp_path / 'a'}")
+    assert capsys.readouterr() == ("", "")
+
+
+TWICE = {
+    "a block": (
+        "trainer: {max_steps: 3}\nmodel: {class_path: Backprop}\ntrainer: {devices: 1}",
+        "trainer stands twice, in lines 1 and 3",
+    ),
+    "deep": ("model:\n  init_args:\n    clip: 1\n    clip: 2", "model.clip stands twice, in lines 3 and 4"),
+    "in a list": (
+        "trainer: {callbacks: [{class_path: StepLog}, {class_path: A, class_path: B}]}",
+        "callbacks.1.class_path stands",
+    ),
+    "a branch and dots": ("data: {init_args: {L: 3}}\ndata.L: 4", "data.L stands twice, in lines 1 and 2"),
+    "a part of itself": ("model: &a {init_args: *a}", "model.init_args lies within itself"),
+    "too deep": ("[" * 3000, "too many levels"),
+    "no date": ("data: 2020-13-45", "month must be in"),
+}
+
+
+@pytest.mark.parametrize("case", TWICE)
+def test_a_settings_file_that_says_something_twice_or_within_itself_is_refused(case, capsys, tmp_path):
+    text, why = TWICE[case]
+    (tmp_path / "bad.yaml").write_text(text)
+    file, run_dir = str(tmp_path / "bad.yaml"), f"--run_dir={tmp_path / 'a'}"
+    task = str(ROOT / "configs/tasks/rhm_v8_m4_L4.yaml")
+    for args in (
+        ["fit", f"-c={file}", run_dir],
+        ["check", QUICK, "--config", file],
+        ["sweep", "-c", file, run_dir],
+        ["search", "--rule=dfa", f"--task={task}", f"--grid={file}", run_dir],
+        ["search", "--rule=dfa", f"--task={file}", f"--grid={task}", run_dir],
+        ["compare", f"--tasks=[{file}]", run_dir],
+    ):
+        line = refused(capsys, *args)
+        assert file in line and "allowed: a YAML file" in line and why in line, line
+    assert not (tmp_path / "a").exists()
+
+
+def test_settings_that_are_typed_or_lie_in_a_file_of_their_own_say_each_key_once(capsys, tmp_path):
+    (tmp_path / "model.yaml").write_text("class_path: Backprop\ninit_args: {clip: 1}\ninit_args: {clip: 2}")
+    assert "init_args stands twice, in lines 2 and 3" in refused(capsys, "check", f"--model={tmp_path / 'model.yaml'}")
+    for args in (
+        ["--model={class_path: Backprop, class_path: DirectFeedbackAlignment}"],
+        ["--model=Backprop", "--data.pairs={class_path: ClassPairs, class_path: SiblingPairs}"],
+        ["--model=Backprop", "--trainer.callbacks=[{class_path: StepLog, class_path: EventFiles}]"],
+    ):
+        assert "class_path stands twice" in refused(capsys, "check", *args)
+
+
+def test_settings_that_are_merged_or_repeated_by_name_are_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: &b {v: 4, n: 4}\ndata: {init_args: {<<: *b, n: 2, m: 2}}\nother: *b")
+    assert read_settings("config", tmp_path / "a.yaml")["data"] == {"init_args": {"v": 4, "n": 2, "m": 2}}

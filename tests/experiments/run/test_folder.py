@@ -58,3 +58,32 @@ def test_callbacks_that_look_may_differ_when_a_run_goes_on_and_one_that_learns_m
     for other in None, [looks], [{**decay, "init_args": {"floor": 0.1}}]:
         with pytest.raises(InvalidInput, match="CosineDecay.*the same settings"):
             folder.check_settings({"trainer": {"callbacks": other}})
+
+
+def test_settings_that_are_written_in_another_form_go_on(tmp_path, capsys):
+    typed = ["--trainer.devices=1", "--trainer.precision=32", "--model.optimizer.lr=1", "--data.train_size=[64]"]
+    rhm("fit", "--model=Backprop", *RUN, *typed, f"--run_dir={tmp_path / 'a'}")
+    (tmp_path / "a/results.json").unlink()
+    optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1.0}}
+    written = {"trainer": {"devices": 1, "precision": "32-true"}, "model": {"init_args": {"optimizer": optimizer}}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(written))
+    more = [f"-c={tmp_path / 's.yaml'}", "--data.train_size=[64]", f"--run_dir={tmp_path / 'a'}"]
+    rhm("check", "--model=Backprop", *RUN, *more)
+    rhm("check", "--model=Backprop", *RUN, *typed[:1], "--trainer.precision=null", *typed[2:], more[-1])
+    capsys.readouterr()
+    line = refused(capsys, "check", "--model=Backprop", *RUN, *more, "--trainer.precision=64")
+    assert "trainer.precision=64-true" in line and "trainer.precision=32-true" in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"trainer": {"devices": "1"}}, {"trainer": {"devices": 1}}),
+        ({"model": {"betas": [0.9, 0.999]}}, {"model": {"betas": (0.9, 0.999)}}),
+        ({"trainer": {"deterministic": True}}, {"trainer": {"deterministic": "true"}}),
+        ({"trainer": None, "data": {"seeds": ["0", 1.0]}}, {"data": {"seeds": [0, 1]}}),
+    ],
+)
+def test_settings_of_another_type_are_the_same_settings(old, new, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    RunFolder(tmp_path).check_settings(new)

@@ -6,7 +6,12 @@ import fcntl
 import json
 import os
 
+import pytest
+import yaml
 from sweeps import MadeUp, refused, sweep, write
+
+from experiments.study.folder import check_asked
+from rhm import InvalidInput
 
 
 def test_a_study_that_was_killed_in_its_first_moment_goes_on(tmp_path, monkeypatch):
@@ -44,3 +49,10 @@ def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_re
     assert "new, empty" in refused(capsys, study, f"--run_dir={tmp_path / 'b'}", "--launcher=debug")
     assert "file" in refused(capsys, study, f"--run_dir={tmp_path / 's.yaml'}", "--launcher=debug")
     assert os.listdir(tmp_path / "b") == ["thesis.txt"]
+
+
+def test_what_is_asked_is_compared_without_its_types(tmp_path):
+    (tmp_path / "asked.yaml").write_text(yaml.safe_dump({"rates": [1, "0.001"], "args": ["--model.clip=1"], "seed": 1.0}))
+    check_asked(tmp_path / "asked.yaml", {"rates": (1.0, 1e-3), "args": ["--model.clip=1"], "seed": "1"}, "search")
+    with pytest.raises(InvalidInput, match="rates"):
+        check_asked(tmp_path / "asked.yaml", {"rates": (1.0, 1e-2), "args": ["--model.clip=1"], "seed": 1}, "search")
