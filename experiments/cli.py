@@ -5,11 +5,17 @@ from __future__ import annotations
 import sys
 
 from experiments.commands import COMMANDS
+from experiments.streams import standard_streams
 
 
 def main(args: list[str] | None = None) -> None:
     """Run a command. What a person got wrong is one line on standard error and exit code 2."""
-    args = sys.argv[1:] if args is None else args
+    with standard_streams():
+        do(sys.argv[1:] if args is None else args)
+
+
+def do(args: list[str]) -> None:
+    """Say what there is, or hand a command on."""
     if not args or args[0] in ("-h", "--help"):
         print_help()
         return
