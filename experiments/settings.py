@@ -147,6 +147,8 @@ def check_file(path: str) -> None:
         raise InvalidInput("config", path, "a YAML file with settings, such as those in configs")
 
 
+DATA_KEY = re.compile(r"--data\.(seeds|train_size|label_size|batch_size|test_size|probe_size|eval_batch_size|[vnmsL])")
+POWER = re.compile(r"\b\d+(\.\d+)?[eE]\+?\d{1,2}\b")
 NULL = re.compile(r"--(model|data)\.(\w+)\.(\w+)=(?:null|None|~)")
 
 
@@ -155,7 +157,16 @@ def with_nulls(args: list[str]) -> list[str]:
 
     It takes the null of a setting within a class for the string "None" (4.53).
     """
-    return [NULL.sub(_null, argument) for argument in args]
+    return [_numbers(NULL.sub(_null, argument)) for argument in args]
+
+
+def _numbers(argument: str) -> str:
+    """``--data.seeds=3`` as a list of one, and ``--data.train_size=1e3`` as the integer that it is."""
+    key, _, value = argument.partition("=")
+    if not DATA_KEY.fullmatch(key):
+        return argument
+    value = POWER.sub(lambda found: f"{float(found[0]):.0f}" if float(found[0]).is_integer() else found[0], value)
+    return f"{key}=[{value}]" if key == "--data.seeds" and value.isdecimal() else f"{key}={value}"
 
 
 def _null(argument: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import refused, rhm
 
-from experiments.settings import instantiate
+from experiments.settings import instantiate, parse
 from rules.base.block import Block
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +39,18 @@ def test_null_is_null_also_for_settings_within_a_class(capsys, setting, value):
     assert value(rule) is None
     assert rule.block == Block(head=None if "head" in setting else 4, expansion="random")  # what is beside it stays
     rhm("check", *given)
+
+
+@pytest.mark.parametrize(
+    ("argument", "key", "value"),
+    [
+        ("--data.seeds=3", "seeds", [3]),
+        ("--data.seeds=[3,4]", "seeds", [3, 4]),
+        ("--data.train_size=1e3", "train_size", 1000),
+        ("--data.train_size=[1e3,64]", "train_size", [1000, 64]),
+        ("--data.batch_size=1.5E2", "batch_size", 150),
+    ],
+)
+def test_numbers_of_the_data_are_read_as_they_are_meant(argument, key, value):
+    given = parse(["--model=Backprop", argument])["data"]["init_args"][key]
+    assert given == value and type(given) is type(value)
