@@ -6,27 +6,41 @@ import math
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 
-def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", columns: int = 6) -> Figure:
-    """Probe accuracy, layer by level, one panel for each name; colours go from chance to 1."""
+def heat_map(
+    accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", columns: int = 6, title: str = ""
+) -> Figure:
+    """Probe accuracy, layer by level, one panel for each name; colours go from chance to 1.
+
+    Panels stand at places that are computed here: to have them found takes a minute where there are hundreds.
+    """
     shapes = [table.shape for table in accuracy_KL.values()]
     rows, levels = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
     across, down = min(columns, len(shapes)), math.ceil(len(shapes) / columns)
-    size = (1.2 + (0.6 * levels + 0.5) * across, 0.4 + (0.9 + 0.45 * rows) * down)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False)
+    lines = max(name.count("\n") + 1 for name in accuracy_KL)
+    longest = max(len(line) for name in accuracy_KL for line in name.split("\n"))
+    wide, high = max(0.6 * levels, 0.085 * longest, 1.2), 0.45 * rows  # inches, of a panel
+    left, gap, above, below = 0.6, 0.45, 0.2 + 0.16 * lines, 0.55
+    heading = 0.2 + 0.2 * (title.count("\n") + 1) if title else 0.1
+    width = max(left + (wide + gap) * across + 0.9, 0.4 + 0.09 * max(map(len, title.split("\n"))))
+    height = heading + (above + high + below) * down
+    figure = Figure(figsize=(width, height))
+
+    def panel(x: float, y: float, w: float, h: float) -> Axes:
+        return figure.add_axes((x / width, y / height, w / width, h / height))
+
     image = None
-    for ax in axes.flat[len(shapes) :]:
-        ax.set_visible(False)
     for i, (name, table) in enumerate(accuracy_KL.items()):
-        ax = axes.flat[i]
+        row, column = divmod(i, across)
+        ax = panel(left + (wide + gap) * column, height - heading - (above + high) * (row + 1) - below * row, wide, high)
         image = ax.imshow(table.tolist(), vmin=chance, vmax=1, cmap="viridis", origin="lower", aspect="auto")
-        for k, row in enumerate(table.tolist()):
-            for level, value in enumerate(row):
+        for k, values in enumerate(table.tolist()):
+            for level, value in enumerate(values):
                 colour = "black" if value > (1 + chance) / 2 else "white"
                 shown = "–" if value != value else f"{value:.2f}"
                 ax.text(level, k, shown, ha="center", va="center", color="black" if value != value else colour, fontsize=8)
@@ -35,10 +49,14 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
         ax.set_yticks(range(table.shape[0]), [str(k) for k in range(1, table.shape[0] + 1)])
         if i + across >= len(shapes):
             ax.set_xlabel("level (0: tokens)")
-        if i % across == 0:
+        if column == 0:
             ax.set_ylabel("layer")
     if image is not None:
-        figure.colorbar(image, ax=list(axes.flat), label=label, shrink=0.9)
+        tall = min(2.5, height - heading - above - below)
+        colours = panel(left + (wide + gap) * across - 0.2, height - heading - above - tall, 0.15, tall)
+        figure.colorbar(image, cax=colours, label=label)
+    if title:
+        figure.suptitle(title, fontsize=10, x=0.15 / width, y=1 - 0.1 / height, ha="left", va="top")
     return figure
 
 

@@ -58,7 +58,11 @@ class RHMDataModule(LightningDataModule):
     on the device that trains.
 
     Args:
-        v, n, m, s, L: the task, see :class:`rhm.Task`.
+        v: vocabulary size, symbols of a level.
+        n: number of classes.
+        m: synonyms, rules of each symbol.
+        s: tuple size, symbols that one turns into.
+        L: depth, levels between the class and the tokens. See :class:`rhm.Task`.
         train_size: training strings P; a list is crossed with the seeds; null is an endless stream of fresh strings.
         seeds: one replica, or one for each training-set size, a seed.
         pairs: how positive pairs are made; only rules that learn from pairs need it.

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 from experiments.commands import COMMANDS
+from experiments.streams import standard_streams
 
 
 def main(args: list[str] | None = None) -> None:
     """Run a command. What a person got wrong is one line on standard error and exit code 2."""
-    args = sys.argv[1:] if args is None else args
+    with standard_streams():
+        do(sys.argv[1:] if args is None else args)
+
+
+def do(args: list[str]) -> None:
+    """Say what there is, or hand a command on."""
     if not args or args[0] in ("-h", "--help"):
         print_help()
+        return
+    if args[0] == "--version":
+        print(f"rhm {version()}")
         return
     from experiments.dispatch import dispatch  # torch and Lightning take seconds to import; the help does not wait for them
 
     dispatch(args[0], args[1:])
+
+
+def version() -> str:
+    """Of the package; where it is not installed, that of the project file beside it."""
+    try:
+        return metadata.version("rhm-local-learning")
+    except metadata.PackageNotFoundError:
+        with open(Path(__file__).parent.parent / "pyproject.toml", "rb") as file:
+            return str(tomllib.load(file)["project"]["version"])
 
 
 def print_help() -> None:

@@ -54,7 +54,7 @@ def describe(
         console.print(f"(string {string} has {model.task.nodes:,} hidden symbols: too many to draw as a tree)")
     if json is not None:
         model.to_json(json)
-        console.print(f"grammar written to {json}")
+        console.print(f"grammar written to {json}", soft_wrap=True)
 
 
 def _facts(task: Task) -> Table:

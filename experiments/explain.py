@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import callbacks as lightning_callbacks
 from torch.optim import Optimizer
 
 from datamodules import Pairs, RHMDataModule
 from experiments.commands import RUN
 from experiments.files import flatten
-from experiments.settings import Branches, ParsingError, discover
+from experiments.settings import RULE_FILES, Branches, ParsingError, discover
 from networks import NetworkConfig
 from rhm import InvalidInput
 from rhm.errors import closest, nearest
@@ -212,7 +213,10 @@ class Known:
         """The line for the name of a class that is none, or of the wrong kind."""
         kinds = self._kinds(path.removesuffix(".help"))
         allowed = f"one of {', '.join(kinds)}" if 0 < len(kinds) < 8 else "the name of a class"
-        return f"{path}: got {name}, allowed: {allowed}{nearest(name.rsplit('.', 1)[-1], kinds)}"
+        others = lightning_callbacks.__all__ if path == "trainer.callbacks" else []
+        if path == "model" and (RULE_FILES / f"{name}.yaml").is_file():
+            return f"{path}: got {name}, allowed: {allowed}; did you mean '-c configs/rules/{name}.yaml'?"
+        return f"{path}: got {name}, allowed: {allowed}{nearest(name.rsplit('.', 1)[-1], [*kinds, *others])}"
 
     def no_class_yet(self, base: str, path: str) -> str:
         """The line for a setting of a class that is not yet named, or of which only the base is."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from experiments.explain import in_one_line
 from experiments.settings import RULE_FILES, check_file, discover, instantiate
@@ -43,7 +44,7 @@ def rules() -> None:
         table.caption = f"{NO_FILE} no settings file, so no test: what the class says of itself"
     others = sorted({family(rule) for _, rule in listed}.difference(FAMILIES))
     for heading in (*FAMILIES, *others):
-        table.add_row(f"[bold]{heading}")
+        table.add_row(Text(heading, style="bold"))
         for name, rule in listed:
             if family(rule) == heading:
                 source = [getattr(rule, "source", "")] if sources else []

@@ -101,7 +101,7 @@ def parse(args: list[str]) -> Namespace:
     discover()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule().parse_args(args)
+        return _parser_of_a_rule().parse_args(with_numbers(args))
 
 
 @cache
@@ -149,6 +149,24 @@ def _load(text: str) -> Any:
     except Unclear as error:
         raise InvalidInput("settings", f"YAML in which {error}", "each key once, and nothing within itself") from error
     return None if text.strip() == "None" else yaml_load(text)
+
+
+DATA_KEY = re.compile(r"--data\.(seeds|train_size|label_size|batch_size|test_size|probe_size|eval_batch_size|[vnmsL])")
+POWER = re.compile(r"\b\d+(\.\d+)?[eE]\+?\d{1,2}\b")
+
+
+def with_numbers(args: list[str]) -> list[str]:
+    """Arguments of the command line in which numbers of the data are as their types want them."""
+    return [_numbers(argument) for argument in args]
+
+
+def _numbers(argument: str) -> str:
+    """``--data.seeds=3`` as a list of one, and ``--data.train_size=1e3`` as the integer that it is."""
+    key, _, value = argument.partition("=")
+    if not DATA_KEY.fullmatch(key):
+        return argument
+    value = POWER.sub(lambda found: f"{float(found[0]):.0f}" if float(found[0]).is_integer() else found[0], value)
+    return f"{key}=[{value}]" if key == "--data.seeds" and value.isdecimal() else f"{key}={value}"
 
 
 set_loader("yaml", _load, (yaml.YAMLError,))

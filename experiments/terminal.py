@@ -5,16 +5,35 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from typing import Any
 
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from rich.console import Console
+from rich.text import Text
 from torch import Tensor
+
+from experiments.streams import spelled
+
+
+class PlainConsole(Console):
+    """Shows texts as they are, brackets and colons too: paths and names are a person's own. A style is a ``Text``'s.
+
+    Args:
+        width: in columns; that of the terminal by default.
+    """
+
+    def __init__(self, width: int | None = None):
+        super().__init__(width=width, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A text in the letters that the terminal has."""
+        return super().render_str(spelled(text, self.encoding), **options)
 
 
 def wide_console() -> Console:
     """A console as wide as the terminal, and wide enough for a table where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)  # the widest table, that of the demonstration
+    console = PlainConsole()
+    return console if console.is_terminal else PlainConsole(width=140)  # the widest table, that of the demonstration
 
 
 def mean_and_deviation(values: Tensor | list[float]) -> str:

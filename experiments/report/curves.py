@@ -44,7 +44,7 @@ def curves(run_dirs: list[str], out: str) -> None:
             lines[line] = Curve(sizes, mean, [min(points[p]) for p in sizes], [max(points[p]) for p in sizes])
     chance = runs[0]["replicas"][0]["chance"]
     learning_curves({"": lines}, {"": chance}).savefig(out, dpi=150)
-    console.print(f"learning curves (mean, lowest and highest over seeds): {out}")
+    console.print(f"learning curves (mean, lowest and highest over seeds): {out}", soft_wrap=True)
 
 
 def _read(run_dir: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation, Transform
@@ -117,12 +119,7 @@ def learning_curves(
     looks = styles({name for curves in panels.values() for name in curves})
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    legend = 0.45 + 0.18 * max(map(len, looks)) / 3 if looks else 0
-    size = (
-        0.6 + 3.6 * across + legend,
-        0.4 + 2.9 * down,
-    )  # inches: three panels fill a page, beside a legend as wide as its names
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=(0.6 + 3.6 * across, 0.4 + 2.9 * down), layout="constrained")  # inches: three panels fill a page
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
@@ -165,7 +162,8 @@ def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]]
     names = list(dict.fromkeys(name for rules in panels.values() for name in rules))
     looks = styles(names)
     bounded = [name for name in names if any(p.beyond for rules in panels.values() for p in rules.get(name, ([], None))[0])]
-    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 5.0), layout="constrained")
+    # legends below panels hang from them, and the panels' height is only found by the layout: some room for the difference
+    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 5.0), layout=ConstrainedLayoutEngine(h_pad=0.15))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
     for ax, (label, rules) in zip(axes[0], panels.items(), strict=True):
         for name, (points, line) in rules.items():
@@ -199,8 +197,11 @@ def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]]
         _numbers(ax.yaxis)
         ax.margins(0.05 + SHIFT * len(bounded) / 500, 0.12)  # room for what is moved and for arrows; a panel has 290 points
         if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
-            ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
+            ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=_columns(len(rules)))
     axes[0][0].set_ylabel(f"P*, {unit} strings")
+    sizes = [_size(figure, ax.get_legend()) for ax in axes[0] if ax.get_legend() is not None]
+    across = max(width for width, _ in sizes)
+    figure.set_size_inches(max(4.4, across) * len(panels) + 0.4, 3.8 + max(1.2, *(height for _, height in sizes)))
     return figure
 
 
@@ -243,7 +244,7 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
     looks = {name: _style(*divmod(i, len(COLOURS))) for i, name in enumerate(names)}  # no rules: colours in their order
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(3.8 * across + 1.6, 3.2 * down), layout="constrained")
+    figure = Figure(figsize=(3.8 * across, 3.2 * down), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
@@ -288,10 +289,29 @@ RUNG_NAMES = (
 """Of the mask ladder, see :class:`rules.mask_ladder.MaskLadder`."""
 
 
+MOST_LINES = 40
+"""Of a legend's column."""
+
+
+def _columns(count: int, lines: int = MOST_LINES) -> int:
+    """Of a legend with so many names."""
+    return max(1, math.ceil(count / max(lines, MOST_LINES)))
+
+
+def _size(figure: Figure, legend: Legend) -> tuple[float, float]:
+    """Width and height in inches, with some room around."""
+    box = legend.get_window_extent()
+    return box.width / figure.dpi + 0.3, box.height / figure.dpi + 0.3
+
+
 def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend for all panels, beside them."""
+    """One legend for all panels, beside them; the figure, which had room for the panels alone, becomes as large as it needs."""
     found: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(list(found.values()), list(found), loc="outside right upper", frameon=False, fontsize=8)
+    across, down = figure.get_size_inches()
+    columns = _columns(len(found), int(down / 0.19))
+    place: dict[str, Any] = {"loc": "outside right upper", "frameon": False, "fontsize": 8}
+    width, height = _size(figure, figure.legend(list(found.values()), list(found), ncols=columns, **place))
+    figure.set_size_inches(across + width, max(down, height))

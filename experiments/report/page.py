@@ -76,6 +76,7 @@ class Page:
         self.names.append(name)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
+        figure.set_layout_engine("none")  # all has its place now, in the other format too
         if self.linked:
             small(picture, self.folder / f"{name}.png")
             source = quote(f"{name}.png")

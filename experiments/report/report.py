@@ -47,7 +47,7 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None,
     failed, unreadable = _failed(folder.failed)
     with _written(target):
         target.mkdir(parents=True, exist_ok=True)
-        (target / "results.csv").write_text(gathered.table.write_csv())
+        (target / "results.csv").write_text(as_text(gathered.table).write_csv(), encoding="utf-8")
     if not linked:
         gathered.table.write_parquet(target / "results.parquet")
     page = Page(question or folder.path.name, target, linked)
@@ -65,6 +65,16 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None,
     for text in (state, *unreadable):
         console.print(text, soft_wrap=True, highlight=False)
     console.print(f"page: {target / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def as_text(table: polars.DataFrame) -> polars.DataFrame:
+    """A table in which a spreadsheet takes no text for a formula: an apostrophe is put before what would be one."""
+    texts = polars.col(polars.String)
+    return table.with_columns(polars.when(texts.str.contains(FORMULA)).then("'" + texts).otherwise(texts).name.keep())
+
+
+FORMULA = r"^\s*[=+\-@\t\r\n]"
+"""How a text begins that spreadsheets compute."""
 
 
 @contextmanager

@@ -98,8 +98,8 @@ def _bring_up_to_date(failed: dict[str, str], jobs: list[Job], session: Path, en
 
 def watch(jobs: list[Job], session: Path, workers: Any, title: str) -> None:
     """Show how far all jobs are, until the workers have ended."""
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn()
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[running]}"), console=wide_console()) as bar:
+    columns = _text("{task.description}"), BarColumn(), _text("{task.percentage:>3.0f} %"), TimeElapsedColumn()
+    with Progress(*columns, TimeRemainingColumn(), _text("{task.fields[running]}"), console=wide_console()) as bar:
         line = bar.add_task(title, total=sum(job.steps for job in jobs), running="")
         last = False
         while not last:
@@ -116,3 +116,8 @@ def watch(jobs: list[Job], session: Path, workers: Any, title: str) -> None:
             bar.update(line, completed=steps, description=count, running=" ".join(running[:2]))
             if not last:
                 time.sleep(POLL_SECONDS)
+
+
+def _text(form: str) -> TextColumn:
+    """A column of names as they are, brackets too."""
+    return TextColumn(form, markup=False)

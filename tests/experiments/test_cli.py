@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,34 @@ def test_help_lists_the_commands(capsys):
             "demo",
         )
     )
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_version_is_that_of_the_project_installed_or_not(installed, capsys, monkeypatch):
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    def found(name: str) -> str:
+        if not installed:
+            raise metadata.PackageNotFoundError(name)
+        return said
+
+    monkeypatch.setattr(metadata, "version", found)
+    rhm("--version")
+    assert capsys.readouterr().out == f"rhm {said}\n"
+
+
+def test_the_help_of_the_task_says_what_each_letter_is(capsys):
+    with pytest.raises(SystemExit):
+        rhm("fit", "--data.help")
+    out = " ".join(capsys.readouterr().out.split())
+    for letter, words in {
+        "v": "vocabulary",
+        "n": "number of classes",
+        "m": "synonyms",
+        "s": "tuple size",
+        "L": "depth",
+    }.items():
+        assert words in out.split(f"--data.{letter} {letter.upper()}")[2].split("(type")[0]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS])

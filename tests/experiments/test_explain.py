@@ -110,6 +110,14 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
             ["check", "--model=VICReg", "--data.pairs.level=3"],
             "data.pairs: got nothing, allowed: --data.pairs=NAME or a settings file with -c, before --data.pairs.level",
         ),
+        (
+            ["check", "--model=dfa"],
+            "model: got dfa, allowed: the name of a class; did you mean '-c configs/rules/dfa.yaml'?",
+        ),
+        (
+            ["check", QUICK, "--trainer.callbacks=EarlyStoping"],
+            "trainer.callbacks: got EarlyStoping, allowed: the name of a class; did you mean 'EarlyStopping'?",
+        ),
         (["check", "--model=LocalRule"], "model: got LocalRule, allowed: the name of a class that is not abstract"),
         (["fit", "-c"], "config: got nothing, allowed: --config=VALUE"),
         (["describe", "--depth=9"], "depth: unknown key, allowed: keys that `rhm describe --help` lists"),

@@ -9,7 +9,7 @@ import yaml
 from command_line import refused, rhm
 
 from experiments.files import read_settings
-from experiments.settings import instantiate
+from experiments.settings import instantiate, parse
 from rules.base.block import Block
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +128,18 @@ def test_settings_that_are_typed_or_lie_in_a_file_of_their_own_say_each_key_once
 def test_settings_that_are_merged_or_repeated_by_name_are_read(tmp_path):
     (tmp_path / "a.yaml").write_text("base: &b {v: 4, n: 4}\ndata: {init_args: {<<: *b, n: 2, m: 2}}\nother: *b")
     assert read_settings("config", tmp_path / "a.yaml")["data"] == {"init_args": {"v": 4, "n": 2, "m": 2}}
+
+
+@pytest.mark.parametrize(
+    ("argument", "key", "value"),
+    [
+        ("--data.seeds=3", "seeds", [3]),
+        ("--data.seeds=[3,4]", "seeds", [3, 4]),
+        ("--data.train_size=1e3", "train_size", 1000),
+        ("--data.train_size=[1e3,64]", "train_size", [1000, 64]),
+        ("--data.batch_size=1.5E2", "batch_size", 150),
+    ],
+)
+def test_numbers_of_the_data_are_read_as_they_are_meant(argument, key, value):
+    given = parse(["--model=Backprop", argument])["data"]["init_args"][key]
+    assert given == value and type(given) is type(value)

@@ -59,3 +59,13 @@ def task_file(path: Path, **changes) -> Path:
 def written(path: Path, content: object) -> Path:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+def made_up_run(folder: Path, rule: str = "Backprop", **changes) -> str:
+    """A finished run's results, for ``rhm curves``."""
+    folder.mkdir(parents=True)
+    replicas = [{"seed": s, "train_size": p, "test_accuracy": 0.5, "chance": 0.25} for s in (0, 1) for p in (32, 64)]
+    task = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
+    content = {"rule": rule, "task": task, "supervision": {"rule": "labels", "pairs": None}, "replicas": replicas}
+    (folder / "results.json").write_text(json.dumps({**content, "status": "finished", **changes}))
+    return str(folder)

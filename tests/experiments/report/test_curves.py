@@ -6,6 +6,7 @@ import json
 
 import pytest
 from command_line import RUN, refused, rhm
+from made_up_runs import made_up_run
 
 from experiments.report import curves as module
 from experiments.report.figures import learning_curves
@@ -20,18 +21,9 @@ def test_curves_draws_the_results_of_runs_and_refuses_what_does_not_fit(tmp_path
     assert "nowhere" in refused(capsys, "curves", "--run_dirs=[nowhere]", f"--out={tmp_path / 'b.png'}")
 
 
-def made_up(folder, rule="Backprop", **changes):
-    folder.mkdir(parents=True)
-    replicas = [{"seed": s, "train_size": p, "test_accuracy": 0.5, "chance": 0.25} for s in (0, 1) for p in (32, 64)]
-    task = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
-    content = {"rule": rule, "task": task, "supervision": {"rule": "labels", "pairs": None}, "replicas": replicas}
-    (folder / "results.json").write_text(json.dumps({**content, "status": "finished", **changes}))
-    return str(folder)
-
-
 def test_runs_with_the_same_last_folder_name_and_rule_have_a_line_each(tmp_path, monkeypatch, capsys):
-    folders = [made_up(tmp_path / place / "run") for place in ("a/1", "b/1", "b/2")]
-    folders += [made_up(tmp_path / "alone", rule="BackpropOther"), made_up(tmp_path / "dfa", rule="DFA")]
+    folders = [made_up_run(tmp_path / place / "run") for place in ("a/1", "b/1", "b/2")]
+    folders += [made_up_run(tmp_path / "alone", rule="BackpropOther"), made_up_run(tmp_path / "dfa", rule="DFA")]
     drawn = []
     monkeypatch.setattr(
         module, "learning_curves", lambda panels, chance: drawn.append(panels) or learning_curves(panels, chance)
@@ -57,7 +49,7 @@ def test_runs_with_the_same_last_folder_name_and_rule_have_a_line_each(tmp_path,
     ],
 )
 def test_results_that_are_no_numbers_or_not_finished_are_refused_by_folder(changes, tmp_path, capsys):
-    folders = [made_up(tmp_path / "a"), made_up(tmp_path / "b", **changes)]
+    folders = [made_up_run(tmp_path / "a"), made_up_run(tmp_path / "b", **changes)]
     line = refused(capsys, "curves", f"--run_dirs={json.dumps(folders)}", f"--out={tmp_path / 'c.png'}")
     assert line.startswith(f"rhm: error: run_dirs: got {tmp_path / 'b'}") or str(tmp_path / "b") in line
     assert not (tmp_path / "c.png").exists()

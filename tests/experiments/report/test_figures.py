@@ -11,7 +11,18 @@ import yaml
 from study_helpers import fake_study, sigmoid_curve
 
 from experiments.cli import main
-from experiments.report.figures import COLOURS, STYLED, Curve, Point, learning_curves, p_star_by_task, plain, styles
+from experiments.report.figures import (
+    COLOURS,
+    STYLED,
+    Curve,
+    Line,
+    Point,
+    ladder,
+    learning_curves,
+    p_star_by_task,
+    plain,
+    styles,
+)
 from experiments.study.study import Rule, Sizes, Study
 
 ROOT = Path(__file__).parents[3]
@@ -78,6 +89,32 @@ def test_bounds_that_are_equal_do_not_hide_one_another_and_look_like_their_rule(
         ends = [(text.xycoords.transform(text.xy) - text.get_transform().transform(text.xyann))[1] for text in ax.texts]
         assert len(ends) == 2 * len(names)
         assert [np.sign(end) for end in ends] == [1 if text.xy[1] == 4096 else -1 for text in ax.texts]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("length", [8, 60])
+@pytest.mark.parametrize("count", [1, 17, 44, 200])
+def test_legends_are_whole_and_leave_room_for_the_panels(count, length):
+    names = [f"rule {i}".ljust(length, "x") for i in range(count)]
+    curves = {name: Curve([64, 512], [0.2, 0.9], [0.1, 0.8], [0.3, 1.0]) for name in names}
+    points = {name: ([Point(x, 4096, 512, 8192, 0) for x in (64, 512)], Line(1, 1, "0.95 [0.80, 1.10]")) for name in names}
+    rungs = {name: {1: (0.9, 0.8, 1.0), 2: (0.5, 0.4, 0.6)} for name in names}
+    for figure in (
+        learning_curves({"a": curves}, {"a": 0.1}),
+        p_star_by_task({"n m^L": points, "v m^3": points}),
+        ladder({"a": rungs}, {"a": 0.1}),
+    ):
+        figure.draw_without_rendering()
+        legends = figure.legends + [ax.get_legend() for ax in figure.axes if ax.get_legend() is not None]
+        assert legends and {
+            name for legend in legends for text in legend.texts for name in names if name in text.get_text()
+        } == {*names}
+        for legend in legends:
+            box = legend.get_window_extent()
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        for ax in figure.axes:
+            box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+            assert box.width > 2.5 and box.height > 1.8
 
 
 def test_names_with_signs_that_matplotlib_reads_are_shown_as_they_are(tmp_path):

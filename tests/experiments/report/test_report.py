@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from PIL import Image
 from study_helpers import BACKPROP, SIBLINGS, STUDY, fake_study, p_star, results, sigmoid_curve
 
 from experiments.cli import main
+from experiments.study.study import Rule, Sizes, Study
 from experiments.study.tidy import complexities, gather
 
 ROOT = Path(__file__).parents[3]
@@ -178,3 +180,16 @@ def test_the_reports_in_the_documents_have_each_figure_once():
         assert sorted(unquote(link) for link in re.findall('src="([^"]+)"', page)) == pictures
         assert {path.suffix for path in folder.iterdir()} == {".png", ".html", ".csv"}
     assert sum(path.stat().st_size for path in (ROOT / "docs/results").rglob("*") if path.is_file()) < 3e6
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", " =1+1", "\t=1", "backprop"])
+def test_a_name_is_text_for_a_spreadsheet(name, tmp_path, no_pictures):
+    study = Study([Rule("backprop", name=name)], [{"L": 3}], Sizes([64, 512]), seeds=[0])
+    fake_study(tmp_path / "a", study, sigmoid_curve(p_star))
+    main(["report", str(tmp_path / "a")])
+    with open(tmp_path / "a/report/results.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["rule"] for row in rows} == {name if name == "backprop" else f"'{name}"}
+    texts = {value for row in rows for key, value in row.items() if key in ("run", "stage", "class", "task", "cell", "pairs")}
+    assert not any(text.strip().startswith(tuple("=+-@")) for text in texts)
+    assert float(rows[0]["test_accuracy"]) >= 0
