@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import warnings
 from collections.abc import Mapping
 from functools import cache
