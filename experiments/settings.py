@@ -164,7 +164,7 @@ def with_numbers(args: list[str]) -> list[str]:
 def _numbers(argument: str) -> str:
     """``--data.seeds=3`` as a list of one, and ``--data.train_size=1e3`` as the integer that it is."""
     key, _, value = argument.partition("=")
-    if not DATA_KEY.fullmatch(key):
+    if not DATA_KEY.fullmatch(key) or not value:
         return argument
     value = POWER.sub(lambda found: f"{float(found[0]):.0f}" if float(found[0]).is_integer() else found[0], value)
     return f"{key}=[{value}]" if key == "--data.seeds" and value.isdecimal() else f"{key}={value}"

@@ -1,6 +1,6 @@
 """What a run found: measured while it trains, written as ``results.json``, read again.
 
-Shape suffixes: R replica, K layer, L level.
+Shape suffixes: R replica, K layer, L level; G groups of positions, E units.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def test_full_disk_at_results_or_events_is_one_line(tmp_path, monkeypatch, capsy
     monkeypatch.setattr("callbacks.step_log.StepLog.on_train_batch_end", full)
     assert "No space left on device" in refused(capsys, *fit(tmp_path / "a"))
     monkeypatch.undo()
-    monkeypatch.setattr("experiments.run.results.write_atomically", full)
+    monkeypatch.setattr("experiments.run.results.write_json", full)
     line = refused(capsys, *fit(tmp_path / "a"))
     assert "No space left on device" in line and "step" not in line
     monkeypatch.undo()
