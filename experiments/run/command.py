@@ -110,6 +110,11 @@ class RunCommand(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse what can be refused before anything is built."""
+        seed = self._get(self.config, "seed_everything")
+        if seed is not False and seed is not None:
+            raise InvalidInput(
+                "seed_everything", seed, "data.seeds=[...] instead: grammars, strings and weights follow it alone"
+            )
         trainer = self._get(self.config, "trainer")
         matmul = self._get(self.config, "matmul_precision")
         limits.check_settings(trainer, self._get(self.config, "checkpoint_every"), matmul)

@@ -143,10 +143,21 @@ def readout_labels(data: RHMDataModule, seen: int) -> list[int]:
 
 
 def git_commit() -> str | None:
-    """The commit of this source tree, or None outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of this source tree, with ``-dirty`` if files were edited since; None outside of one, as in a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    top, commit, changes = (
+        _git(root, *command)
+        for command in (("rev-parse", "--show-toplevel"), ("rev-parse", "HEAD"), ("diff", "HEAD", "--name-only"))
+    )
+    if not commit or top is None or Path(top).resolve() != root:  # a wheel may lie in somebody else's repository
+        return None
+    return f"{commit}-dirty" if changes else commit
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    """What git answers; None if it does not."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -160,6 +160,12 @@ def test_later_settings_win_and_every_parameter_can_be_reached(tmp_path, capsys)
     assert config["model"]["init_args"]["network"]["init_args"]["width"] == 64
 
 
+@pytest.mark.parametrize("seed", ["1", "2", "true", "0"])
+def test_a_seed_that_would_change_nothing_is_refused(seed, tmp_path, capsys):
+    line = refused(capsys, "fit", "--model=Backprop", *RUN, f"--seed_everything={seed}", f"--run_dir={tmp_path / 'a'}")
+    assert line.startswith("rhm: seed_everything: got ") and "data.seeds" in line and not list(tmp_path.iterdir())
+
+
 def test_check_prints_nothing_when_all_is_well_and_writes_nothing(capsys, tmp_path):
     rhm("check", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'a'}")
     assert capsys.readouterr() == ("", "") and not list(tmp_path.iterdir())
