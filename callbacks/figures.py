@@ -12,9 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 
-def heat_map(
-    accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", columns: int = 6, title: str = ""
-) -> Figure:
+def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", columns: int = 6) -> Figure:
     """Probe accuracy, layer by level, one panel for each name; colours go from chance to 1.
 
     Panels stand at places that are computed here: to have them found takes a minute where there are hundreds.
@@ -26,9 +24,7 @@ def heat_map(
     longest = max(len(line) for name in accuracy_KL for line in name.split("\n"))
     wide, high = max(0.6 * levels, 0.085 * longest, 1.2), 0.45 * rows  # inches, of a panel
     left, gap, above, below = 0.6, 0.45, 0.2 + 0.16 * lines, 0.55
-    heading = 0.2 + 0.2 * (title.count("\n") + 1) if title else 0.1
-    width = max(left + (wide + gap) * across + 0.9, 0.4 + 0.09 * max(map(len, title.split("\n"))))
-    height = heading + (above + high + below) * down
+    width, height = left + (wide + gap) * across + 0.9, 0.1 + (above + high + below) * down
     figure = Figure(figsize=(width, height))
 
     def panel(x: float, y: float, w: float, h: float) -> Axes:
@@ -37,7 +33,7 @@ def heat_map(
     image = None
     for i, (name, table) in enumerate(accuracy_KL.items()):
         row, column = divmod(i, across)
-        ax = panel(left + (wide + gap) * column, height - heading - (above + high) * (row + 1) - below * row, wide, high)
+        ax = panel(left + (wide + gap) * column, height - 0.1 - (above + high) * (row + 1) - below * row, wide, high)
         image = ax.imshow(table.tolist(), vmin=chance, vmax=1, cmap="viridis", origin="lower", aspect="auto")
         for k, values in enumerate(table.tolist()):
             for level, value in enumerate(values):
@@ -52,11 +48,9 @@ def heat_map(
         if column == 0:
             ax.set_ylabel("layer")
     if image is not None:
-        tall = min(2.5, height - heading - above - below)
-        colours = panel(left + (wide + gap) * across - 0.2, height - heading - above - tall, 0.15, tall)
+        tall = min(2.5, height - 0.1 - above - below)
+        colours = panel(left + (wide + gap) * across - 0.2, height - 0.1 - above - tall, 0.15, tall)
         figure.colorbar(image, cax=colours, label=label)
-    if title:
-        figure.suptitle(title, fontsize=10, x=0.15 / width, y=1 - 0.1 / height, ha="left", va="top")
     return figure
 
 

@@ -124,7 +124,7 @@ class LayerwiseLinearProbe(Callback):
                     self.kept[k].append((x, y))
             else:
                 self.counts[k].update(self.probes[k].scores(x), y)
-                self.baseline_counts[k].update(self.probes[k].baseline().scores(x), y)
+                self.baseline_counts[k].update(self.probes[k].baseline(x), y)
                 if self.logistic_probes:
                     self.logistic_counts[k].update(self.logistic_probes[k].scores(x), y)
 

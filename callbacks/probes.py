@@ -79,9 +79,9 @@ class Probe:
         centred_RGMF = x_RGMF - self.centre_RG1F.to(x_RGMF.dtype)
         return centred_RGMF @ self.weight_RGFT.to(x_RGMF.dtype) + self.bias_RG1T.to(x_RGMF.dtype)
 
-    def baseline(self) -> Probe:
-        """What knows of the symbols how often each occurs, and looks at nothing: its answer is the commonest one."""
-        return Probe(self.centre_RG1F, torch.zeros_like(self.weight_RGFT), self.bias_RG1T)
+    def baseline(self, x_RGMF: Tensor) -> Tensor:
+        """Scores of a ridge probe that looks at nothing: how often each symbol occurs, so that the commonest is its answer."""
+        return self.bias_RG1T.expand(-1, -1, x_RGMF.shape[2], -1)
 
 
 def varies(deviation: Tensor, centre: Tensor, dtype: torch.dtype) -> Tensor:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, set_loader
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
-from jsonargparse._loaders_dumpers import yaml_load
 from pytorch_lightning.cli import LightningArgumentParser
 
 import callbacks
@@ -139,6 +138,9 @@ def check_file(path: str) -> None:
         read_settings("config", path)
 
 
+_read_yaml = get_loader("yaml")
+
+
 def _load(text: str) -> Any:
     """What the parser reads, from files that files name and from the command line too.
 
@@ -149,7 +151,7 @@ def _load(text: str) -> Any:
             check_yaml(text)
     except Unclear as error:
         raise InvalidInput("settings", f"YAML in which {error}", "each key once, and nothing within itself") from error
-    return None if text.strip() == "None" else yaml_load(text)
+    return None if text.strip() == "None" else _read_yaml(text)
 
 
 DATA_KEY = re.compile(r"--data\.(seeds|train_size|label_size|batch_size|test_size|probe_size|eval_batch_size|[vnmsL])")

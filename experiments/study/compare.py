@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.files import read_settings
+from experiments.files import read_json, read_settings
 from experiments.run.folder import RunFolder
 from experiments.run.tables import by_size, sizes_of
 from experiments.settings import RULE_FILES
@@ -232,7 +232,7 @@ def _collect(folder: Path, names: list[str]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name in names:
         try:
-            results = json.loads((folder / name / "final" / "results.json").read_text())
+            results = read_json(folder / name / "final" / "results.json")
             chosen = json.loads((folder / name / "chosen.json").read_text())
         except (OSError, ValueError):
             continue

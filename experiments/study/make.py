@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.explain import in_one_line, refusal
+from experiments.files import read_json
 from experiments.run.command import run
 from experiments.run.folder import LiveRun, RunFolder
 from experiments.run.ranks import say
@@ -86,9 +87,9 @@ def accuracies(folder: Path, also_stopped: bool = False) -> list[float] | None:
         also_stopped: take that of a run that has ended before its last step too, by ``trainer.max_time``.
     """
     try:
-        results = json.loads((folder / "results.json").read_text())
+        results = read_json(folder / "results.json")
         ended = also_stopped or results["status"] == "finished"
-        return [replica["test_accuracy"] for replica in results["replicas"]] if ended else None
+        return [float(replica["test_accuracy"]) for replica in results["replicas"]] if ended else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

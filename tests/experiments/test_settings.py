@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from command_line import refused, rhm
+from rule_helpers import from_settings, small
+from run_processes import equal
 
 from experiments.files import read_settings
 from experiments.settings import instantiate, parse
@@ -143,3 +146,39 @@ def test_settings_that_are_merged_or_repeated_by_name_are_read(tmp_path):
 def test_numbers_of_the_data_are_read_as_they_are_meant(argument, key, value):
     given = parse(["--model=Backprop", argument])["data"]["init_args"][key]
     assert given == value and type(given) is type(value)
+
+
+@pytest.mark.parametrize("name", ["dfa", "sibling_contrastive", "clapp", "gevb", "code_prediction"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["--model.network.width=6", "--model.optimizer.lr=1e-2"],
+        ["--model.clip=0.1", "--data.train_size=[32,64,16]", "--data.batch_size=8"],
+        ["--model.network=LocallyConnectedNetwork"],
+        ["--data.pairs=ClassPairs", "--model.network.bottleneck=6"],
+        ["--data.pairs=null"],
+    ],
+)
+def test_rules_that_tests_build_are_those_of_the_command_line(name, changes):
+    """What tests change in memory, :func:`rule_helpers.from_settings`, is what the parser would read, also where it refuses."""
+
+    def built(build):
+        try:
+            rule = build()
+        except Exception as error:
+            return type(error), re.findall(r"\w[\w.]+: got .*", str(error)) or str(error)
+        plain = {key: value for key, value in vars(rule).items() if isinstance(value, bool | int | float | str | tuple)}
+        return (
+            plain,
+            vars(rule.network_config),
+            vars(rule.data.pairs or object).keys(),
+            rule.optimizer.keywords,
+            rule.state_dict(),
+        )
+
+    def by_parser():
+        rule = instantiate([*small(name), "--data.seeds=[0, 1, 2]", *changes])
+        return rule.prepare(rule.data)
+
+    assert equal(built(lambda: from_settings(name, *changes)), built(by_parser))

@@ -7,11 +7,22 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 from sweeps import GROUP, TINY
 
 from experiments.study.grid import expand
-from experiments.study.make import LIVE_SECONDS, make_run
+from experiments.study.make import LIVE_SECONDS, accuracies, make_run
 from experiments.study.study import Rule, Sizes, Steps, Study
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan"), None, "high"])
+def test_a_run_with_an_accuracy_that_is_no_number_is_never_the_best(bad, tmp_path):
+    content = {"status": "finished", "replicas": [{"test_accuracy": 0.5}, {"test_accuracy": 0.25}]}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert accuracies(tmp_path) == [0.5, 0.25]
+    content["replicas"][1]["test_accuracy"] = bad
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert accuracies(tmp_path) is None
 
 
 def test_a_run_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):

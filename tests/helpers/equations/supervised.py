@@ -32,9 +32,9 @@ def with_heads(loss: LabelLoss) -> Callable[[Case], Answer]:
         for k, (layer, part) in enumerate(zip(case.network.layers, case.parts, strict=False), 1):
             (h,) = inputs(case, k)
 
-            def value() -> float:
-                flat = layer.forward(h).out_BDC.reshape(len(h), -1)  # noqa: B023  (called within this turn)
-                return loss(case, flat, flat @ part["label_head_RFE"])  # noqa: B023
+            def value(layer=layer, part=part, h=h) -> float:
+                flat = layer.forward(h).out_BDC.reshape(len(h), -1)
+                return loss(case, flat, flat @ part["label_head_RFE"])
 
             losses[f"loss/layer{k}"] = value()
             layers.append(numeric_gradient(value, part))
@@ -93,10 +93,10 @@ def forward_forward(case: Case) -> Answer:
     losses: dict[str, float] = {}
     for k, (layer, part) in enumerate(zip(case.network.layers, case.parts, strict=False), 1):
 
-        def value() -> float:
+        def value(layer=layer, shown=shown) -> float:
             total = 0.0
-            for sign, h in shown:  # noqa: B023  (called within this turn)
-                units_BDE = layer.forward(h).units_BDE  # noqa: B023
+            for sign, h in shown:
+                units_BDE = layer.forward(h).units_BDE
                 for b in range(size):
                     for units in units_BDE[b]:
                         goodness = sum(unit**2 for unit in units) / len(units)
