@@ -6,13 +6,15 @@ Shape suffixes: R replica, B batch, D position.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from datamodules.batch import Batch
+from datamodules.numbers import Seeds, Sizes, integer, said
 from datamodules.pairs import Pairs
 from rhm import InvalidInput, RandomHierarchyModel, Task
 from rhm.hashing import fold, permutation, seed_keys
@@ -22,11 +24,24 @@ BLOCK_TOKENS = 2**19  # several steps' strings are made at once, up to this many
 
 
 def replicas_of(
-    seeds: Sequence[int], train_size: int | list[int] | None, label_size: int | list[int] | None
+    seeds: list[int], train_size: int | list[int] | None, label_size: int | list[int] | None
 ) -> list[tuple[int, int | None, int | None]]:
     """Seed, training-set size and label size of each replica, in their order: all seeds crossed with all sizes."""
-    sizes, label_sizes = (size if isinstance(size, list) else [size] for size in (train_size, label_size))
-    return list(itertools.product(seeds, sizes, label_sizes))
+    return list(itertools.product(seeds, one_or_more(train_size), one_or_more(label_size)))
+
+
+def one_or_more(size: Any) -> list[Any]:
+    """The sizes of a list, or the one that there is."""
+    return size if isinstance(size, list) else [size]
+
+
+def _whole(value: Any, least: int = 1, end: int = 2**63) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < end
+
+
+def _different(values: list[Any], least: int, end: int) -> bool:
+    """Whether these are integers in a range, one or more and no two alike."""
+    return 0 < len(values) == len({*map(str, values)}) and all(_whole(value, least, end) for value in values)
 
 
 class Steps:
@@ -90,47 +105,43 @@ class RHMDataModule(LightningDataModule):
         m: int = 4,
         s: int = 2,
         L: int = 4,
-        train_size: int | list[int] | None = 2048,
-        seeds: list[int] = [0],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
+        train_size: Sizes | None = 2048,
+        seeds: Seeds = [0],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
         pairs: Pairs | None = None,
         batch_size: int = 128,
         test_size: int = 4096,
         probe_size: int = 2048,
         eval_batch_size: int = 512,
         labels: bool = True,
-        label_size: int | list[int] | None = None,
+        label_size: Sizes | None = None,
     ):
         super().__init__()
         try:
-            self.task = Task(v, n, m, s, L)
+            self.task = Task(*map(integer, (v, n, m, s, L)))
         except InvalidInput as error:
             raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from None
-        sizes: Sequence[int | None] = train_size if isinstance(train_size, list) else [train_size]
-        for key, value in (
-            ("batch_size", batch_size),
-            ("test_size", test_size),
-            ("probe_size", probe_size),
-            ("eval_batch_size", eval_batch_size),
-        ):
-            if value is None or value < 1:
-                raise InvalidInput(f"data.{key}", value, "an integer of at least 1")
-        wrong = any(size is None or not 1 <= size < 2**52 for size in sizes)
-        if train_size is not None and (wrong or len(set(sizes)) < max(1, len(sizes))):
+        counts = {
+            "batch_size": batch_size,
+            "test_size": test_size,
+            "probe_size": probe_size,
+            "eval_batch_size": eval_batch_size,
+        }
+        given = said(counts | {"seeds": seeds, "train_size": train_size, "label_size": label_size})
+        for key in counts:
+            if not _whole(given[key]):
+                raise InvalidInput(f"data.{key}", repr(given[key]), "an integer of at least 1")
+        sizes = one_or_more(given["train_size"])
+        if train_size is not None and not _different(sizes, 1, 2**52):
             allowed = "an integer of at least 1, a list of different ones, or null for an endless stream"
-            raise InvalidInput("data.train_size", train_size, allowed)
-        label_sizes: Sequence[int | None] = label_size if isinstance(label_size, list) else [label_size]
-        if label_size is not None:
-            most = min(size or 0 for size in sizes) if labels else 0
-            if (
-                not label_sizes
-                or len(set(label_sizes)) < len(label_sizes)
-                or any(not 1 <= (k or 0) <= most for k in label_sizes)
-            ):
-                allowed = f"null, or an integer (or different ones) from 1 to data.train_size, here {most}, with data.labels"
-                raise InvalidInput("data.label_size", label_size, allowed)
-        if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**63 for seed in seeds):
-            raise InvalidInput("data.seeds", seeds, "different integers in [0, 2**63), one or more")
-        self._have(replicas_of(seeds, train_size, label_size))
+            raise InvalidInput("data.train_size", repr(given["train_size"]), allowed)
+        most = min(size or 0 for size in sizes) if labels else 0
+        if label_size is not None and not _different(one_or_more(given["label_size"]), 1, most + 1):
+            allowed = f"null, or an integer (or different ones) from 1 to data.train_size, here {most}, with data.labels"
+            raise InvalidInput("data.label_size", repr(given["label_size"]), allowed)
+        if not isinstance(given["seeds"], list) or not _different(given["seeds"], 0, 2**63):
+            raise InvalidInput("data.seeds", repr(given["seeds"]), "different integers in [0, 2**63), one or more")
+        batch_size, test_size, probe_size, eval_batch_size = (given[key] for key in counts)
+        self._have(replicas_of(given["seeds"], given["train_size"], given["label_size"]))
         largest, strings = max(size or 1 for size in sizes), self.grammar.index_range
         if largest + test_size > strings:
             raise InvalidInput(

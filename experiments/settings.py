@@ -8,13 +8,13 @@ import os
 import pkgutil
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse import ArgumentParser, Namespace, _loaders_dumpers, get_loader, set_loader
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from pytorch_lightning.cli import LightningArgumentParser
 
@@ -101,7 +101,7 @@ def parse(args: list[str]) -> Namespace:
     discover()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule().parse_args(with_numbers(args))
+        return _parser_of_a_rule().parse_args(args)
 
 
 @cache
@@ -154,22 +154,23 @@ def _load(text: str) -> Any:
     return None if text.strip() == "None" else _read_yaml(text)
 
 
-DATA_KEY = re.compile(r"--data\.(seeds|train_size|label_size|batch_size|test_size|probe_size|eval_batch_size|[vnmsL])")
-POWER = re.compile(r"\b\d+(\.\d+)?[eE]\+?\d{1,2}\b")
+POWER = re.compile(r"[-+]?\d[\d_]*(\.\d*)?[eE]\+?\d+")
 
 
-def with_numbers(args: list[str]) -> list[str]:
-    """Arguments of the command line in which numbers of the data are as their types want them."""
-    return [_numbers(argument) for argument in args]
+def _meant(text: str, value: Any) -> Any:
+    """``1e3`` as the integer that it says: settings that are integers want it so, those that are floats take it too."""
+    return int(value) if isinstance(value, float) and POWER.fullmatch(text.strip()) and value.is_integer() else value
 
 
-def _numbers(argument: str) -> str:
-    """``--data.seeds=3`` as a list of one, and ``--data.train_size=1e3`` as the integer that it is."""
-    key, _, value = argument.partition("=")
-    if not DATA_KEY.fullmatch(key) or not value:
-        return argument
-    value = POWER.sub(lambda found: f"{float(found[0]):.0f}" if float(found[0]).is_integer() else found[0], value)
-    return f"{key}=[{value}]" if key == "--data.seeds" and value.isdecimal() else f"{key}={value}"
+def _read_plain(text: str, read: Callable[[str], Any] = _loaders_dumpers.load_basic) -> Any:
+    return _meant(text, read(text))
 
 
+def _read_float(loader: Any, node: yaml.ScalarNode) -> Any:
+    return _meant(node.value, loader.construct_yaml_float(node))
+
+
+# The parser reads a plain number without its loader for YAML, and has no place to say how.
+_loaders_dumpers.load_basic = _read_plain
+_loaders_dumpers.get_yaml_default_loader().add_constructor("tag:yaml.org,2002:float", _read_float)
 set_loader("yaml", _load, (yaml.YAMLError,))

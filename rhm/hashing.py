@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
+from collections.abc import Callable
 from functools import cache
 from typing import Any, SupportsIndex
 
@@ -35,6 +36,7 @@ def _signed32(x: int) -> int:
 GOLDEN = signed(0x9E3779B97F4A7C15)
 MULTIPLIER_1 = signed(0xBF58476D1CE4E5B9)
 MULTIPLIER_2 = signed(0x94D049BB133111EB)
+BLOCK = 2**15  # numbers that are drawn at once on a CPU
 
 
 @cache
@@ -46,9 +48,9 @@ def _digest(item: int | str) -> int:
 def scramble(x: Tensor) -> Tensor:
     """Finaliser of splitmix64 (Steele et al. 2014), a bijection of the int64 numbers, elementwise."""
     x = x + GOLDEN
-    x = (x ^ ((x >> 30) & (2**34 - 1))) * MULTIPLIER_1
-    x = (x ^ ((x >> 27) & (2**37 - 1))) * MULTIPLIER_2
-    return x ^ ((x >> 31) & (2**33 - 1))
+    x = x.bitwise_xor_((x >> 30).bitwise_and_(2**34 - 1)).mul_(MULTIPLIER_1)
+    x = x.bitwise_xor_((x >> 27).bitwise_and_(2**37 - 1)).mul_(MULTIPLIER_2)
+    return x.bitwise_xor_((x >> 31).bitwise_and_(2**33 - 1))
 
 
 def fold(key: Tensor, *data: SupportsIndex | str | Tensor) -> Tensor:
@@ -95,22 +97,39 @@ def below(bits: Tensor, size: int | Tensor) -> Tensor:
     return (((bits >> 32) & (2**31 - 1)) * size) >> 31
 
 
-def _counters(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Random bits of shape ``[R, *shape]``."""
-    counter = torch.arange(math.prod(shape), device=key_R.device)
-    return scramble(key_R[:, None] + scramble(counter)).view(-1, *shape)
-
-
 def uniform(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Uniform numbers in ``(0, 1)``, float64 of shape ``[R, *shape]``, one stream for each key."""
-    mantissa = (_counters(key_R, shape) >> 12) & (2**52 - 1)
-    return (mantissa.to(torch.float64) + 0.5) * 2.0**-52
+    return _in_blocks(_uniform, (key_R,), shape)
 
 
 def normal(key_R: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers (Box and Muller 1958), float64 of shape ``[R, *shape]``, one stream for each key."""
-    radius = torch.sqrt(-2 * torch.log(uniform(fold(key_R, "radius"), shape)))
-    return radius * torch.cos(2 * math.pi * uniform(fold(key_R, "angle"), shape))
+    return _in_blocks(_normal, (fold(key_R, "radius"), fold(key_R, "angle")), shape)
+
+
+def _uniform(key_R: Tensor, counter: Tensor) -> Tensor:
+    bits = scramble(key_R[:, None] + scramble(counter))
+    return (bits >> 12).bitwise_and_(2**52 - 1).to(torch.float64).add_(0.5).mul_(2.0**-52)
+
+
+def _normal(radius_key_R: Tensor, angle_key_R: Tensor, counter: Tensor) -> Tensor:
+    radius = _uniform(radius_key_R, counter).log_().mul_(-2).sqrt_()
+    return _uniform(angle_key_R, counter).mul_(2 * math.pi).cos_().mul_(radius)
+
+
+def _in_blocks(draw: Callable[..., Tensor], keys: tuple[Tensor, ...], shape: tuple[int, ...]) -> Tensor:
+    """Numbers of shape ``[R, *shape]``, a function of keys ``[R]`` and counters: on a CPU in blocks that stay in its cache."""
+    R, numbers, device = len(keys[0]), math.prod(shape), keys[0].device
+    if device.type != "cpu" or R * numbers <= BLOCK:
+        return draw(*keys, torch.arange(numbers, device=device)).view(R, *shape)
+    drawn = torch.empty(R, numbers, dtype=torch.float64)
+    rows = max(1, BLOCK // numbers)
+    for first in range(0, R, rows):
+        some = [key[first : first + rows] for key in keys]
+        for start in range(0, numbers, BLOCK):
+            end = min(start + BLOCK, numbers)
+            drawn[first : first + rows, start:end] = draw(*some, torch.arange(start, end))
+    return drawn.view(R, *shape)
 
 
 def _round_bits(x: Tensor, key: Tensor, turn: int) -> Tensor:

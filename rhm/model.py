@@ -358,15 +358,21 @@ def _prepare_again(module: RandomHierarchyModel, _: object) -> None:
 def _draw_rules(task: Task, level: int, keys_R: Tensor) -> Tensor:
     """Distinct tuples, uniformly at random, ``[R, symbols, m, s]``: each set of tuples and each owner is equally likely."""
     wanted, tuples = task.symbols(level) * task.m, task.v**task.s
-    codes = torch.stack([_distinct(fold(key, level), wanted, tuples) for key in keys_R])
+    codes = _distinct(fold(keys_R, level), wanted, tuples)
     powers_S = torch.tensor([task.v ** (task.s - 1 - j) for j in range(task.s)])
     return (codes[..., None] // powers_S % task.v).view(len(keys_R), task.symbols(level), task.m, task.s)
 
 
-def _distinct(key: Tensor, wanted: int, size: int) -> Tensor:
-    """``wanted`` distinct numbers of ``[0, size)`` in random order."""
-    if size <= max(DENSE_TUPLES, 4 * wanted):
-        return scramble(key + scramble(torch.arange(size))).argsort(stable=True)[:wanted]
+def _distinct(keys_R: Tensor, wanted: int, size: int) -> Tensor:
+    """``wanted`` distinct numbers of ``[0, size)`` in random order, ``[R, wanted]``."""
+    if size > max(DENSE_TUPLES, 4 * wanted):
+        return torch.stack([_drawn_until_distinct(key, wanted, size) for key in keys_R])
+    counter = scramble(torch.arange(size))
+    parts = keys_R.split(max(1, DENSE_TUPLES // size))
+    return torch.cat([scramble(part[:, None] + counter).argsort(stable=True)[:, :wanted] for part in parts])
+
+
+def _drawn_until_distinct(key: Tensor, wanted: int, size: int) -> Tensor:
     drawn = scramble(key + scramble(torch.arange(4 * wanted + 64))) & (2**63 - 1)
     drawn = drawn[drawn <= 2**63 // size * size - 1] % size  # at least half remain, of which at most a quarter are repeats
     order = drawn.argsort(stable=True)

@@ -26,7 +26,7 @@ from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
 from experiments.run.spread import Place, check_folders, find_place, place_of, put_together, stand_alone, start_ranks
 from experiments.run.tables import replica_table, show
-from experiments.settings import Parser, check_file, discover, with_numbers
+from experiments.settings import Parser, check_file, discover
 from experiments.terminal import quiet, wide_console
 from rhm import InvalidInput
 from rules import LocalRule
@@ -272,5 +272,5 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
                 config = RunFolder(run_dir).config
                 if not run_dir or not config.exists():
                     raise InvalidInput("run_dir", run_dir or "nothing", "a folder with a run's config.yaml")
-                return [subcommand, "--config", str(config), *with_numbers(args)]
-    return [subcommand, *with_numbers(args)]
+                return [subcommand, "--config", str(config), *args]
+    return [subcommand, *args]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from callbacks.checkpoint_files import checkpoints
+from datamodules.numbers import said
 from experiments.files import alike, flatten, read_settings, write_atomically
 from experiments.run.checkpoints import newest_readable
 from experiments.run.limits import precision_name
@@ -172,12 +173,11 @@ class RunFolder:
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings with the precision by its name and, under a key of its own, the one callback that changes what is learned.
-
-    The others may differ.
-    """
+    """Settings with the precision by its name, the data's numbers in one form and, under a key of its own, the one callback
+    that changes what is learned: the others may differ."""
     trainer = config.get("trainer") or {}
     given = trainer.get("callbacks") or []
     decays = [c for c in (given if isinstance(given, list) else [given]) if "CosineDecay" in str(c)]
-    named = {"trainer": trainer | {"precision": precision_name(trainer.get("precision"))}}
+    precision = {"precision": precision_name(trainer.get("precision"))}
+    named = {"trainer": trainer | precision, "data": said(config.get("data"))}
     return config | named | ({"CosineDecay": decays} if decays else {})

@@ -134,18 +134,51 @@ def test_settings_that_are_merged_or_repeated_by_name_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("argument", "key", "value"),
+    ("key", "text", "value"),
     [
-        ("--data.seeds=3", "seeds", [3]),
-        ("--data.seeds=[3,4]", "seeds", [3, 4]),
-        ("--data.train_size=1e3", "train_size", 1000),
-        ("--data.train_size=[1e3,64]", "train_size", [1000, 64]),
-        ("--data.batch_size=1.5E2", "batch_size", 150),
+        ("data.seeds", "3", [3]),
+        ("data.seeds", "[3, 4]", [3, 4]),
+        ("data.seeds", "[1e1]", [10]),
+        ("data.train_size", "1e3", 1000),
+        ("data.train_size", "[1e3, 64]", [1000, 64]),
+        ("data.train_size", "[64]", 64),
+        ("data.train_size", "null", None),
+        ("data.label_size", "[1e1]", 10),
+        ("data.batch_size", "1.5E2", 150),
+        ("model.network.width", "1e2", 100),
+        ("model.clip", "1e1", 10.0),
     ],
 )
-def test_numbers_of_the_data_are_read_as_they_are_meant(argument, key, value):
-    given = parse(["--model=Backprop", argument])["data"]["init_args"][key]
-    assert given == value and type(given) is type(value)
+@pytest.mark.parametrize("form", ["=", " ", "file"])
+def test_numbers_are_read_as_they_are_meant_in_every_form(form, key, text, value, tmp_path):
+    if form == "file":
+        branch, *inside = key.split(".")
+        tree = f"{{init_args: {{{inside[-1]}: {text}}}}}"
+        tree = tree if len(inside) == 1 else f"{{init_args: {{network: {{class_path: DenseNetwork, {tree[1:]}}}}}"
+        classes = {"data": "RHMDataModule", "model": "Backprop"}
+        (tmp_path / "a.yaml").write_text(f"{branch}: {{class_path: {classes[branch]}, {tree[1:]}")
+        args = [f"--config={tmp_path / 'a.yaml'}"]
+    else:
+        args = [f"--{key}={text}"] if form == "=" else [f"--{key}", text]
+    settings = parse(["--model=Backprop", *args])
+    for part in key.split("."):
+        settings = settings[part] if part in ("data", "model") else settings["init_args"][part]
+    assert settings == value and type(settings) is type(value)
+
+
+def test_the_trainer_takes_a_power_of_ten_too(capsys, tmp_path):
+    args = ["--model=Backprop", "--trainer.max_steps=2e1", "--checkpoint_every", "1e1", f"--run_dir={tmp_path / 'a'}"]
+    with pytest.raises(SystemExit):
+        rhm("fit", *args, "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["trainer"]["max_steps"] == 20 and printed["checkpoint_every"] == 10
+
+
+@pytest.mark.parametrize("key", ["seeds", "train_size", "label_size", "batch_size", "v", "test_size"])
+@pytest.mark.parametrize("value", ["1.5", "true", "abc", "[1.5]", "[true]", "{a: 1}", "1e-3"])
+def test_what_is_no_integer_is_refused_by_its_name(key, value, capsys, tmp_path):
+    line = refused(capsys, "check", QUICK, f"--data.{key}", value, f"--run_dir={tmp_path / 'a'}")
+    assert line.startswith(f"rhm: data.{key}: got ")
 
 
 @pytest.mark.parametrize("name", ["dfa", "sibling_contrastive", "clapp", "gevb", "code_prediction"])

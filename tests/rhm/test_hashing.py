@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import assert_uniform
 
+import rhm.hashing
 from rhm import InvalidInput
 from rhm.hashing import below, fold, integer, normal, permutation, scramble, seed_keys, uniform
 
@@ -201,3 +202,12 @@ def test_true_and_one_are_one_key_whichever_comes_first():
 def test_a_key_that_is_no_integer_is_refused(bad):
     with pytest.raises(InvalidInput, match=r"^key: got"):
         fold(seed_keys(torch.arange(3)), bad)
+
+
+@pytest.mark.parametrize("draw", [uniform, normal])
+@pytest.mark.parametrize(("replicas", "shape"), [(1, (70,)), (3, (5, 7)), (40, (3,)), (2, (64,)), (2, ()), (3, (0,))])
+def test_numbers_do_not_depend_on_the_blocks_in_which_they_are_drawn(draw, replicas, shape, monkeypatch):
+    key_R = seed_keys(torch.arange(replicas), "test")
+    whole = draw(key_R, shape)
+    monkeypatch.setattr(rhm.hashing, "BLOCK", 32)
+    assert whole.shape == (replicas, *shape) and torch.equal(draw(key_R, shape), whole)

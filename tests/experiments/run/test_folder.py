@@ -82,6 +82,7 @@ def test_settings_that_are_written_in_another_form_go_on(tmp_path, capsys):
         ({"model": {"betas": [0.9, 0.999]}}, {"model": {"betas": (0.9, 0.999)}}),
         ({"trainer": {"deterministic": True}}, {"trainer": {"deterministic": "true"}}),
         ({"trainer": None, "data": {"seeds": ["0", 1.0]}}, {"data": {"seeds": [0, 1]}}),
+        ({"data": {"init_args": {"train_size": [64], "seeds": 0}}}, {"data": {"init_args": {"train_size": 64, "seeds": [0]}}}),
     ],
 )
 def test_settings_of_another_type_are_the_same_settings(old, new, tmp_path):
