@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
 from rhm.hashing import below
+from rhm.memory import check_memory
 
 MOST_STRINGS = 2**26  # of a list of each class: 1 GiB of numbers and places for each replica
 
@@ -36,9 +37,11 @@ class Pairs(ABC):
 
     Attributes:
         knowledge: what telling the pairs takes beyond the strings: ``none``, ``labels`` or ``grammar``.
+        two_strings: whether the halves of a pair come from two strings.
     """
 
     knowledge: ClassVar[str]
+    two_strings: ClassVar[bool] = False
 
     def prepare(self, data: Strings) -> None:  # noqa: B027  (most schemes have nothing to prepare)
         """Check the scheme against the task and look up what :meth:`view` needs.
@@ -138,6 +141,7 @@ class ViewPairs(Pairs):
         shared: how many symbols the two strings share at the lowest level where they do.
     """
 
+    two_strings = True
     shared: int
 
     @abstractmethod
@@ -177,6 +181,8 @@ class ClassPairs(ViewPairs):
         if max(data.train_sizes_R.tolist()) > MOST_STRINGS:
             allowed = f"at most {MOST_STRINGS} with ClassPairs, which keeps a list of each class; null for an endless stream"
             raise InvalidInput("data.train_size", max(data.train_sizes_R.tolist()), allowed)
+        longest, replicas = max(data.train_sizes_R.tolist()), len(data.train_sizes_R)
+        check_memory("data.train_size", longest, f"ClassPairs of {replicas} replicas", 6 * 8 * longest * replicas)
         classes, device = data.task.n, data.grammar.seeds_R.device
         index_P = torch.arange(int(data.train_sizes_R.max()), device=device)
         y_RP = data.grammar.sample(index_P).y_RB.long()

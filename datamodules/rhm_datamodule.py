@@ -20,6 +20,8 @@ from rhm import InvalidInput, RandomHierarchyModel, Task
 from rhm.hashing import fold, permutation, seed_keys
 
 PROBE, TEST = 0, 1  # numbers of the loaders of validation and test: strings to fit probes on, test strings
+ONE = "an integer of at least 1"
+MOST_MEASURED = 2**26  # strings that accuracies are measured with: their error is below 1e-4, and they take minutes
 BLOCK_TOKENS = 2**19  # several steps' strings are made at once, up to this many tokens
 
 
@@ -128,8 +130,10 @@ class RHMDataModule(LightningDataModule):
         }
         given = said(counts | {"seeds": seeds, "train_size": train_size, "label_size": label_size})
         for key in counts:
-            if not _whole(given[key]):
-                raise InvalidInput(f"data.{key}", repr(given[key]), "an integer of at least 1")
+            shown = key in ("test_size", "probe_size")
+            if not _whole(given[key], end=MOST_MEASURED + 1 if shown else 2**63):
+                allowed = f"an integer from 1 to {MOST_MEASURED}, all of which every validation shows" if shown else ONE
+                raise InvalidInput(f"data.{key}", repr(given[key]), allowed)
         sizes = one_or_more(given["train_size"])
         if train_size is not None and not _different(sizes, 1, 2**52):
             allowed = "an integer of at least 1, a list of different ones, or null for an endless stream"
@@ -161,7 +165,10 @@ class RHMDataModule(LightningDataModule):
         self.replica_seeds = [seed for seed, _, _ in replicas]
         self.replica_sizes = [size for _, size, _ in replicas]
         self.replica_label_sizes = [labelled for _, _, labelled in replicas]
-        self.grammar = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=self.replica_seeds)
+        try:
+            self.grammar = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=self.replica_seeds)
+        except InvalidInput as error:
+            raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from None
         self.train_sizes_R = None if None in self.replica_sizes else torch.tensor(self.replica_sizes)
         self.label_sizes_R = None if None in self.replica_label_sizes else torch.tensor(self.replica_label_sizes)
         self._block: tuple[int, Batch] | None = None
@@ -229,6 +236,27 @@ class RHMDataModule(LightningDataModule):
         start, end = self.probe_range
         longest = max(size or self.stream_length for size in self.replica_sizes)
         return max(0, min(longest, end) - start)
+
+    def warnings(self, steps: int, compares_strings: bool) -> list[str]:
+        """What of a run is not as its sizes say, in a line each.
+
+        Args:
+            steps: its length.
+            compares_strings: whether a string learns from the others of its batch.
+        """
+        lines, (start, end) = [], self.probe_range
+        sizes = sorted({size or self.stream_length for size in self.replica_sizes})
+        if self.probes_trained_on:
+            of = f"{self.probes_trained_on:,} of the {end - start:,} strings that probes are fitted on"
+            lines.append(f"{of} are training strings too: there are no more")
+        if compares_strings and (small := [f"{size:,}" for size in sizes if size < self.batch_size]):
+            of = f"data.batch_size={self.batch_size:,} is more than the {' or '.join(small)} training strings"
+            lines.append(f"{of}: a batch holds strings twice, and each is a negative of its copies")
+        unseen = [size for size in sizes if size > steps * self.batch_size] if self.train_sizes_R is not None else []
+        if unseen:
+            shown = f"trainer.max_steps={steps:,} show {steps * self.batch_size:,} strings"
+            lines.append(f"{shown}, fewer than the {' or '.join(f'{size:,}' for size in unseen)} of data.train_size")
+        return lines
 
     def test_dataloader(self) -> list[Steps]:
         """The same as in validation."""

@@ -36,8 +36,10 @@ EXPECTED = re.compile(r"Expected an? (?:<class ')?(?:\w+\.)*(\w+)(?:'>)?")
 VALUE = re.compile(r"(?:Got value|Given value): (.*)")
 NESTED = re.compile(r"NestedArg\(key='([^']+)', val=(.*)\)")
 NO_FILE = re.compile(r"File does not exist: '([^']+)'")
+NO_PATH = re.compile(r"Unable to load config (.*)|Expected a path but (\S+)")
 NOT_FINITE = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
 NUMBERS = {"int", "float"}
+_QUOTES = "\"'), "
 
 RUN_KEYS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "matmul_precision", "tables", "spread_replicas")
 """The settings of a run, whatever its parser lists."""
@@ -116,16 +118,19 @@ def explain(
     if name and NUMBERS.isdisjoint(kinds):
         asked = OF_HELP.search(message)
         return known.not_a_class(path or asked[1] if asked else path, name[1])
-    if base := NOT_A_KIND.search(message):
+    if (base := NOT_A_KIND.search(message)) and base[1] != "Tensor":  # which no setting can be, though some would take it
         return known.no_class_yet(base[1], path)
     if kinds and values:
-        got = NESTED.sub(r"\2", values[0]).strip("\"'), ")
+        got = NESTED.sub(r"\2", values[0]).strip(_QUOTES)
         allowed = " or ".join(kinds)
         if "Literal" in kinds:
             allowed = f"a value that `{known.help_of(path)}` lists"
         elif "float" in kinds and NOT_FINITE.fullmatch(got):
             allowed = "a finite number"
         return f"{path}: got {got}, allowed: {allowed}"
+    if path and (no_path := NO_PATH.search(message)):
+        got = NESTED.sub(r"\2", values[-1] if values else no_path[1]).strip(_QUOTES)
+        return f"{path}: got {got}, allowed: settings that `{known.help_of(f'{path}.')}` lists"
     return " ".join(message.split())
 
 

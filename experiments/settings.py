@@ -9,9 +9,11 @@ import pkgutil
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from pydoc import locate
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, _loaders_dumpers, get_loader, set_loader
@@ -23,6 +25,7 @@ import datamodules
 import networks
 import rules
 from datamodules import RHMDataModule
+from datamodules.numbers import Seeds
 from experiments.files import Unclear, check_yaml, read_settings
 from rhm import InvalidInput
 from rhm.errors import nearest
@@ -87,6 +90,7 @@ def instantiate(args: list[str]) -> LocalRule:
 
 def build(settings: Namespace) -> LocalRule:
     """What :func:`instantiate` returns, from settings that :func:`parse` has read."""
+    check_given(settings.as_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
         built = _parser_of_a_rule().instantiate_classes(settings)
@@ -102,6 +106,46 @@ def parse(args: list[str]) -> Namespace:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
         return _parser_of_a_rule().parse_args(args)
+
+
+def check_given(settings: Any, place: str = "", kind: Any = None) -> None:
+    """Refuse a null, or something else in the place of several settings, that a class does not take: the parser lets it pass.
+
+    Args:
+        settings: a tree, in which a class has ``class_path`` and ``init_args``.
+        place: where the tree lies.
+        kind: whose settings it has, if it does not say so.
+
+    Raises:
+        InvalidInput: by the name of the setting.
+    """
+    for item in settings if isinstance(settings, list) else []:
+        check_given(item, place)
+    if not isinstance(settings, dict):
+        return
+    kind = locate(str(settings["class_path"])) if "class_path" in settings else kind
+    given = settings.get("init_args") or {} if "class_path" in settings else settings
+    parameters = inspect.signature(kind).parameters if inspect.isclass(kind) else {}
+    try:
+        kinds = get_type_hints(kind.__init__) if inspect.isclass(kind) else {}
+    except NameError:  # names of types that are there for type checkers alone
+        kinds = {}
+    for name, value in given.items():
+        key, hint = f"{place}.{name}".removeprefix("."), kinds.get(name)
+        if is_dataclass(hint) and not isinstance(value, dict):
+            raise InvalidInput(key, value, f"{', '.join(field.name for field in fields(hint))}, each by its name")
+        if value is None and hint is not None and parameters[name].default is not None and not _takes_null(hint):
+            raise InvalidInput(key, "null", _in_words(hint))
+        check_given(value, key, hint if is_dataclass(hint) else None)
+
+
+def _takes_null(hint: Any) -> bool:
+    return hint is Any or hint is object or type(None) in get_args(hint)
+
+
+def _in_words(hint: Any) -> str:
+    plain = [kind.__name__ for kind in get_args(hint) or (hint,) if kind in (bool, int, float, str)]
+    return " or ".join(plain) or ("one integer or more" if hint is Seeds else "the name of a class")
 
 
 @cache

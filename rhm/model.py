@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rhm.derivation import Derivation
 from rhm.errors import InvalidInput, InvalidString
 from rhm.hashing import below, fold, integer, permutation, scramble, seed_keys, signed
+from rhm.memory import check_memory
 from rhm.task import Task
 
 DENSE_TUPLES = 2**20  # up to here all v**s tuples are shuffled, above tuples are drawn until enough are distinct
@@ -42,7 +43,8 @@ class RandomHierarchyModel(nn.Module):
         data_seeds: the order in which strings are numbered, one for each replica; the grammar's seeds by default.
 
     Raises:
-        InvalidInput: an impossible task, no seed, a negative seed, or two lists of seeds of unequal length.
+        InvalidInput: an impossible task, no seed, a negative seed, two lists of seeds of unequal length, or grammars that do
+            not fit into the memory that is free.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class RandomHierarchyModel(nn.Module):
                 raise InvalidInput(key, given, "one integer in [0, 2**63) or more")
         if len(data_seeds) != len(seeds):
             raise InvalidInput("data_seeds", f"{len(data_seeds)} seeds", f"as many as seeds, {len(seeds)}")
+        self._check_memory(len(seeds))
         self.seeds_R: Tensor
         self.data_seeds_R: Tensor
         self.string_keys_R1: Tensor
@@ -67,6 +70,16 @@ class RandomHierarchyModel(nn.Module):
             self.register_buffer(f"rules_{level}", _draw_rules(self.task, level, keys_R).to(dtype))
         self._prepare()
         self.register_load_state_dict_post_hook(_prepare_again)
+
+    def _check_memory(self, replicas: int) -> None:
+        """Refuse tables that do not fit: all levels' rules, twice, and one level's while they are drawn, in eight bytes."""
+        task = self.task
+        rules = [task.symbols(level) * task.m for level in range(1, task.L + 1)]
+        need = 2 * replicas * task.s * sum(rules) + 8 * max(rules) * (replicas * (2 * task.s + 3) + 24)
+        sizes = {"seeds": replicas, "v": task.v if task.L > 1 else 1, "n": task.n, "m": task.m}
+        key = max(sizes, key=lambda key: sizes[key])
+        got = f"{replicas} seeds" if key == "seeds" else sizes[key]
+        check_memory(key, got, f"the grammars of v={task.v}, n={task.n}, m={task.m}, s={task.s}, L={task.L}", need)
 
     def rules(self, level: int) -> Tensor:
         """The tuples of level ``level - 1`` that the symbols of a level own: ``[R, symbols, m, s]``."""

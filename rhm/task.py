@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rhm.errors import InvalidInput
 
-MOST_RULES = 2**26  # of a level: they are kept as a table
+MOST_RULES = 2**21  # of a level: they are drawn in seconds and kept as a table
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class Task:
                 raise InvalidInput(key, repr(value), "an integer of at least 1")
         if self.L > 1000 or self.L * math.log2(self.s) > 31:
             raise InvalidInput("L", self.L, f"at most 1000 levels and s**L = 2**31 tokens, they are {self.s}**{self.L}")
-        if max(self.v, self.n) * self.m > MOST_RULES:
-            raise InvalidInput("m", self.m, f"at most {MOST_RULES} rules a level, they are {max(self.v, self.n)} * {self.m}")
+        if (rules := max(self.v, self.n) * self.m) > MOST_RULES:
+            key = max(("m", "v", "n"), key=lambda key: getattr(self, key))
+            allowed = f"at most {MOST_RULES} rules a level, they are {max(self.v, self.n)} * {self.m} = {rules}"
+            raise InvalidInput(key, getattr(self, key), allowed)
         if self.s * math.log2(self.v) >= 63:
             raise InvalidInput("v, s", f"v={self.v}, s={self.s}", f"v**s under 2**63, it is {self.v}**{self.s}")
         tuples = self.v**self.s

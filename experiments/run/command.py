@@ -26,7 +26,7 @@ from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
 from experiments.run.spread import Place, check_folders, find_place, place_of, put_together, stand_alone, start_ranks
 from experiments.run.tables import replica_table, show
-from experiments.settings import Parser, check_file, discover
+from experiments.settings import Parser, check_file, check_given, discover
 from experiments.terminal import quiet, wide_console
 from rhm import InvalidInput
 from rules import LocalRule
@@ -128,6 +128,7 @@ class RunCommand(LightningCLI):
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         limits.check_finite(self.settings)
+        check_given(self.settings)
         spread = self.subcommand == "fit" and self._get(self.config, "spread_replicas")
         self._check_folder(find_place() if spread else None)
         self.place: Place | None = None if self.subcommand == "fit" else place_of(self.folder.path)
@@ -166,6 +167,7 @@ class RunCommand(LightningCLI):
         assert isinstance(self.datamodule, RHMDataModule)
         if self.place is not None:
             self.datamodule.keep_share(self.place.rank, self.place.world)
+        limits.check_memory(self.model, self.datamodule, self._get(self.config, "trainer"))
         self.model.prepare(self.datamodule)  # refuses here what does not fit, before anything is written
         limits.check_optimizer(self.model)
         trains, chosen = self.subcommand == "fit" and not self.only_check, self._get(self.config, "trainer")

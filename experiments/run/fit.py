@@ -77,10 +77,8 @@ class Fit:
         last = ranks.from_first_rank(self.trainer, lambda: self.folder.start(self.settings, self.config_yaml, self.rule))
         if last is not None:
             say(f"going on from {last}")
-        start, end = self.data.probe_range
-        if self.data.probes_trained_on:
-            of = f"{self.data.probes_trained_on:,} of the {end - start:,} strings that probes are fitted on"
-            say(f"rhm: warning: {of} are training strings too: there are no more")
+        for line in self.data.warnings(self.trainer.max_steps, self.rule.compares_strings):
+            say(f"rhm: warning: {line}")
         self.trainer.fit(self.rule, datamodule=self.data, ckpt_path=last)
         self.trainer.test(self.rule, datamodule=self.data, verbose=False)
         if self.trainer.is_global_zero:

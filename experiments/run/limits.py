@@ -13,7 +13,7 @@ from pytorch_lightning.accelerators import AcceleratorRegistry
 from callbacks import Diagnostic
 from datamodules import RHMDataModule
 from experiments.files import flatten
-from experiments.run import ranks
+from experiments.run import memory, ranks
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -83,6 +83,24 @@ def check_finite(settings: dict[str, Any]) -> None:
     for key, value in flatten(settings).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidInput(key.replace(".init_args", ""), value, "a finite number")
+
+
+def check_memory(rule: LocalRule, data: RHMDataModule, trainer: Any) -> None:
+    """Refuse a run that does not fit into the memory that is free.
+
+    Args:
+        rule: not yet prepared.
+        data: what this process trains on.
+        trainer: settings of the trainer.
+
+    Raises:
+        InvalidInput: network, data and rule do not fit together, or into the memory.
+    """
+    gpus = torch.cuda.device_count() if trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else 0
+    devices = trainer.devices if not isinstance(trainer.devices, str) else trainer.devices.strip("[]").split(",")
+    count = len(devices) if isinstance(devices, list) and "auto" not in devices else devices
+    count = count if isinstance(count, int) and count > 0 else max(1, gpus)
+    memory.check_run(rule, data, gpus > 0, count * (trainer.num_nodes if isinstance(trainer.num_nodes, int) else 1))
 
 
 def check_optimizer(rule: LocalRule) -> None:

@@ -279,3 +279,27 @@ def test_bad_arguments_are_refused_by_name(changes, key):
 def test_a_list_of_one_size_is_that_size():
     for step in (0, 9):
         assert_same(module(train_size=[50]).train_batch(step), module(train_size=50).train_batch(step))
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "compares", "lines"),
+    [
+        ({}, 7, True, []),
+        ({"train_size": 8}, 7, True, []),
+        ({"train_size": 7}, 7, False, []),
+        ({"train_size": 7}, 7, True, ["data.batch_size=8 is more than the 7 training strings"]),
+        ({"train_size": [50, 3, 7]}, 9, True, ["data.batch_size=8 is more than the 3 or 7 training strings"]),
+        ({"train_size": None, "batch_size": 300}, 9, True, ["data.batch_size=300 is more than the 284 training strings"]),
+        ({"train_size": None}, 1, True, []),
+        (
+            {"train_size": [50, 49, 48]},
+            6,
+            True,
+            ["trainer.max_steps=6 show 48 strings, fewer than the 49 or 50 of data.train_size"],
+        ),
+        ({"train_size": 324}, 99, True, ["40 of the 40 strings that probes are fitted on are training strings too"]),
+    ],
+)
+def test_what_is_not_as_the_sizes_say_is_told(changes, steps, compares, lines):
+    told = module(**changes).warnings(steps, compares)
+    assert len(told) == len(lines) and all(line.startswith(start) for line, start in zip(told, lines, strict=True)), told

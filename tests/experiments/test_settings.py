@@ -13,6 +13,7 @@ from run_processes import equal
 
 from experiments.files import read_settings
 from experiments.settings import instantiate, parse
+from rhm import InvalidInput
 from rules.base.block import Block
 
 ROOT = Path(__file__).parents[2]
@@ -215,3 +216,73 @@ def test_rules_that_tests_build_are_those_of_the_command_line(name, changes):
         return rule.prepare(rule.data)
 
     assert equal(built(lambda: from_settings(name, *changes)), built(by_parser))
+
+
+WRONG = {
+    "null": {
+        "data.v": "int",
+        "data.seeds": "one integer or more",
+        "data.pairs": "one of SiblingPairs",
+        "model.network": "the name of a class",
+        "model.network.width": "int",
+        "model.network.activation": "str",
+        "model.block": "head, separate_heads, expansion, end_to_end, each by its name",
+        "model.redundancy": "float",
+        "model.optimizer": "the name of a class",
+        "model.optimizer.lr": "float",
+        "trainer": "settings that",
+        "trainer.max_steps": "int",
+    },
+    "abc": {
+        "data": "one of RHMDataModule",
+        "data.batch_size": "int",
+        "data.pairs": "one of ClassPairs",
+        "model.network": "one of DenseNetwork",
+        "model.block": "settings that `rhm fit --model.help=RULE` lists",
+        "model.block.head": "int",
+        "trainer": "settings that",
+        "trainer.accelerator": "auto or cpu",
+    },
+    "-1": {
+        "data": "settings that `rhm fit --data.help` lists",
+        "data.test_size": "an integer",
+        "model.network": "settings that",
+        "model.network.width": "an integer of at least 1",
+        "model.block": "settings that",
+        "model.optimizer": "settings that",
+    },
+    "[]": {
+        "data.seeds": "different integers",
+        "data.train_size": "an integer of at least 1",
+        "model.block": "head, separate_heads, expansion, end_to_end, each by its name",
+        "model.network.bottleneck": "int or str",
+        "model.optimizer.lr": "float",
+    },
+}
+
+
+@pytest.mark.parametrize(("value", "key"), [(value, key) for value, keys in WRONG.items() for key in keys])
+def test_what_a_setting_does_not_take_is_refused_by_its_name(value, key, capsys, tmp_path):
+    allowed = WRONG[value][key]
+    args = f"-c={ROOT / 'configs/rules/barlow_twins.yaml'}", "--trainer.accelerator=cpu", f"--run_dir={tmp_path / 'a'}"
+    for form in [f"--{key}={value}"], [f"--{key}", value]:
+        line = refused(capsys, "check", *args, *form)
+        assert line.startswith(f"rhm: {key}: got ") and f"allowed: {allowed}" in line, line
+
+
+@pytest.mark.parametrize("key", ["data", "data.L", "model.network", "model.network.width", "model.block", "model.optimizer.lr"])
+def test_null_in_a_file_is_refused_by_its_name(key, capsys, tmp_path):
+    content = read_settings("config", ROOT / "configs/quickstart.yaml")
+    node, path = content, FULL.get(key, key).split(".")
+    for part in path[:-1]:
+        node = node[part]
+        node = node.setdefault("init_args", node) if "class_path" in node else node
+    node[path[-1]] = {"separate_heads": None} if key == "model.block" else None
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
+    line = refused(capsys, "check", f"-c={tmp_path / 'a.yaml'}", f"--run_dir={tmp_path / 'a'}")
+    assert line.startswith(f"rhm: {key}"), line
+
+
+def test_null_is_refused_where_a_rule_is_built_without_a_run():
+    with pytest.raises(InvalidInput, match="model.network.width: got null, allowed: int"):
+        instantiate([QUICK.replace("-c", "--config"), "--model.network.width=null"])
