@@ -24,7 +24,16 @@ from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
 from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
-from experiments.run.spread import Place, check_folders, find_place, place_of, put_together, stand_alone, start_ranks
+from experiments.run.spread import (
+    START_SECONDS,
+    Place,
+    check_folders,
+    find_place,
+    place_of,
+    stand_alone,
+    start_ranks,
+    wait_for_others,
+)
 from experiments.run.tables import replica_table, show
 from experiments.settings import Parser, check_file, discover, with_numbers
 from experiments.terminal import quiet, wide_console
@@ -214,7 +223,8 @@ class RunCommand(LightningCLI):
             start_ranks(command, self.all_ranks.path, self.place.world)
         elif not self.folder.finished:
             self._fit(model, datamodule)
-        results = put_together(self.all_ranks.path, self.place.world)
+        seconds = START_SECONDS if self.folder.finished and not self.starts_ranks else 0
+        results = wait_for_others(self.all_ranks.path, self.place.world, seconds)
         if results is not None and self._get(self.config, "tables"):
             wide_console().print(replica_table(results))
             print(f"results in {self.all_ranks.results}")

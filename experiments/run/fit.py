@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from pytorch_lightning import Trainer
 from callbacks import LayerwiseLinearProbe
 from callbacks.find import callbacks_of
 from datamodules import RHMDataModule
-from experiments.run import ranks
+from experiments.run import ranks, slurm
 from experiments.run.folder import RunFolder
 from experiments.run.ranks import say
 from experiments.run.requeue import StopOnSignal, Stopped, requeue
@@ -104,7 +103,7 @@ class Fit:
                 say(f"rhm: warning: {error}")  # each rank asks, as others may have ended long ago; one is enough
         how = "the same command goes on from there" if job is None else f"job {job} is back in the queue"
         say(f"{stopped}; {how}")
-        in_job = stopped.signum == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ
+        in_job = stopped.signum == signal.SIGUSR1 and slurm.job() is not None
         ranks.leave(0 if in_job else 128 + stopped.signum)
 
 

@@ -116,6 +116,18 @@ class RunFolder:
         except (OSError, ValueError):
             return False
 
+    @property
+    def live(self) -> bool:
+        """Whether another process writes here; on a file system without locks, whether one has ever begun to."""
+        try:
+            with open(self.lock) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
     def make(self, config_yaml: str) -> None:
         """Make the folder and write the settings, once.
 

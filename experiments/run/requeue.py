@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -15,6 +14,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
+from experiments.run import slurm
 from experiments.run.checkpoints import StepCheckpoint
 from rhm import InvalidInput
 
@@ -133,12 +133,12 @@ def _nothing() -> None:
 
 
 def requeue() -> str | None:
-    """Put this Slurm job back into the queue, if there is one; its number.
+    """Put this Slurm job, or this task of a job array, back into the queue, if there is one; its number.
 
     Raises:
         InvalidInput: Slurm did not do it.
     """
-    job = os.environ.get("SLURM_JOB_ID")
+    job = slurm.job()
     if job is None:
         return None
     try:
