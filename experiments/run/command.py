@@ -147,7 +147,7 @@ class RunCommand(LightningCLI):
         """See that the command may be done in the folder, by a rank that has this place."""
         if self.subcommand != "fit":
             self.folder.check_measured(self.settings)
-        elif place is not None and RunFolder(place.folder(self.folder.path)).finished:
+        elif place is not None and RunFolder(place.folder(self.folder.path)).done(self.settings["trainer"]["max_steps"]):
             self.folder.check_settings(self.settings)  # the others may have put all together meanwhile
         else:
             self.folder.check(self.settings)
@@ -216,15 +216,18 @@ class RunCommand(LightningCLI):
         if self.place is None:
             self._fit(model, datamodule)
             return
-        self.all_ranks.make(self.config_yaml)
+        steps, seconds = self.settings["trainer"]["max_steps"], 0
+        self.all_ranks.make(self.settings, self.config_yaml)
         if self.starts_ranks:
             rhm = [sys.executable, "-m", "experiments.cli"]
             command = [*rhm, *self.arguments, f"--run_dir={self.all_ranks.path}", "--tables=false"]
-            start_ranks(command, self.all_ranks.path, self.place.world)
-        elif not self.folder.finished:
-            self._fit(model, datamodule)
-        seconds = START_SECONDS if self.folder.finished and not self.starts_ranks else 0
-        results = wait_for_others(self.all_ranks.path, self.place.world, seconds)
+            if not start_ranks(command, self.all_ranks.path, self.place.world):
+                return  # they have said how the run goes on
+        else:
+            if not self.folder.done(steps):
+                self._fit(model, datamodule)
+            seconds = START_SECONDS if self.folder.done(steps) else 0
+        results = wait_for_others(self.all_ranks.path, self.place.world, steps, seconds)
         if results is not None and self._get(self.config, "tables"):
             wide_console().print(replica_table(results))
             print(f"results in {self.all_ranks.results}")

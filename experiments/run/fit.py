@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Timer
 
 from callbacks import LayerwiseLinearProbe
 from callbacks.find import callbacks_of
@@ -83,7 +84,7 @@ class Fit:
         self.trainer.fit(self.rule, datamodule=self.data, ckpt_path=last)
         self.trainer.test(self.rule, datamodule=self.data, verbose=False)
         if self.trainer.is_global_zero:
-            status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say
+            status = "stopped" if out_of_time(self.trainer) else "finished"
             probe = probe_of(self.trainer)
             draw(self.folder.picture, type(self.rule).__name__, probe, self.data)
             results = self.record.write(self.trainer, self.rule, status)  # last: a run with results needs nothing more
@@ -105,6 +106,12 @@ class Fit:
         say(f"{stopped}; {how}")
         in_job = stopped.signum == signal.SIGUSR1 and slurm.job() is not None
         ranks.leave(0 if in_job else 128 + stopped.signum)
+
+
+def out_of_time(trainer: Trainer) -> bool:
+    """Whether a training was ended by its time (``trainer.max_time``), after which it can go on, and by nothing else."""
+    left = [callback.time_remaining() for callback in callbacks_of(trainer) if isinstance(callback, Timer)]
+    return trainer.global_step < trainer.max_steps and any(seconds is not None and seconds <= 0 for seconds in left)
 
 
 def probe_of(trainer: Trainer) -> LayerwiseLinearProbe:

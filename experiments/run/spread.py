@@ -91,8 +91,10 @@ def check_folders(run_dir: Path, world: int) -> None:
             )
 
 
-def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
+def start_ranks(command: list[str], run_dir: Path, world: int) -> bool:
     """Run the ranks as processes of this machine, each on its share of the cores; a rank that fails ends all.
+
+    Returns whether they ended by themselves, and not by a signal that was passed on to them.
 
     Args:
         command: the same for all ranks.
@@ -134,16 +136,16 @@ def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
     if failed:
         print(f"a rank ended with code {failed}; the same command goes on from the checkpoints in {run_dir}", file=sys.stderr)
         raise SystemExit(failed if failed > 0 else 128 - failed)
-    if passed and not all(folder.finished for folder in _places(run_dir, world)):
-        raise SystemExit(0)  # they have said how the run goes on
+    return not passed
 
 
-def wait_for_others(run_dir: Path, world: int, seconds: float) -> dict[str, Any] | None:
+def wait_for_others(run_dir: Path, world: int, max_steps: int, seconds: float) -> dict[str, Any] | None:
     """The results of all ranks; None if others still train, of which the last one puts all together.
 
     Args:
         run_dir: of all ranks.
         world: number of ranks.
+        max_steps: of their runs.
         seconds: to wait for ranks that neither train nor have finished.
 
     Raises:
@@ -151,8 +153,8 @@ def wait_for_others(run_dir: Path, world: int, seconds: float) -> dict[str, Any]
     """
     deadline = time.monotonic() + seconds
     while True:
-        ended = [folder for folder in _places(run_dir, world) if not (folder.live or folder.finished)]
-        if (results := put_together(run_dir, world)) is not None or not ended:
+        ended = [folder for folder in _places(run_dir, world) if not (folder.live or folder.done(max_steps))]
+        if (results := put_together(run_dir, world, max_steps)) is not None or not ended:
             return results
         if time.monotonic() >= deadline:
             break
@@ -177,12 +179,12 @@ def joined(trees: list[Any]) -> Any:
     return [value for values in trees for value in values]
 
 
-def put_together(run_dir: Path, world: int) -> dict[str, Any] | None:
-    """Write the results of all ranks as one run's, once, if all have finished, and return them; else None."""
+def put_together(run_dir: Path, world: int, max_steps: int) -> dict[str, Any] | None:
+    """Write the results of all ranks as one run's, once, if all have finished so many steps, and return them; else None."""
     folders = _places(run_dir, world)
-    if not all(folder.finished for folder in folders):
+    if not all(folder.done(max_steps) for folder in folders):
         return None
-    if RunFolder(run_dir).finished:
+    if RunFolder(run_dir).done(max_steps):
         written: dict[str, Any] = read_json(run_dir / "results.json")
         return written
     parts = [read_json(folder.results) for folder in folders]

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 from command_line import RUN, refused, rhm
-from run_processes import fit, results
+from run_processes import assert_same_run, fit, results
 
 from experiments.cli import main
 from experiments.run.folder import RunFolder
@@ -30,6 +30,41 @@ def test_a_finished_run_is_never_overwritten_and_an_unfinished_one_not_with_othe
     (tmp_path / "b/thesis.txt").write_text("dear")
     assert "new, empty" in refused(capsys, "fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'b'}")
     assert os.listdir(tmp_path / "b") == ["thesis.txt"]
+
+
+def test_a_finished_run_goes_on_for_more_steps_as_if_it_had_been_so_long_from_its_start(whole_and_stopped, tmp_path, capsys):
+    whole = results(whole_and_stopped / "whole")
+    main(fit(tmp_path / "a", trainer__max_steps=25))
+    for fewer in 25, 24:
+        assert "more than its trainer.max_steps=25" in refused(capsys, *fit(tmp_path / "a", trainer__max_steps=fewer))
+    main(fit(tmp_path / "a"))
+    said = capsys.readouterr().err
+    assert f"the run in {tmp_path / 'a'} gets {whole['steps']} steps instead of 25" in said and "going on from" in said
+    assert_same_run(whole_and_stopped / "whole", tmp_path / "a")
+    assert yaml.safe_load((tmp_path / "a/config.yaml").read_text())["trainer"]["max_steps"] == whole["steps"]
+    assert "nothing is overwritten" in refused(capsys, *fit(tmp_path / "a"))
+
+
+def test_a_run_whose_rates_fall_to_its_end_is_not_made_longer(tmp_path, capsys):
+    decay = "--trainer.callbacks=CosineDecay"
+    main(fit(tmp_path / "a", decay, trainer__max_steps=4))
+    line = refused(capsys, *fit(tmp_path / "a", decay, trainer__max_steps=8))
+    assert "trainer.max_steps: got 8" in line and "CosineDecay" in line
+
+
+EARLY = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=test/accuracy", "--trainer.callbacks.mode=max"]
+
+
+def test_a_run_that_ends_itself_is_finished_and_one_whose_time_is_over_is_not(tmp_path, capsys):
+    """An accuracy never grows by two, so that the second validation is the last."""
+    early = [*EARLY, "--trainer.callbacks.min_delta=2", "--trainer.callbacks.patience=1"]
+    main(fit(tmp_path / "a", *early, trainer__val_check_interval=5))
+    assert results(tmp_path / "a")["status"] == "finished" and results(tmp_path / "a")["steps"] == 10
+    assert "without a finished run" in refused(capsys, *fit(tmp_path / "a", *early, trainer__val_check_interval=5))
+    main(fit(tmp_path / "b", "--trainer.max_time=00:00:00:00"))
+    assert results(tmp_path / "b")["status"] == "stopped" and results(tmp_path / "b")["steps"] < 50
+    main(fit(tmp_path / "b"))
+    assert results(tmp_path / "b")["status"] == "finished"
 
 
 def test_a_folder_with_a_live_run_is_refused_and_one_with_a_left_lock_is_not(tmp_path, capsys):

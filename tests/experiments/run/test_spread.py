@@ -151,7 +151,7 @@ def test_a_rank_that_fails_ends_all_and_is_reported(tmp_path, capfd, monkeypatch
 
 
 def test_results_are_put_together_only_when_all_ranks_have_finished(tmp_path):
-    assert put_together(tmp_path, 2) is None
+    assert put_together(tmp_path, 2, 6) is None
 
 
 def test_a_rank_that_has_finished_leaves_the_others_alone_while_they_train(tmp_path):
@@ -160,13 +160,13 @@ def test_a_rank_that_has_finished_leaves_the_others_alone_while_they_train(tmp_p
     done = RunFolder(tmp_path / "rank-0-of-2")
     for folder in done, other:
         folder.path.mkdir()
-    write_json(done.results, {"status": "finished"})
+    write_json(done.results, {"status": "finished", "steps": 6, "max_steps": 6})
     with open(other.lock, "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert other.live and wait_for_others(tmp_path, 2, 0) is None
+        assert other.live and wait_for_others(tmp_path, 2, 6, 0) is None
     assert not other.live
     with pytest.raises(SystemExit, match="1"):
-        wait_for_others(tmp_path, 2, 0)
+        wait_for_others(tmp_path, 2, 6, 0)
 
 
 def test_a_share_holds_its_replicas_and_all_shares_hold_all():
