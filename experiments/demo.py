@@ -39,7 +39,7 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
         task, rule = CONFIGS / "tasks" / "rhm_v8_m4_L4.yaml", CONFIGS / "rules" / f"{name}.yaml"
         own = [f"--run_dir={folder / name}", f"--trainer.max_steps={max_steps}", "--tables=false"]
         run("fit", [f"-c={task}", f"-c={rule}", *own])
-    results = {name: json.loads((folder / name / "results.json").read_text()) for name in RULES}
+    results = {name: json.loads((folder / name / "results.json").read_text(encoding="utf-8")) for name in RULES}
     console.print(comparison(results))
     console.print("Layer l is where level l should become readable: the diagonal of each map.")
     picture = folder / "probes.png"

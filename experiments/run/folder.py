@@ -72,7 +72,7 @@ class RunFolder:
         elif self.path.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in self.path.iterdir()):
             raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
         if self._held is None and is_first() and not started_outside() and self.lock.exists():  # else see start()
-            with open(self.lock) as file:
+            with open(self.lock, encoding="utf-8") as file:
                 self._take(file)
 
     def check_settings(self, config: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether a run has ended here as planned."""
         try:
-            return bool(json.loads(self.results.read_text()).get("status") == "finished")
+            return bool(json.loads(self.results.read_text(encoding="utf-8")).get("status") == "finished")
         except (OSError, ValueError):
             return False
 
@@ -137,7 +137,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.lock, "a+")  # noqa: SIM115  (open until the run's end)
+            file = open(self.lock, "a+", encoding="utf-8")  # noqa: SIM115  (open until the run's end)
             self._take(file)
             self._held = file
             file.truncate(0)

@@ -112,11 +112,11 @@ def compare(
     console.print(table, soft_wrap=True)
     for row, message in failed.items():
         console.print(f"failed: {row.name}: {message}", soft_wrap=True)
-    (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if out is not None and any(results.values()):
-        text = Path(out).read_text()
+        text = Path(out).read_text(encoding="utf-8")
         begin, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-        Path(out).write_text(f"{text[:begin]}\n{table}\n{text[end:]}")
+        Path(out).write_text(f"{text[:begin]}\n{table}\n{text[end:]}", encoding="utf-8")
     if failed:
         missing = f"{len(failed)} of {len(rows)} rows are missing, for their runs have failed"
         print(f"rhm: {missing}; see {folder / 'jobs'}; the same command tries them again", file=sys.stderr)
@@ -140,7 +140,7 @@ def _check(rates: list[float], jobs: int, args: list[str], out: str | None) -> N
         raise InvalidInput("rates", rates, "learning rates above 0, one or more")
     if jobs < 1:
         raise InvalidInput("jobs", jobs, "an integer of at least 1")
-    if out is not None and not (Path(out).is_file() and all(mark in Path(out).read_text() for mark in MARKS)):
+    if out is not None and not (Path(out).is_file() and all(mark in Path(out).read_text(encoding="utf-8") for mark in MARKS)):
         raise InvalidInput("out", out, f"a file that has the lines {' and '.join(MARKS)}")
     for argument in args:
         key, equals, _ = argument.partition("=")
@@ -207,7 +207,7 @@ def _train(row: Row, rate: float, search: dict[float, float]) -> None:
     make_run(row.args(f"--model.optimizer.lr={rate}"), str(row.final))
     if not row.chosen.exists():
         chosen = {"rate": rate, "search": search, "step_time_ratio": step_time_ratio(row)}
-        row.chosen.write_text(json.dumps(chosen) + "\n")
+        row.chosen.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
 
 
 def step_time_ratio(row: Row, rounds: int = 9) -> float:
@@ -233,7 +233,7 @@ def _collect(folder: Path, names: list[str]) -> dict[str, Any]:
     for name in names:
         try:
             results = read_json(folder / name / "final" / "results.json")
-            chosen = json.loads((folder / name / "chosen.json").read_text())
+            chosen = json.loads((folder / name / "chosen.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         places = by_size((strings, None) for strings, _ in sizes_of(results))

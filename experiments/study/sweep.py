@@ -103,7 +103,7 @@ class _Sweep:
 
     def _read_failed(self) -> dict[str, str]:
         try:
-            content = json.loads(self.folder.failed.read_text())
+            content = json.loads(self.folder.failed.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError):
@@ -173,7 +173,7 @@ class _Sweep:
     def _choose(self, key: str, best: Path, combinations: list[Combination]) -> None:
         """Write the best settings, unless there are runs with those that were the best before."""
         path, text = self.folder.chosen / f"{key}.yaml", rule_settings(best, combinations[0].searched)
-        if path.exists() and path.read_text() != text:
+        if path.exists() and path.read_text(encoding="utf-8") != text:
             begun = [c.name for c in combinations for config in (self.folder.runs / c.name).glob("[gr]*/config.yaml")]
             if begun:
                 self._note(f"search {key}: {best.name} is the best now, but runs with the settings chosen before exist: kept")
