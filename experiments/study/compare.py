@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from experiments.files import read_json, read_settings
 from experiments.run.folder import RunFolder
 from experiments.run.tables import by_size, sizes_of
@@ -27,6 +29,8 @@ from rhm import InvalidInput
 
 MARKS = "<!-- table: begin -->", "<!-- table: end -->"
 REFERENCE = "backprop"
+TEXTS = 2
+"""Columns of the table that are no numbers: the rule, and what it learns from."""
 OWN = {"--model.optimizer.lr": "rates", "--data.seeds": "tasks", "--data.train_size": "tasks", "--run_dir": "run_dir"}
 """Settings that every run is given, and where from."""
 
@@ -109,7 +113,11 @@ def compare(
     failed = _make(rows, rates, seed, folder, Launcher(jobs=jobs))
     results = {task: _collect(folder / task, names) for task in sizes}
     table = "\n\n".join(_markdown(task, sizes[task], lines) for task, lines in results.items())
-    console.print(table, soft_wrap=True)
+    if console.is_terminal:
+        for task, lines in results.items():
+            console.print_table(_table(task, sizes[task], lines))
+    else:
+        console.print(table, soft_wrap=True)
     for row, message in failed.items():
         console.print(f"failed: {row.name}: {message}", soft_wrap=True)
     (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -248,13 +256,26 @@ def _collect(folder: Path, names: list[str]) -> dict[str, Any]:
     return rows
 
 
-def _markdown(task: str, sizes: list[int], rows: dict[str, Any]) -> str:
-    """One row a rule, the best on average over sizes first."""
-    head = ["rule", "hidden layers learn from", *(f"P = {size:,}" for size in sizes), "rate", "step time"]
-    lines = [f"**{task}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+def _lines(sizes: list[int], rows: dict[str, Any]) -> list[list[str]]:
+    """The heading, and a line for each rule, the best on average over sizes first."""
+    lines = [["rule", "hidden layers learn from", *(f"P = {size:,}" for size in sizes), "rate", "step time"]]
     for name, row in sorted(rows.items(), key=lambda item: -statistics.fmean(itertools.chain(*item[1]["accuracy"].values()))):
         source = row["supervision"]
         learns = source["rule"] if source["pairs"] is None else f"{source['pairs']} ({source['rule']})"
         cells = [mean_and_deviation(row["accuracy"][size]) for size in sizes]
-        lines.append(f"| {name} | {learns} | {' | '.join(cells)} | {row['rate']:g} | {row['step_time_ratio']:.2f} |")
-    return "\n".join(lines)
+        lines.append([name, learns, *cells, f"{row['rate']:g}", f"{row['step_time_ratio']:.2f}"])
+    return lines
+
+
+def _markdown(task: str, sizes: list[int], rows: dict[str, Any]) -> str:
+    head, *lines = (f"| {' | '.join(line)} |" for line in _lines(sizes, rows))
+    return "\n".join([f"**{task}**", "", head, f"|{'---|' * (len(sizes) + 4)}", *lines])
+
+
+def _table(task: str, sizes: list[int], rows: dict[str, Any]) -> Table:
+    table, (head, *lines) = Table(title=task), _lines(sizes, rows)
+    for i, column in enumerate(head):
+        table.add_column(column, justify="left" if i < TEXTS else "right", no_wrap=i >= TEXTS)
+    for line in lines:
+        table.add_row(*line)
+    return table
