@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -74,7 +75,7 @@ class RunFolder:
         elif self.path.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in self.path.iterdir()):
             raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds an unfinished run")
         if self._held is None and is_first() and not started_outside() and self.lock.exists():  # else see start()
-            with open(self.lock) as file:
+            with open(self.lock, encoding="utf-8") as file:
                 self._take(file)
 
     def check_settings(self, config: dict[str, Any]) -> None:
@@ -145,7 +146,7 @@ class RunFolder:
     def live(self) -> bool:
         """Whether another process writes here; on a file system without locks, whether one has ever begun to."""
         try:
-            with open(self.lock) as file:
+            with open(self.lock, encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -177,7 +178,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.lock, "a+")  # noqa: SIM115  (open until the run's end)
+            file = open(self.lock, "a+", encoding="utf-8")  # noqa: SIM115  (open until the run's end)
             self._take(file)
             self._held = file
             file.truncate(0)
@@ -194,15 +195,20 @@ class RunFolder:
 
     def _take(self, file: TextIO) -> None:
         """Lock an open file; the lock ends with the file or the process, so a file that is left over does no harm."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            got = f"{self.path}, to which a run writes ({file.read() or 'just started'})"
-            file.close()
-            raise LiveRun("run_dir", got, "a folder without a live run") from None
-        except OSError:  # a file system without locks
-            pass
+        for last in *[False] * 5, True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if last:
+                    break
+                time.sleep(0.05)  # another process may just have looked whether it is locked
+            except OSError:  # a file system without locks
+                return
+        file.seek(0)
+        got = f"{self.path}, to which a run writes ({file.read() or 'just started'})"
+        file.close()
+        raise LiveRun("run_dir", got, "a folder without a live run")
 
     def release(self) -> None:
         """Unlock the folder."""

@@ -26,7 +26,7 @@ def load_run(run_dir: str) -> LocalRule:
     """
     folder, allowed = RunFolder(run_dir), "a folder with a run's config.yaml and checkpoints"
     try:
-        settings = yaml.safe_load(folder.config.read_text())
+        settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         rule = instantiate([f"--{part}={json.dumps(settings[part])}" for part in ("model", "data")])
         precision = str(settings["trainer"]["precision"])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:

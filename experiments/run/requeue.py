@@ -162,7 +162,7 @@ def requeue() -> str | None:
     if job is None:
         return None
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace")
         error = done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else None
     except OSError as not_found:
         error = str(not_found)

@@ -5,6 +5,7 @@ Shape suffixes: R replica, K layer, L level; G groups of positions, E units.
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import time
@@ -160,7 +161,7 @@ def git_commit() -> str | None:
 def _git(folder: Path, *command: str) -> str | None:
     """What git answers; None if it does not."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else None

@@ -45,5 +45,5 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 def results(run_dir: Path) -> dict:
     """Results without times."""
-    content = json.loads((run_dir / "results.json").read_text())
+    content = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     return {k: v for k, v in content.items() if k not in ("seconds", "samples_per_second")}
