@@ -20,6 +20,7 @@ from datamodules import RHMDataModule
 from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
 from experiments.run.checkpoints import StepCheckpoint, newest_readable
+from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
 from experiments.run.requeue import StopOnSignal
@@ -102,15 +103,18 @@ class RunCommand(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run has beside model, data and trainer."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run's folder; runs/RULE-DATE by default")
-        parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+        parser.add_argument("--checkpoint_every", type=int, default=RUN["checkpoint_every"], help="steps between checkpoints")
         parser.add_argument(
-            "--matmul_precision", type=str, default="highest", help="of float32 on a GPU: highest, high (TF32) or medium"
+            "--matmul_precision",
+            type=str,
+            default=RUN["matmul_precision"],
+            help="of float32 on a GPU: highest, high (TF32) or medium",
         )
-        parser.add_argument("--tables", type=bool, default=True, help="print accuracies and probes at the end")
+        parser.add_argument("--tables", type=bool, default=RUN["tables"], help="print accuracies and probes at the end")
         parser.add_argument(
             "--spread_replicas",
             type=bool,
-            default=False,
+            default=RUN["spread_replicas"],
             help="each of trainer.devices ranks trains a share of the replicas",
         )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})

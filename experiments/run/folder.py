@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from callbacks.checkpoint_files import checkpoints
 from experiments.files import alike, flatten, read_json, read_settings, write_atomically
 from experiments.run.checkpoints import newest_readable
+from experiments.run.earlier import completed
 from experiments.run.limits import precision_name
 from experiments.run.ranks import is_first, say, started_outside
 from rhm import InvalidInput
@@ -114,11 +115,14 @@ class RunFolder:
         )
 
     def _compare(self, config: dict[str, Any], free: Callable[[str], bool], allowed: str) -> None:
-        try:
-            old = flatten(_comparable(read_settings("run_dir", self.config)))
-        except (TypeError, AttributeError) as error:
-            raise InvalidInput("run_dir", f"{self.path} with an unreadable config.yaml", allowed) from error
         new = flatten(_comparable(config))
+        try:
+            settings = read_settings("run_dir", self.config)
+            old = flatten(_comparable(settings))
+            if any(value is not None and not free(key) and key not in old for key, value in new.items()):
+                old = flatten(_comparable(completed(self.config, settings)))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidInput("run_dir", f"{self.path} with an unreadable config.yaml", allowed) from error
         for key in sorted(old.keys() | new.keys()):
             if not free(key) and not alike(old.get(key), new.get(key)):
                 got = f"{key}={new.get(key)} in {self.path}, which holds a run with {key}={old.get(key)}"

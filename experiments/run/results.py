@@ -129,14 +129,19 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "seconds": round(seconds, 3),
         "samples_per_second": round(seen * data.replicas / max(seconds, 1e-9), 1),
         "status": status,
-        "versions": {
-            "rhm-local-learning": version(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pytorch-lightning": pl.__version__,
-            "torchmetrics": torchmetrics.__version__,
-        },
+        "versions": versions(),
         "git_commit": git_commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what results depend on."""
+    return {
+        "rhm-local-learning": version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch-lightning": pl.__version__,
+        "torchmetrics": torchmetrics.__version__,
     }
 
 

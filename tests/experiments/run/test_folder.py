@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from run_processes import assert_same_run, fit, results
 
 from experiments.cli import main
 from experiments.run.folder import RunFolder
+from experiments.run.load import load_run
 from rhm import InvalidInput
 
 
@@ -122,3 +124,41 @@ def test_settings_that_are_written_in_another_form_go_on(tmp_path, capsys):
 def test_settings_of_another_type_are_the_same_settings(old, new, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
     RunFolder(tmp_path).check_settings(new)
+
+
+def without(tree: dict, *keys: str) -> None:
+    for key in keys[:-1]:
+        tree = tree[key]
+    del tree[keys[-1]]
+
+
+def test_settings_of_an_earlier_version_take_todays_defaults_and_unknown_ones_are_named(
+    whole_and_stopped, tmp_path, capsys, monkeypatch
+):
+    """Loaded, measured and gone on with: all in the same way."""
+    shutil.copytree(whole_and_stopped, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "a/config.yaml"
+    kept = yaml.safe_load(config.read_text())
+    for branch in ["model", "init_args", "clip"], ["data", "init_args", "eval_batch_size"], ["matmul_precision"]:
+        without(kept, *branch)
+    without(kept, "model", "init_args", "network", "init_args", "activation")
+    config.write_text(yaml.safe_dump(kept))
+    capsys.readouterr()
+    for measure in lambda: load_run(str(tmp_path / "a")), lambda: main(["validate", f"--run_dir={tmp_path / 'a'}"]):
+        monkeypatch.setattr("experiments.run.earlier._told", set())
+        measure()
+        said = capsys.readouterr().err
+        for part in "data.eval_batch_size=512", "matmul_precision=highest", "model.network.activation=relu":
+            assert part in said, part
+    with pytest.raises(SystemExit, match="2"):
+        main(fit(tmp_path / "a", "--model.network.activation=tanh"))
+    assert "activation=tanh" in capsys.readouterr().err.splitlines()[-1]
+    main(fit(tmp_path / "a"))
+    assert results(tmp_path / "a")["status"] == "finished"
+    assert "does not say" not in capsys.readouterr().err, "told again"
+
+    kept["model"]["init_args"]["network"]["init_args"]["girth"] = 3
+    config.write_text(yaml.safe_dump(kept))
+    with pytest.raises(InvalidInput, match="model.network.girth: unknown key"):
+        load_run(str(tmp_path / "a"))
+    assert "model.network.girth: unknown key" in refused(capsys, "test", f"--run_dir={tmp_path / 'a'}")
