@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from experiments.run.checkpoints import StepCheckpoint, newest_readable
 from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
+from experiments.run.kept import config_files, kept_from_files
 from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
 from experiments.run.spread import (
@@ -141,6 +141,10 @@ class RunCommand(LightningCLI):
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         limits.check_finite(self.settings)
+        other, kept = kept_from_files(self.arguments, self.settings["model"])
+        if kept:
+            rule = self.settings["model"]["class_path"].rpartition(".")[2]
+            ranks.say(f"rhm: note: {rule} keeps, from a file for {other}: {', '.join(kept)}")
         spread = self.subcommand == "fit" and self._get(self.config, "spread_replicas")
         self._check_folder(find_place() if spread else None)
         self.place: Place | None = None if self.subcommand == "fit" else place_of(self.folder.path)
@@ -277,10 +281,8 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
     Raises:
         InvalidInput: a file or folder that cannot be read as settings.
     """
-    for argument, following in pairwise([*args, ""]):
-        option, _, value = argument.partition("=")
-        if option in ("-c", "--config"):
-            check_file(value or following)
+    for file in config_files(args):
+        check_file(file)
     subcommand = "fit" if command == "check" else command
     if subcommand != "fit" and not any(a.split("=")[0] in ("-c", "--config") for a in args):
         for place, argument in enumerate(args):
