@@ -148,6 +148,11 @@ def _in_words(hint: Any) -> str:
     return " or ".join(plain) or ("one integer or more" if hint is Seeds else "the name of a class")
 
 
+def dumped(settings: Namespace) -> str:
+    """What :func:`parse` returns, as YAML."""
+    return str(_parser_of_a_rule().dump(settings))
+
+
 @cache
 def _parser_of_a_rule() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
