@@ -19,6 +19,25 @@ from rhm.hashing import seed_keys
 MULTIPLE = re.compile(r"([1-9]\d*)?v")
 
 
+def checked_size(key: str, size: int | str | None) -> int | str | None:
+    """A size that is a number or follows the task: ``v``, ``2v`` and so on.
+
+    Raises:
+        InvalidInput: it is neither, or a number under 1.
+    """
+    size = int(size) if isinstance(size, str) and size.isdecimal() else size
+    if isinstance(size, str) and not MULTIPLE.fullmatch(size):
+        raise InvalidInput(key, size, "an integer of at least 1, v, 2v, 3v ... or null")
+    if isinstance(size, int) and size < 1:
+        raise InvalidInput(key, size, "an integer of at least 1")
+    return size
+
+
+def size_on(task: Task, size: int | str | None) -> int | None:
+    """What such a size is on a task; None stays None."""
+    return int(size[:-1] or 1) * task.v if isinstance(size, str) else size
+
+
 class NetworkConfig(ABC):
     """How to build a network for a task that is not known yet: sizes that are None follow the task.
 
@@ -47,12 +66,8 @@ class NetworkConfig(ABC):
         label_slot: bool = False,
         codebooks: int | None = None,
     ):
-        if isinstance(bottleneck, str) and bottleneck.isdecimal():
-            bottleneck = int(bottleneck)
-        if isinstance(bottleneck, str) and not MULTIPLE.fullmatch(bottleneck):
-            raise InvalidInput("model.network.bottleneck", bottleneck, "an integer of at least 1, v, 2v, 3v ... or null")
-        number = None if isinstance(bottleneck, str) else bottleneck
-        for key, value in ("width", width), ("depth", depth), ("bottleneck", number), ("codebooks", codebooks):
+        bottleneck = checked_size("model.network.bottleneck", bottleneck)
+        for key, value in ("width", width), ("depth", depth), ("codebooks", codebooks):
             if value is not None and value < 1:
                 raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
         if activation not in ACTIVATIONS:
@@ -69,9 +84,7 @@ class NetworkConfig(ABC):
 
     def handed_on(self, task: Task) -> int | None:
         """The bottleneck's width on a task; None without one."""
-        if not isinstance(self.bottleneck, str):
-            return self.bottleneck
-        return int(self.bottleneck[:-1] or 1) * task.v
+        return size_on(task, self.bottleneck)
 
     def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from networks import NetworkConfig
+from networks.config import checked_size
 from rhm import InvalidInput
 from rules.base.contract import Locality
 
@@ -16,7 +17,8 @@ class Block:
     """What stands between a layer's weights and its loss.
 
     Args:
-        head: width of a linear head that the loss sees and the next layer does not (Chen et al. 2020); None has no head.
+        head: width of a linear head that the loss sees and the next layer does not (Chen et al. 2020): a number, or the task's
+            symbols, ``v``, ``2v`` and so on; None has no head.
         separate_heads: a head for each side of a pair, for pairs whose sides are not alike, such as siblings.
         expansion: how the units below a bottleneck learn: ``backprop`` from the loss on the bottleneck, through its projection;
             ``local`` from the same loss on the units themselves; ``random`` not at all. With the last two no gradient passes a
@@ -24,7 +26,7 @@ class Block:
         end_to_end: only the top layer that has pairs has a loss, and it is propagated back through all layers below.
     """
 
-    head: int | None = None
+    head: int | str | None = None
     separate_heads: bool = False
     expansion: str = "backprop"
     end_to_end: bool = False
@@ -33,11 +35,10 @@ class Block:
         """Refuse what does not fit together.
 
         Raises:
-            InvalidInput: a head under 1, separate heads without a head, an unknown expansion, ``end_to_end`` with an expansion
-                that takes no gradient.
+            InvalidInput: a head that is no size, separate heads without a head, an unknown expansion, ``end_to_end`` with an
+                expansion that takes no gradient.
         """
-        if self.head is not None and self.head < 1:
-            raise InvalidInput("model.block.head", self.head, "an integer of at least 1, or null")
+        checked_size("model.block.head", self.head)
         if self.separate_heads and self.head is None:
             raise InvalidInput("model.block.separate_heads", True, "true only with model.block.head")
         if self.expansion not in EXPANSIONS:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from networks import Layer, LayerState, LayerUpdate
+from networks.config import size_on
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.base.block import Block
@@ -147,11 +148,11 @@ class LayerwiseRule(LocalRule):
 
     def _head(self, k: int, channels: int, *key: str) -> LossHead:
         head, channels = LossHead(*key), self.pairs.channels(channels, self.network.positions[k - 1])
-        if self.block.head is not None:
+        if (width := size_on(self.data.task, self.block.head)) is not None:
             for name in LossHead.HEADS[: 2 if self.block.separate_heads else 1]:
                 drawn_as = name.replace("_RCE", "_RCC")  # their first name: other random numbers would be other results
-                self.add_matrix(head, name, k, (channels, self.block.head), 1 / math.sqrt(channels), drawn_as)
-            channels = self.block.head
+                self.add_matrix(head, name, k, (channels, width), 1 / math.sqrt(channels), drawn_as)
+            channels = width
         self.build_head(head, k, channels)
         return head
 

@@ -239,7 +239,7 @@ WRONG = {
         "data.pairs": "one of ClassPairs",
         "model.network": "one of DenseNetwork",
         "model.block": "settings that `rhm fit --model.help=RULE` lists",
-        "model.block.head": "int",
+        "model.block.head": "an integer of at least 1, v, 2v",
         "trainer": "settings that",
         "trainer.accelerator": "auto or cpu",
     },
@@ -286,3 +286,10 @@ def test_null_in_a_file_is_refused_by_its_name(key, capsys, tmp_path):
 def test_null_is_refused_where_a_rule_is_built_without_a_run():
     with pytest.raises(InvalidInput, match="model.network.width: got null, allowed: int"):
         instantiate([QUICK.replace("-c", "--config"), "--model.network.width=null"])
+
+
+@pytest.mark.parametrize(("head", "width"), [("v", 4), ("3v", 12), ("5", 5), ("null", None)])
+def test_a_head_is_as_wide_as_it_says_on_the_task(head, width):
+    rule = from_settings("sibling_contrastive", f"--model.block.head={head}")
+    matrix = rule.network.layers[0].head.head_RCE
+    assert rule.data.task.v == 4 and (None if matrix is None else matrix.shape[-1]) == width
