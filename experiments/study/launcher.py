@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,12 @@ from typing import Any
 from rhm import InvalidInput
 
 KINDS = ("local", "slurm", "ray", "debug")
+
+
+def threads_of(share: int) -> int:
+    """Threads of a worker: as many as a person has said with ``OMP_NUM_THREADS``, else its share of the cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(said) if said.isdigit() and int(said) else max(1, share)
 
 
 @dataclass(frozen=True)
