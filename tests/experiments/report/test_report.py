@@ -260,3 +260,18 @@ def test_a_disk_that_fills_up_while_figures_are_drawn_is_said_in_a_line(made, tm
     assert stop.value.code == 2 and capsys.readouterr().err.startswith(
         f"rhm: out: got {tmp_path / 'a'} (No space left on device), "
     )
+
+
+def test_replicas_that_have_diverged_are_counted_and_named(tmp_path, no_pictures):
+    runs = fake_study(tmp_path, Study([Rule("backprop")], [{"L": 3}], Sizes([64, 512]), seeds=[0, 1]), lambda *_: 0.5, False)
+    path = tmp_path / "runs" / runs[0].name / "results.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for replica in content["replicas"]:
+        replica["diverged"] = (replica["seed"], replica["train_size"]) == (1, 512)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    main(["report", str(tmp_path)])
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert (
+        f"<summary>Diverged replicas, counted with what weights that are not finite reach: 1</summary><ul><li>{runs[0].name}: seed 1 of 512 strings"
+        in page
+    )
