@@ -25,6 +25,7 @@ from callbacks.linear_probe import probe_dictionary
 from datamodules import RHMDataModule
 from experiments.files import write_json
 from experiments.run.folder import RunFolder
+from experiments.version import version
 from rules import LocalRule
 
 
@@ -123,17 +124,24 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "probe_strings_trained_on": data.probes_trained_on,
         "diagnostics": {type(c).__name__: c.results() for c in callbacks_of(trainer) if isinstance(c, Diagnostic)},
         "steps": steps,
+        "max_steps": trainer.max_steps,
         "samples_seen": seen,
         "seconds": round(seconds, 3),
         "samples_per_second": round(seen * data.replicas / max(seconds, 1e-9), 1),
         "status": status,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pytorch-lightning": pl.__version__,
-            "torchmetrics": torchmetrics.__version__,
-        },
+        "versions": versions(),
         "git_commit": git_commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what results depend on."""
+    return {
+        "rhm-local-learning": version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch-lightning": pl.__version__,
+        "torchmetrics": torchmetrics.__version__,
     }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from experiments.cli import main
 
+ROOT = Path(__file__).parents[2]
 SMALL = [
     "--data.v=4",
     "--data.n=4",
