@@ -26,7 +26,7 @@ class Launcher:
     Args:
         kind: ``local``: processes of this machine, with a GPU each as far as there are; ``slurm``: an array of Slurm jobs;
             ``ray``: a Ray cluster, through Ray Tune; ``debug``: in this process, one after another.
-        jobs: how many at a time. On this machine each has its share of the cores.
+        jobs: how many at a time. On this machine each has its share of the cores, or what ``OMP_NUM_THREADS`` says.
         slurm: parameters of submitit's Slurm executor, such as ``{partition: gpu, gpus_per_node: 1}``.
 
     Raises:
