@@ -72,7 +72,6 @@ class Diagnostic(Callback, ABC):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the rule, as soon as there is one."""
         assert isinstance(pl_module, LocalRule)
-        pl_module.setup(stage)
         self.check(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

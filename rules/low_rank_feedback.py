@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
-from rules.base.contract import Step, Updates
+from rules.base.contract import Locality, Step, Updates
 from rules.base.layered_feedback import LayeredFeedback
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.maths.feedback import random_like
@@ -26,7 +26,8 @@ class LowRankFeedback(LayeredFeedback):
 
     Random: ``Q`` and ``P`` at the start. Learned: both. The division by ``tr C`` is ours: it makes ``rate`` independent of the
     error's size. Sources disagree: version 1 has Oja's rule, version 4 also rules that are local to a synapse, which we have
-    not read; Oja's term ``P C P^T P`` needs the other rows of ``P``. Sizes of decay and rate in the paper are not known to us.
+    not read; Oja's term ``P C P^T P`` needs the other rows of ``P``, and ``tr C`` all
+    strings of the batch. Sizes of decay and rate in the paper are not known to us.
 
     Args:
         network, optimizer, clip, form: see :class:`rules.base.layered_feedback.LayeredFeedback`.
@@ -40,6 +41,7 @@ class LowRankFeedback(LayeredFeedback):
     """
 
     takes_vectors = False
+    locality = Locality(batch=True, lateral=True, error=True, other_layers=True)
     source = "Hanut, Kadmon 2025, arXiv 2502.20580"
 
     def __init__(

@@ -60,6 +60,7 @@ class LayerwiseRule(LocalRule):
     """
 
     family = "self-supervised"
+    knowledge = "none"
     uses_pairs = True
     locality = Locality(partner=True, batch=True, lateral=True)
     end_to_end_needs_labels = False
@@ -77,6 +78,7 @@ class LayerwiseRule(LocalRule):
         block.check()  # not when it is made: settings may change one of its values after the other
         self.block = block
         self.locality = block.locality(self.locality, network)
+        self.upper_layers_learn = block.expansion == "backprop"
 
     # ---------------------------------------------------------------- what a rule gives
 
@@ -162,14 +164,6 @@ class LayerwiseRule(LocalRule):
     def trained_layers(self) -> int:
         return self.pairs.layers(self.patches)
 
-    @property
-    def upper_layers(self) -> str:
-        return (
-            super().upper_layers
-            if self.block.expansion == "backprop" or self.trained_layers == len(self.patches)
-            else "nothing"
-        )
-
     # ---------------------------------------------------------------- a step
 
     def layer_updates(self, step: Step) -> Updates:
@@ -213,11 +207,6 @@ class LayerwiseRule(LocalRule):
         signals = [signal.flatten(2) for signal in self._told_at_top(step).signals]
         views = [step.states] if step.view_states is None else [step.states, step.view_states]
         return list(zip(views, signals, strict=True))
-
-    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
-        if self.block.expansion == "backprop":
-            return super().upper_updates(step, down_to)
-        return [{} for _ in self.network.layers[down_to:]]
 
     def pair(self, step: Step, k: int) -> Pair:
         """The two sides of the pairs of layer ``k`` as its loss sees them, of a step's strings and of no other rank's."""
