@@ -84,7 +84,7 @@ def check_trainer(trainer: Trainer, callbacks: list[Callback], rule: LocalRule, 
         InvalidInput: they do not fit.
     """
     trainer_settings.check_trainer(trainer)
-    rule.check_knowledge()
+    rule.check()
     if not spread:
         ranks.check_ranks(trainer)
     if data.batch_size % trainer.world_size:

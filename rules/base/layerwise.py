@@ -116,10 +116,14 @@ class LayerwiseRule(LocalRule):
         return state.out_RBDC if name == "head" else layer.by_position(state.units_RGME, state)
 
     def learn(self, layer: Layer, state: LayerState, signal_RBDC: Tensor) -> tuple[LayerUpdate, Tensor]:
-        """A layer's update for a signal at what its loss sees, and the signal as it leaves the layer's own matrices."""
+        """A layer's update for a signal at what its loss sees, and the signal at its pre-activations."""
+        return layer.backward(state, signal_RBDC)
+
+    def _update(self, layer: Layer, state: LayerState, signal_RBDC: Tensor) -> LayerUpdate:
+        """The same, as far as the block lets the signal through."""
         if self.block.expansion == "backprop" or layer.projection_RGEC is None:
-            return layer.backward(state, signal_RBDC)
-        return layer.backward_output(state, signal_RBDC)
+            return self.learn(layer, state, signal_RBDC)[0]
+        return layer.backward_output(state, signal_RBDC)[0]
 
     def scores(self, pair: Pair) -> Tensor:
         """How well each string's first side fits each string's second side, ``[R, D, B, B]``: the rule's own score, or their
@@ -179,7 +183,7 @@ class LayerwiseRule(LocalRule):
             losses[f"loss/layer{k}"] = told.loss_R
             update = dict(told.head)
             for state, signal in zip(self.states(step, k), told.signals, strict=True):
-                add(update, self.learn(layer, state, signal)[0])
+                add(update, self._update(layer, state, signal))
             if self._trains_units_apart(layer):
                 told = self._told(step, k, "units_head", activity)
                 losses[f"loss/units{k}"] = told.loss_R

@@ -26,6 +26,7 @@ from rules.base.contract import Locality, Step, Updates
 from rules.base.evaluation import Evaluation
 from rules.base.knowledge import Knowledge
 from rules.base.metrics import ReplicaAccuracy
+from rules.base.optimizers import check_optimizer
 from rules.base.ranks import SharedBatch
 from rules.base.restoring import Restorable, plain_network
 from rules.base.trainer_settings import check_datamodule, check_trainer
@@ -144,10 +145,20 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
             raise InvalidInput("data", "another datamodule", "rule.data, for which its network was built, or a new rule")
         return []
 
+    def check(self) -> None:
+        """Refuse what only asking tells, once there is a network.
+
+        Raises:
+            InvalidInput: the rule learns from what it says it does not know, or its optimizer mixes replicas.
+        """
+        self.check_knowledge()
+        if self.data.replicas > 1:
+            check_optimizer(self.optimizer)
+
     def on_fit_start(self) -> None:
-        """See that the rule learns from what it says."""
+        """See that the rule does what it says."""
         with self.trainer.precision_plugin.train_step_context():
-            self.check_knowledge()
+            self.check()
 
     def setup(self, stage: str | None = None) -> None:
         """Have weights in the trainer's precision."""

@@ -35,7 +35,7 @@ from callbacks.representation_geometry import alignment, centred_gram, eigenvalu
 from callbacks.synonymic_sensitivity import content_key
 from datamodules import ClassPairs, HalfPairs, SiblingPairs, SynonymPairs
 from experiments.run.spread import put_together
-from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
+from networks import DenseNetwork, HierarchicalNetwork, Layer, LayerState, LocallyConnectedNetwork
 from rhm import InvalidInput, one_hot
 from rhm.hashing import fold, normal, scramble, seed_keys
 from rules import LocalRule
@@ -827,3 +827,53 @@ def test_charts_show_tags_that_are_written_and_each_diagnostic_says_which_those_
         shown = {name: {tag for tag in tags if re.search(pattern, tag)} for name, pattern in charts.items()}
         assert all(found or "rung" in name or name == "weights" for name, found in shown.items()), shown
         assert f"``{diagnostic.prefix}/" in inspect.getdoc(type(diagnostic))
+
+
+# -------------------------------------------------------------------- layers that are the same for all strings
+
+
+def test_strings_that_a_layer_gives_the_same_for_are_at_no_distance():
+    """Sums of rounded squares would leave a little, and a share of it would be any number."""
+    distance = StringDistance(2, 3)
+    for _ in range(8):
+        distance.update((torch.tensor([0.1, 1 / 3])[:, None, None] * torch.tensor([1.0, 0.7, 1.3])).expand(2, 500, 3))
+    assert distance.compute().tolist() == [0.0, 0.0]
+
+
+def test_a_layer_that_gives_the_same_for_all_strings_has_no_alignment_with_another():
+    rule = from_settings("backprop", "--data.probe_size=37")
+    with torch.no_grad():
+        rule.network.layers[1].weight_RGFE.zero_()
+        rule.network.layers[1].bias_RG1E.copy_(torch.rand(rule.network.layers[1].bias_RG1E.shape))
+        values = RepresentationGeometry().measure(None, rule)
+    for tag in "cka/layer1/layer2", "cka/layer2/layer3", "participation_ratio/layer2", "participation_ratio/layer3":
+        assert values[tag].isnan().all(), tag
+
+
+# -------------------------------------------------------------------- the reference of a block of any kind
+
+
+@pytest.mark.parametrize("name", ["sibling_contrastive", "random_expansion", "local_expansion", "vicreg"])
+def test_the_top_loss_is_propagated_through_all_layers_whatever_a_block_teaches_its_units(name):
+    """Finite differences of the top layer's loss."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        rule = from_settings(name)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    batch = rule.data.train_batch(0)
+    with torch.no_grad():
+        found = rule.end_to_end(rule.compute(batch)).layers
+
+        def loss() -> float:
+            return float(rule._told_at_top(rule.compute(batch)).loss_R.sum())
+
+        for layer, update in zip(rule.network.layers, found, strict=False):
+            for key in Layer.OWN:
+                parameter, at = getattr(layer, key), (0, 0, 0, 2)
+                parameter[at] += 1e-6
+                up = loss()
+                parameter[at] -= 2e-6
+                down = loss()
+                parameter[at] += 1e-6
+                assert float(update[key][at]) == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-6), key
