@@ -185,5 +185,5 @@ class StringDistance(Metric):
         """``[R]``, but that torchmetrics squeezes a single number; NaN for a single string."""
         mean_RF = self.sum_RF / self.total
         variance_RF = (self.square_RF / self.total - mean_RF.square()).clamp_min(0)
-        variance_RF = variance_RF.where(varies(variance_RF.sqrt(), mean_RF, torch.float32), 0.0)
+        variance_RF = variance_RF.where(varies(variance_RF.sqrt(), mean_RF, torch.float32) | ~variance_RF.isfinite(), 0.0)
         return 2 * self.total / (self.total - 1) * variance_RF.sum(1)

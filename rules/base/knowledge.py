@@ -91,7 +91,7 @@ class Knowledge(pl.LightningModule):
         data.rank, data.world = 0, 1
         rule = copy.deepcopy(self)
         rule.__dict__.update(data=data, _trainer=self._trainer)  # a rule may ask for its step
-        devices = [batch.x_RBD.device] if batch.x_RBD.device.type == "cuda" else []
+        devices = range(torch.cuda.device_count()) if batch.x_RBD.is_cuda else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)
             said = rule.layer_updates(rule.compute(batch))

@@ -156,7 +156,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
             check_optimizer(self.optimizer)
 
     def on_fit_start(self) -> None:
-        """See that the rule does what it says."""
+        """See that the rule does what it says; what an earlier run has measured at a step is not that of this one."""
+        self.measured_step = None
         with self.trainer.precision_plugin.train_step_context():
             self.check()
 

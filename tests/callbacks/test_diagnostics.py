@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callbacks import (
     Diagnostic,
     GradientAlignment,
+    LayerwiseLinearProbe,
     MaskStatistics,
     PairStatistics,
     RepresentationGeometry,
@@ -877,3 +878,30 @@ def test_the_top_loss_is_propagated_through_all_layers_whatever_a_block_teaches_
                 down = loss()
                 parameter[at] += 1e-6
                 assert float(update[key][at]) == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-6), key
+
+
+def test_units_without_a_number_are_neither_open_nor_shut():
+    rule = from_settings("sibling_contrastive")
+    with torch.no_grad():
+        rule.network.layers[1].weight_RGFE[1] = torch.nan
+        values = MaskStatistics(ladder=False).measure(pl.Trainer(logger=False, accelerator="cpu"), rule)
+    for tag in "active/layer2", "active/layer3", "difference/layer2":
+        assert values[tag].isnan().tolist() == [False, True, False], tag
+
+
+@pytest.mark.parametrize("name", ["sibling_contrastive", "backprop"])
+def test_a_replica_without_numbers_changes_nothing_that_is_measured_of_the_others(name):
+    def measured(rule: LocalRule) -> dict[str, torch.Tensor]:
+        own = [GradientAlignment(), MaskStatistics(ladder=False), RepresentationGeometry(), SynonymicSensitivity()]
+        probe = LayerwiseLinearProbe()
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[*own, probe])
+        trainer.test(rule, rule.data, verbose=False)
+        values = {f"{d.prefix}/{tag}": value for d in own for tag, value in d.values.items()}
+        return values | {"probe": probe.accuracy_KLR.movedim(-1, 0), "logistic": probe.logistic_KLR.movedim(-1, 0)}
+
+    whole, broken = from_settings(name), from_settings(name)
+    with torch.no_grad():
+        broken.network.layers[1].weight_RGFE[1] = torch.nan
+    first, second = measured(whole), measured(broken)
+    for tag, value in first.items():
+        torch.testing.assert_close(second[tag][[0, 2]], value[[0, 2]], equal_nan=True, rtol=1e-5, atol=1e-6, msg=tag)
