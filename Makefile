@@ -8,8 +8,18 @@ STAMP := $(VENV)/installed
 
 install: $(STAMP)
 
+# A Python that is asked for (make install PYTHON=python3.12) takes the place of another one in .venv.
+VERSION := -c 'import sys; print(sys.version_info[:2])'
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) $(VERSION)),$(shell $(BIN)/python $(VERSION) 2>/dev/null))
+.PHONY: $(STAMP)
+endif
+endif
+
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12, say; $(PYTHON) is another, or none' >&2; exit 1; }
+	$(PYTHON) -m venv $$(test "$$($(PYTHON) $(VERSION))" = "$$($(BIN)/python $(VERSION) 2>/dev/null)" || echo --clear) $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 

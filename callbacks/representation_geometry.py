@@ -161,7 +161,7 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
     if not (path / "config.yaml").exists() or (saved is None and not damaged):
         raise InvalidInput(key, folder, "a run's folder, with config.yaml and checkpoints")
     try:
-        settings = yaml.safe_load((path / "config.yaml").read_text())
+        settings = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         data, network = settings["data"]["init_args"], settings["model"]["init_args"]["network"]
         if saved is None:
             raise damaged[0]

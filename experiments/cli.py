@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-import tomllib
-from importlib import metadata
-from pathlib import Path
 
 from experiments.commands import COMMANDS
 from experiments.streams import standard_streams
+from experiments.version import version
 
 
 def main(args: list[str] | None = None) -> None:
     """Run a command. What a person got wrong is one line on standard error and exit code 2."""
-    with standard_streams():
-        do(sys.argv[1:] if args is None else args)
+    try:
+        with standard_streams():
+            do(sys.argv[1:] if args is None else args)
+    except KeyboardInterrupt:  # while modules are imported, say; a run that trains takes it itself
+        print("rhm: interrupted", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def do(args: list[str]) -> None:
@@ -28,15 +31,6 @@ def do(args: list[str]) -> None:
     from experiments.dispatch import dispatch  # torch and Lightning take seconds to import; the help does not wait for them
 
     dispatch(args[0], args[1:])
-
-
-def version() -> str:
-    """Of the package; where it is not installed, that of the project file beside it."""
-    try:
-        return metadata.version("rhm-local-learning")
-    except metadata.PackageNotFoundError:
-        with open(Path(__file__).parent.parent / "pyproject.toml", "rb") as file:
-            return str(tomllib.load(file)["project"]["version"])
 
 
 def print_help() -> None:

@@ -39,8 +39,8 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
         task, rule = CONFIGS / "tasks" / "rhm_v8_m4_L4.yaml", CONFIGS / "rules" / f"{name}.yaml"
         own = [f"--run_dir={folder / name}", f"--trainer.max_steps={max_steps}", "--tables=false"]
         run("fit", [f"-c={task}", f"-c={rule}", *own])
-    results = {name: json.loads((folder / name / "results.json").read_text()) for name in RULES}
-    console.print(comparison(results))
+    results = {name: json.loads((folder / name / "results.json").read_text(encoding="utf-8")) for name in RULES}
+    console.print_table(comparison(results))
     console.print("Layer l is where level l should become readable: the diagonal of each map.")
     picture = folder / "probes.png"
     maps = {f"{RULES[name]}": _probes(result).mean(-1) for name, result in results.items()}
@@ -55,10 +55,10 @@ def comparison(results: dict[str, dict[str, Any]]) -> Table:
     table = Table(title=f"v={task.v} n={task.n} m={task.m} s={task.s} L={task.L}, chance {task.chance:.3f}")
     table.add_column("rule")
     table.add_column("hidden layers\nlearn from")
-    table.add_column("test accuracy\n(± over seeds)", justify="right")
+    table.add_column("test accuracy\n(± over seeds)", justify="right", no_wrap=True)
     for layer in range(1, task.L + 1):
-        table.add_column(f"layer {layer}\non level {layer}", justify="right")
-    table.add_column("seconds", justify="right")
+        table.add_column(f"layer {layer}\non level {layer}", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
     for result in results.values():
         probes = _probes(result)
         own = [mean_and_deviation(probes[k, k + 1]).split(" ")[0] for k in range(task.L)]

@@ -47,7 +47,7 @@ def describe(
     if json is not None:
         new_file("json", json, (".json",))
     console = wide_console()
-    console.print(_facts(model.task))
+    console.print_table(_facts(model.task))
     if model.task.nodes <= MOST_NODES:
         console.print(_tree(model.sample(torch.tensor([string])), model.task, string))
     else:
@@ -59,8 +59,8 @@ def describe(
 
 def _facts(task: Task) -> Table:
     table = Table(title=f"Random Hierarchy Model v={task.v} n={task.n} m={task.m} s={task.s} L={task.L}")
-    table.add_column("quantity")
-    table.add_column("value", justify="right")
+    table.add_column("quantity", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
     table.add_column("meaning")
     table.add_row("d = s^L", f"{task.length:,}", "tokens of a string")
     P_max = _number(task.P_max) if task.nodes < MANY_NODES else f"about 10^{task.nodes * math.log10(task.m):.0f}"

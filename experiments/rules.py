@@ -31,13 +31,14 @@ def rules() -> None:
         "sees: what a layer's update and what it tracks depend on beyond its own activity and weights, as the tests prove it\n"
         "top layer: what trains the layers that the rule leaves alone, where there are such"
     )
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    sources = console.width >= ROOM_FOR_SOURCES
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, padding=(0, int(sources), 0, 0))
     for column in "configs/rules", "class":
         table.add_column(column, no_wrap=True)
     table.add_column("learns from", min_width=len("labels"))
     table.add_column("top layer", min_width=len("nothing"))
     table.add_column("sees", min_width=len("transport"))
-    if sources := console.width >= ROOM_FOR_SOURCES:
+    if sources:
         table.add_column("source", overflow="fold")
     listed = all_rules()
     if any(name == NO_FILE for name, _ in listed):
@@ -50,7 +51,7 @@ def rules() -> None:
                 source = [getattr(rule, "source", "")] if sources else []
                 table.add_row(name, class_of(rule).__name__, supervision(rule), upper_layers(rule), sees(rule), *source)
         table.add_section()
-    console.print(table)
+    console.print_table(table)
 
 
 def all_rules() -> list[tuple[str, LocalRule | type[LocalRule]]]:

@@ -104,6 +104,11 @@ def parse(args: list[str]) -> Namespace:
         return _parser_of_a_rule().parse_args(with_numbers(args))
 
 
+def dumped(settings: Namespace) -> str:
+    """What :func:`parse` returns, as YAML."""
+    return str(_parser_of_a_rule().dump(settings))
+
+
 @cache
 def _parser_of_a_rule() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)

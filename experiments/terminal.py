@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import warnings
@@ -9,10 +10,15 @@ from typing import Any
 
 from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 from torch import Tensor
 
 from experiments.streams import spelled
+
+LEAST_TEXT = 8
+"""Columns of the terminal below which a column of text is not made narrower; longer words are broken there."""
 
 
 class PlainConsole(Console):
@@ -29,8 +35,44 @@ class PlainConsole(Console):
         """A text in the letters that the terminal has."""
         return super().render_str(spelled(text, self.encoding), **options)
 
+    def print_table(self, table: Table, keys: int = 1) -> None:
+        """Print a table in which no number is broken: one that is too wide in parts, each with the first columns again.
 
-def wide_console() -> Console:
+        Columns without content are left out.
+
+        Args:
+            table: numbers in columns that are not wrapped (``no_wrap``), texts in others.
+            keys: columns that say what a row is.
+        """
+        _, right, _, left = table.padding
+        line = int(table.box is not None)
+
+        def least(column: Column) -> int:
+            widest = max(Measurement.get(self, self.options, cell).maximum for cell in (column.header, *column.cells))
+            return left + right + line + (widest if column.no_wrap else column.min_width or min(widest, LEAST_TEXT))
+
+        for column in table.columns:
+            column.overflow = "ellipsis" if column.no_wrap else "fold"
+        first, rest = (
+            [column for column in columns if any(column.cells) or not table.rows]
+            for columns in (table.columns[:keys], table.columns[keys:])
+        )
+        room = self.width + (-line if table.show_edge else line) - sum(map(least, first))
+        parts, free = [list[Column]()], room
+        for column in rest:
+            if parts[-1] and least(column) > free:
+                parts, free = [*parts, []], room
+            parts[-1].append(column)
+            free -= least(column)
+        for i, columns in enumerate(parts):
+            part = copy.copy(table)
+            part.columns = [*first, *columns]
+            part.title = table.title if i == 0 else None
+            part.caption = table.caption if i == len(parts) - 1 else None
+            self.print(part)
+
+
+def wide_console() -> PlainConsole:
     """A console as wide as the terminal, and wide enough for a table where there is none."""
     console = PlainConsole()
     return console if console.is_terminal else PlainConsole(width=140)  # the widest table, that of the demonstration

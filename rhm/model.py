@@ -313,7 +313,7 @@ class RandomHierarchyModel(nn.Module):
         ]
         document = json.dumps({**vars(task), "grammars": grammars})
         if path is not None:
-            Path(path).write_text(document + "\n")
+            Path(path).write_text(document + "\n", encoding="utf-8")
         return document
 
     @classmethod

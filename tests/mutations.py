@@ -38,7 +38,7 @@ from rules import LocalRule  # noqa: E402
 
 MARKERS = "<!-- mutations -->", "<!-- /mutations -->"
 
-SURVIVORS = yaml.safe_load((ROOT / "tests" / "mutations.yaml").read_text())
+SURVIVORS = yaml.safe_load((ROOT / "tests" / "mutations.yaml").read_text(encoding="utf-8"))
 """Why a mutant survives: ``function``, ``mutations`` and ``expression`` say which, ``why`` the reason."""
 
 # -------------------------------------------------------------------- mutants
@@ -162,7 +162,7 @@ class Source:
     """A file under ``rules/`` or ``networks/`` and the mutants of its functions."""
 
     def __init__(self, path: Path):
-        self.path, self.text = path, path.read_text()
+        self.path, self.text = path, path.read_text(encoding="utf-8")
         names = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         self.module: ModuleType = sys.modules[names]
 
@@ -456,9 +456,9 @@ def main() -> int:
         found = list(rows(asked.rules or ["contract", "networks", *sorted(EQUATIONS)], progress))
     explained = report(found, console)
     if asked.out is not None:
-        text = asked.out.read_text()
+        text = asked.out.read_text(encoding="utf-8")
         start, end = (text.index(marker) for marker in MARKERS)
-        asked.out.write_text(text[: start + len(MARKERS[0])] + "\n" + markdown(found) + "\n" + text[end:])
+        asked.out.write_text(text[: start + len(MARKERS[0])] + "\n" + markdown(found) + "\n" + text[end:], encoding="utf-8")
     return 0 if explained else 1
 
 

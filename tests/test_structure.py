@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -59,7 +60,10 @@ def imports(tree: ast.AST, name: str, known: set[str], package: bool = False) ->
 def graph(files: dict[str, Path]) -> dict[str, set[str]]:
     """For each module those that it imports."""
     known = set(files)
-    return {name: imports(ast.parse(path.read_text()), name, known, path.name == "__init__.py") for name, path in files.items()}
+    return {
+        name: imports(ast.parse(path.read_text(encoding="utf-8")), name, known, path.name == "__init__.py")
+        for name, path in files.items()
+    }
 
 
 def circles(edges: dict[str, set[str]]) -> list[list[str]]:
@@ -88,7 +92,10 @@ def test_imports_go_upward_only(package):
     files = modules(package)
     assert files
     for name, path in files.items():
-        others = {found.split(".")[0] for found in imports(ast.parse(path.read_text()), name, set(modules(*MAY_IMPORT)))}
+        others = {
+            found.split(".")[0]
+            for found in imports(ast.parse(path.read_text(encoding="utf-8")), name, set(modules(*MAY_IMPORT)))
+        }
         assert others <= MAY_IMPORT[package] | {package}, path
 
 
@@ -125,7 +132,7 @@ if TYPE_CHECKING:
 
 
 def test_every_package_is_installed():
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     there = {
         ".".join(path.parent.relative_to(ROOT).parts)
         for package in MAY_IMPORT
@@ -153,11 +160,54 @@ LONGEST = 60
 def test_a_long_function_says_why(package):
     """In its docstring, after the word "Long"."""
     for name, path in modules(package).items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, FUNCTIONS) and node.end_lineno - node.lineno + 1 > LONGEST:
                 assert "Long" in (ast.get_docstring(node) or ""), (
                     f"{name}.{node.name} has {node.end_lineno - node.lineno + 1} lines"
                 )
+
+
+def texts_without_encoding(tree: ast.AST) -> list[int]:
+    """Lines in which a text is read or written in whatever letters the machine happens to be set to."""
+
+    def is_text(call: ast.Call) -> bool:
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        owner = getattr(getattr(call.func, "value", None), "id", "")
+        if name in ("run", "Popen", "check_output"):
+            return any(word.arg in ("text", "universal_newlines") for word in call.keywords)
+        mode = [a.value for a in (*call.args, *(word.value for word in call.keywords)) if isinstance(a, ast.Constant)]
+        binary = any(isinstance(text, str) and re.fullmatch("[rwax+]*b[rwax+]*", text) for text in mode)
+        return name in ("read_text", "write_text") or (name == "open" and owner not in ("os", "Image") and not binary)
+
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and is_text(node)]
+    return [call.lineno for call in calls if "encoding" not in {word.arg for word in call.keywords}]
+
+
+def test_texts_are_utf_8():
+    """Wherever they are opened, and whatever the machine is set to; ruff's PLW1514 sees only paths whose type it knows."""
+    programs = {"tests.mutations": ROOT / "tests/mutations.py"}
+    for name, path in {**modules(*MAY_IMPORT, "benchmarks"), **programs}.items():
+        lines = texts_without_encoding(ast.parse(path.read_text(encoding="utf-8")))
+        assert not lines, f"{name}: encoding is missing in lines {lines}"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text(text)", True),
+        ("path.write_text(text, encoding='utf-8')", False),
+        ("open(path)", True),
+        ("path.open('w')", True),
+        ("open(path, 'rb')", False),
+        ("path.open(mode='wb')", False),
+        ("os.open(path, flags)", False),
+        ("subprocess.run(command, text=True)", True),
+        ("subprocess.run(command, capture_output=True)", False),
+    ],
+)
+def test_a_text_without_encoding_is_seen(text, found):
+    assert bool(texts_without_encoding(ast.parse(text))) == found
 
 
 RULES = [item for item in discover().values() if issubclass(item, LocalRule)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.files import new_file, read_json
 from experiments.report.figures import Curve, learning_curves
-from experiments.run.tables import by_size, replica_table, sizes_of
+from experiments.run.tables import by_size, print_replicas, sizes_of
 from experiments.terminal import wide_console
 from rhm import InvalidInput
 
@@ -32,7 +32,7 @@ def curves(run_dirs: list[str], out: str) -> None:
             raise InvalidInput("run_dirs", f"{run_dir} with task {results['task']}", f"runs of one task, {task}")
     lines: dict[str, Curve] = {}
     for name, results in zip(_names(run_dirs, runs), runs, strict=True):
-        console.print(replica_table(results))
+        print_replicas(console, results)
         found: dict[str, dict[int, list[float]]] = {}
         for (strings, labels), places in by_size(sizes_of(results)).items():
             line = name if labels is None else f"{name}, {labels:,} labels"

@@ -93,7 +93,9 @@ class Page:
         """Write ``index.html``."""
         head = f'<meta charset="utf-8"><title>{html.escape(self.title)}</title><style>{STYLE}</style>'
         body = f"<h1>{html.escape(self.title)}</h1>{''.join(self.parts)}"
-        (self.folder / "index.html").write_text(f"<!doctype html><html><head>{head}</head><body>{body}</body></html>\n")
+        (self.folder / "index.html").write_text(
+            f"<!doctype html><html><head>{head}</head><body>{body}</body></html>\n", encoding="utf-8"
+        )
 
 
 def small(picture: BinaryIO, path: Path) -> None:

@@ -32,8 +32,8 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None,
     """
     folder = StudyFolder(Path(run_dir))
     try:
-        study = yaml.safe_load(folder.study.read_text())
-        plan = Plan.of(folder.plan.read_text())
+        study = yaml.safe_load(folder.study.read_text(encoding="utf-8"))
+        plan = Plan.of(folder.plan.read_text(encoding="utf-8"))
         reference, question = str(study["reference"]), str(study["question"])
         threshold = float(study["threshold"]) if threshold is None else threshold
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
@@ -90,7 +90,7 @@ def _failed(path: Path) -> tuple[dict[str, str], list[str]]:
     if not path.exists():
         return {}, []
     try:
-        return {str(name): str(message) for name, message in json.loads(path.read_text()).items()}, []
+        return {str(name): str(message) for name, message in json.loads(path.read_text(encoding="utf-8")).items()}, []
     except (OSError, ValueError, AttributeError) as error:
         return {}, [f"{path.name}: {type(error).__name__}: {error}; which runs have failed is not known"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,11 +19,22 @@ from datamodules import RHMDataModule
 from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
 from experiments.run.checkpoints import StepCheckpoint, newest_readable
+from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
+from experiments.run.kept import config_files, kept_from_files
 from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
-from experiments.run.spread import Place, check_folders, find_place, place_of, put_together, stand_alone, start_ranks
+from experiments.run.spread import (
+    START_SECONDS,
+    Place,
+    check_folders,
+    find_place,
+    place_of,
+    stand_alone,
+    start_ranks,
+    wait_for_others,
+)
 from experiments.run.tables import replica_table, show
 from experiments.settings import Parser, check_file, discover, with_numbers
 from experiments.terminal import quiet, wide_console
@@ -93,15 +103,18 @@ class RunCommand(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run has beside model, data and trainer."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="the run's folder; runs/RULE-DATE by default")
-        parser.add_argument("--checkpoint_every", type=int, default=500, help="steps between checkpoints")
+        parser.add_argument("--checkpoint_every", type=int, default=RUN["checkpoint_every"], help="steps between checkpoints")
         parser.add_argument(
-            "--matmul_precision", type=str, default="highest", help="of float32 on a GPU: highest, high (TF32) or medium"
+            "--matmul_precision",
+            type=str,
+            default=RUN["matmul_precision"],
+            help="of float32 on a GPU: highest, high (TF32) or medium",
         )
-        parser.add_argument("--tables", type=bool, default=True, help="print accuracies and probes at the end")
+        parser.add_argument("--tables", type=bool, default=RUN["tables"], help="print accuracies and probes at the end")
         parser.add_argument(
             "--spread_replicas",
             type=bool,
-            default=False,
+            default=RUN["spread_replicas"],
             help="each of trainer.devices ranks trains a share of the replicas",
         )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
@@ -128,6 +141,10 @@ class RunCommand(LightningCLI):
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         limits.check_finite(self.settings)
+        other, kept = kept_from_files(self.arguments, self.settings["model"])
+        if kept:
+            rule = self.settings["model"]["class_path"].rpartition(".")[2]
+            ranks.say(f"rhm: note: {rule} keeps, from a file for {other}: {', '.join(kept)}")
         spread = self.subcommand == "fit" and self._get(self.config, "spread_replicas")
         self._check_folder(find_place() if spread else None)
         self.place: Place | None = None if self.subcommand == "fit" else place_of(self.folder.path)
@@ -138,7 +155,7 @@ class RunCommand(LightningCLI):
         """See that the command may be done in the folder, by a rank that has this place."""
         if self.subcommand != "fit":
             self.folder.check_measured(self.settings)
-        elif place is not None and RunFolder(place.folder(self.folder.path)).finished:
+        elif place is not None and RunFolder(place.folder(self.folder.path)).done(self.settings["trainer"]["max_steps"]):
             self.folder.check_settings(self.settings)  # the others may have put all together meanwhile
         else:
             self.folder.check(self.settings)
@@ -207,14 +224,18 @@ class RunCommand(LightningCLI):
         if self.place is None:
             self._fit(model, datamodule)
             return
-        self.all_ranks.make(self.config_yaml)
+        steps, seconds = self.settings["trainer"]["max_steps"], 0
+        self.all_ranks.make(self.settings, self.config_yaml)
         if self.starts_ranks:
             rhm = [sys.executable, "-m", "experiments.cli"]
             command = [*rhm, *self.arguments, f"--run_dir={self.all_ranks.path}", "--tables=false"]
-            start_ranks(command, self.all_ranks.path, self.place.world)
-        elif not self.folder.finished:
-            self._fit(model, datamodule)
-        results = put_together(self.all_ranks.path, self.place.world)
+            if not start_ranks(command, self.all_ranks.path, self.place.world):
+                return  # they have said how the run goes on
+        else:
+            if not self.folder.done(steps):
+                self._fit(model, datamodule)
+            seconds = START_SECONDS if self.folder.done(steps) else 0
+        results = wait_for_others(self.all_ranks.path, self.place.world, steps, seconds)
         if results is not None and self._get(self.config, "tables"):
             wide_console().print(replica_table(results))
             print(f"results in {self.all_ranks.results}")
@@ -260,10 +281,8 @@ def with_run_settings(command: str, args: list[str]) -> list[str]:
     Raises:
         InvalidInput: a file or folder that cannot be read as settings.
     """
-    for argument, following in pairwise([*args, ""]):
-        option, _, value = argument.partition("=")
-        if option in ("-c", "--config"):
-            check_file(value or following)
+    for file in config_files(args):
+        check_file(file)
     subcommand = "fit" if command == "check" else command
     if subcommand != "fit" and not any(a.split("=")[0] in ("-c", "--config") for a in args):
         for place, argument in enumerate(args):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 from dataclasses import dataclass
 from typing import Any
 
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Timer
 
 from callbacks import LayerwiseLinearProbe
 from callbacks.find import callbacks_of
 from datamodules import RHMDataModule
-from experiments.run import ranks
+from experiments.run import ranks, slurm
 from experiments.run.folder import RunFolder
 from experiments.run.ranks import say
 from experiments.run.requeue import StopOnSignal, Stopped, requeue
@@ -84,7 +84,7 @@ class Fit:
         self.trainer.fit(self.rule, datamodule=self.data, ckpt_path=last)
         self.trainer.test(self.rule, datamodule=self.data, verbose=False)
         if self.trainer.is_global_zero:
-            status = "finished" if self.trainer.global_step >= self.trainer.max_steps else "stopped"  # by max_time, say
+            status = "stopped" if out_of_time(self.trainer) else "finished"
             probe = probe_of(self.trainer)
             draw(self.folder.picture, type(self.rule).__name__, probe, self.data)
             results = self.record.write(self.trainer, self.rule, status)  # last: a run with results needs nothing more
@@ -104,8 +104,14 @@ class Fit:
                 say(f"rhm: warning: {error}")  # each rank asks, as others may have ended long ago; one is enough
         how = "the same command goes on from there" if job is None else f"job {job} is back in the queue"
         say(f"{stopped}; {how}")
-        in_job = stopped.signum == signal.SIGUSR1 and "SLURM_JOB_ID" in os.environ
+        in_job = stopped.signum == signal.SIGUSR1 and slurm.job() is not None
         ranks.leave(0 if in_job else 128 + stopped.signum)
+
+
+def out_of_time(trainer: Trainer) -> bool:
+    """Whether a training was ended by its time (``trainer.max_time``), after which it can go on, and by nothing else."""
+    left = [callback.time_remaining() for callback in callbacks_of(trainer) if isinstance(callback, Timer)]
+    return trainer.global_step < trainer.max_steps and any(seconds is not None and seconds <= 0 for seconds in left)
 
 
 def probe_of(trainer: Trainer) -> LayerwiseLinearProbe:

@@ -20,6 +20,7 @@ from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElastic
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from experiments.run import slurm
 from rhm import InvalidInput
 
 FIRST, ANSWER, FOLDER = "RHM_FIRST_RANK", "RHM_START", "RHM_RUN_DIR"
@@ -47,11 +48,11 @@ def started_by_first() -> bool:
 
 def started_outside() -> bool:
     """Whether torchrun or srun has started this process as one of several ranks."""
-    return TorchElasticEnvironment.detect() or "SLURM_STEP_ID" in os.environ
+    return TorchElasticEnvironment.detect() or slurm.is_task()
 
 
 def default_run_dir(rule: str) -> str:
-    """A folder that all ranks of a run agree on, ``runs/RULE-...``: the date, or the job where there is one.
+    """A folder that all ranks of a run agree on, ``runs/RULE-...``: the date and the process, or the job where there is one.
 
     A job that Slurm or torchrun starts again gets the same folder again, and so goes on.
 
@@ -64,9 +65,9 @@ def default_run_dir(rule: str) -> str:
         if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
             raise InvalidInput("run_dir", "nothing", "a folder that all nodes share, with torchrun on several nodes")
         return f"runs/{rule}-torchrun-{os.getppid()}"
-    if SLURMEnvironment.detect() and "SLURM_JOB_ID" in os.environ:
-        return f"runs/{rule}-job-{os.environ['SLURM_JOB_ID']}"
-    return f"runs/{rule}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if slurm.job() and (slurm.is_task() or not slurm.has_shells_name()):
+        return f"runs/{rule}-job-{slurm.job()}"
+    return f"runs/{rule}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"  # runs may start within one second
 
 
 # -------------------------------------------------------------------- before training
@@ -81,8 +82,16 @@ def check_ranks(trainer: Trainer) -> None:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if TorchElasticEnvironment.detect():
         starter, started = "torchrun", int(os.environ["WORLD_SIZE"])
-    elif SLURMEnvironment.detect() and "SLURM_STEP_ID" in os.environ and (tasks := _slurm_tasks()) > 1:
+    elif slurm.is_task() and (tasks := slurm.tasks()) > 1:
         starter, started = "srun", tasks
+        if slurm.has_shells_name():
+            got, allowed = (
+                os.environ.get("SLURM_JOB_NAME"),
+                f"another name, as in `SLURM_JOB_NAME=rhm srun --ntasks={tasks} rhm fit ...`",
+            )
+            raise InvalidInput(
+                "SLURM_JOB_NAME", got, f"{allowed}: Lightning takes each task of such a job for a run of its own"
+            )
     else:
         starter, started = "", 0
     if starter and started != trainer.num_devices * trainer.num_nodes:
@@ -100,10 +109,6 @@ def check_ranks(trainer: Trainer) -> None:
             raise InvalidInput("trainer.devices", error, "what the job was started with") from error
         if is_first() and starter != "torchrun":  # torchrun holds its port itself
             _check_port(environment.main_port)
-
-
-def _slurm_tasks() -> int:
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ["SLURM_NTASKS"]))
 
 
 def _check_port(port: int) -> None:

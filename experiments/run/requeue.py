@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -13,8 +12,10 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, distributed
 
+from experiments.run import slurm
 from experiments.run.checkpoints import StepCheckpoint
 from rhm import InvalidInput
 
@@ -35,8 +36,9 @@ class Stopped(Exception):
 class StopOnSignal(Callback):
     """On SIGINT, SIGTERM or SIGUSR1 all ranks save a checkpoint at the same step and raise :class:`Stopped`.
 
-    A signal may reach ranks at different steps, or only one of them. So they ask one another every ``EVERY`` steps, and read
-    the answer ``EVERY`` steps later, when it has long arrived: no step waits. A single rank stops after the step that it is at.
+    A signal may reach ranks at different steps, or only one of them. So they ask one another every ``EVERY`` batches, and read
+    the answer ``EVERY`` batches later, when it has long arrived: no step waits. A single rank stops after the batch that it is
+    at. A validation that is stopped is not made again: the run goes on with the step after it.
 
     Args:
         checkpoint: saves.
@@ -49,6 +51,7 @@ class StopOnSignal(Callback):
         self.signum = 0
         self.before: dict[int, Any] = {}
         self.group: Any = None
+        self.batches = 0
         self.asked: tuple[distributed.Work, Tensor] | None = None
 
     @contextmanager
@@ -80,16 +83,33 @@ class StopOnSignal(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop if it is time."""
-        step = trainer.global_step
-        signum = self.signum if self.group is None else self._ask(step)
-        if signum and step < trainer.max_steps:
+        if trainer.global_step < trainer.max_steps:
+            self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop if it is time, between two steps of a training."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        signum = self.signum if self.group is None else self._ask()
+        if signum:
             self.signum = signum
             self.checkpoint.save(trainer)
-            raise Stopped(signum, step)
+            raise Stopped(signum, trainer.global_step)
 
-    def _ask(self, step: int) -> int:
-        """The largest signal that a rank had at the last question; a new question every so many steps."""
-        if step % self.EVERY:
+    def _ask(self) -> int:
+        """The largest signal that a rank had at the last question; a new question every so many batches."""
+        self.batches += 1
+        if self.batches % self.EVERY:
             return 0
         answer = self._answer()
         flag = torch.tensor(self.signum)
@@ -133,16 +153,16 @@ def _nothing() -> None:
 
 
 def requeue() -> str | None:
-    """Put this Slurm job back into the queue, if there is one; its number.
+    """Put this Slurm job, or this task of a job array, back into the queue, if there is one; its number.
 
     Raises:
         InvalidInput: Slurm did not do it.
     """
-    job = os.environ.get("SLURM_JOB_ID")
+    job = slurm.job()
     if job is None:
         return None
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace")
         error = done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else None
     except OSError as not_found:
         error = str(not_found)

@@ -5,6 +5,7 @@ Shape suffixes: R replica, K layer, L level; G groups of positions, E units.
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import time
@@ -24,6 +25,7 @@ from callbacks.linear_probe import probe_dictionary
 from datamodules import RHMDataModule
 from experiments.files import write_json
 from experiments.run.folder import RunFolder
+from experiments.version import version
 from rules import LocalRule
 
 
@@ -118,16 +120,12 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "probe_strings_trained_on": data.probes_trained_on,
         "diagnostics": {type(c).__name__: c.results() for c in callbacks_of(trainer) if isinstance(c, Diagnostic)},
         "steps": steps,
+        "max_steps": trainer.max_steps,
         "samples_seen": seen,
         "seconds": round(seconds, 3),
         "samples_per_second": round(seen * data.replicas / max(seconds, 1e-9), 1),
         "status": status,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "pytorch-lightning": pl.__version__,
-            "torchmetrics": torchmetrics.__version__,
-        },
+        "versions": versions(),
         "git_commit": git_commit(),
     }
 
@@ -141,6 +139,17 @@ def supervision(rule: LocalRule, seen: int) -> dict[str, Any]:
         "layers": layers,
         "readout": readout,
         "readout_labels": readout_labels(rule.data, seen),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what results depend on."""
+    return {
+        "rhm-local-learning": version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch-lightning": pl.__version__,
+        "torchmetrics": torchmetrics.__version__,
     }
 
 
@@ -165,7 +174,7 @@ def git_commit() -> str | None:
 def _git(folder: Path, *command: str) -> str | None:
     """What git answers; None if it does not."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else None

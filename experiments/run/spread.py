@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from experiments.files import read_json, write_json
+from experiments.run import slurm
 from experiments.run.folder import RunFolder
 from rhm import InvalidInput
 
@@ -29,9 +30,11 @@ RANK_VARIABLES = (
 )
 """Variables in which a launcher says which rank a process is, which on its machine, and how many there are."""
 
-
 POLL_SECONDS = 0.1
 """Between two looks whether a rank has ended."""
+
+START_SECONDS = 60
+"""What a rank may take to start after another one has already finished: imports from a slow disk."""
 
 
 class Place(NamedTuple):
@@ -50,10 +53,13 @@ def find_place() -> Place | None:
     """What a launcher has said; None in a process that no launcher started."""
     for names in RANK_VARIABLES:
         values = [os.environ.get(name, "") for name in names]
-        if names[0].startswith("SLURM") and "SLURM_STEP_ID" not in os.environ:
-            continue  # a batch script, which Slurm tells of tasks that srun has yet to start
-        if all(value.isdigit() for value in values):
-            return Place(*map(int, values))
+        if not all(value.isdigit() for value in values):
+            continue
+        rank, local_rank, world = map(int, values)
+        if not names[0].startswith("SLURM"):
+            return Place(rank, local_rank, world)
+        if slurm.is_task():  # else a shell or a script, which Slurm tells of tasks that srun has yet to start
+            return Place(rank, local_rank, slurm.tasks())
     return None
 
 
@@ -68,6 +74,7 @@ def stand_alone() -> None:
     for names in RANK_VARIABLES:
         for name in names:
             os.environ.pop(name, None)
+    os.environ.pop("SLURM_STEP_ID", None)
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
 
 
@@ -84,8 +91,10 @@ def check_folders(run_dir: Path, world: int) -> None:
             )
 
 
-def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
+def start_ranks(command: list[str], run_dir: Path, world: int) -> bool:
     """Run the ranks as processes of this machine, each on its share of the cores; a rank that fails ends all.
+
+    Returns whether they ended by themselves, and not by a signal that was passed on to them.
 
     Args:
         command: the same for all ranks.
@@ -101,10 +110,12 @@ def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
         place = dict(zip(RANK_VARIABLES[0], map(str, (rank, rank, world)), strict=True))
         env = {"OMP_NUM_THREADS": threads, **os.environ, **place}
         ranks.append(subprocess.Popen(command, env=env))
-    failed = 0
+    failed, passed = 0, False
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         """Each rank saves a checkpoint and ends."""
+        nonlocal passed
+        passed = True
         for process in ranks:
             process.send_signal(signum)
 
@@ -125,6 +136,40 @@ def start_ranks(command: list[str], run_dir: Path, world: int) -> None:
     if failed:
         print(f"a rank ended with code {failed}; the same command goes on from the checkpoints in {run_dir}", file=sys.stderr)
         raise SystemExit(failed if failed > 0 else 128 - failed)
+    return not passed
+
+
+def wait_for_others(run_dir: Path, world: int, max_steps: int, seconds: float) -> dict[str, Any] | None:
+    """The results of all ranks; None if others still train, of which the last one puts all together.
+
+    Args:
+        run_dir: of all ranks.
+        world: number of ranks.
+        max_steps: of their runs.
+        seconds: to wait for ranks that neither train nor have finished.
+
+    Raises:
+        SystemExit: a rank has ended without results or has never been started.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        ended = [folder for folder in _places(run_dir, world) if not (folder.live or folder.done(max_steps))]
+        if (results := put_together(run_dir, world, max_steps)) is not None or not ended:
+            return results
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    names = ", ".join(folder.path.name for folder in ended)
+    print(
+        f"no results in {run_dir}: {names} of {world} ranks not finished, and nothing trains there; "
+        "the same command with all ranks goes on",
+        file=sys.stderr,
+    )
+    raise SystemExit(1)
+
+
+def _places(run_dir: Path, world: int) -> list[RunFolder]:
+    return [RunFolder(Place(rank, rank, world).folder(run_dir)) for rank in range(world)]
 
 
 def joined(trees: list[Any]) -> Any:
@@ -134,12 +179,12 @@ def joined(trees: list[Any]) -> Any:
     return [value for values in trees for value in values]
 
 
-def put_together(run_dir: Path, world: int) -> dict[str, Any] | None:
-    """Write the results of all ranks as one run's, once, if all have finished, and return them; else None."""
-    folders = [RunFolder(Place(rank, rank, world).folder(run_dir)) for rank in range(world)]
-    if not all(folder.finished for folder in folders):
+def put_together(run_dir: Path, world: int, max_steps: int) -> dict[str, Any] | None:
+    """Write the results of all ranks as one run's, once, if all have finished so many steps, and return them; else None."""
+    folders = _places(run_dir, world)
+    if not all(folder.done(max_steps) for folder in folders):
         return None
-    if RunFolder(run_dir).finished:
+    if RunFolder(run_dir).done(max_steps):
         written: dict[str, Any] = read_json(run_dir / "results.json")
         return written
     parts = [read_json(folder.results) for folder in folders]

@@ -16,20 +16,22 @@ from torch import Tensor
 from callbacks import LayerwiseLinearProbe
 from callbacks.figures import heat_map
 from datamodules import RHMDataModule
-from experiments.terminal import mean_and_deviation, wide_console
+from experiments.terminal import PlainConsole, mean_and_deviation, wide_console
 from rhm import Task
 
 
 def show(results: dict[str, Any], probe: LayerwiseLinearProbe, data: RHMDataModule) -> None:
     """Print accuracies and probes; these at the largest size, if there are several."""
     console = wide_console()
-    console.print(replica_table(results))
+    print_replicas(console, results)
     groups = by_size(sizes_of_data(data))
     size = largest(groups)
     of = f" at {size_name(size)}" if len(groups) > 1 else ""
     for name, table in ("ridge probes", probe.accuracy_KLR), ("logistic probes", probe.logistic_KLR):
         if table is not None and probe.baseline_KLR is not None:
-            console.print(probe_table(table[..., groups[size]], probe.baseline_KLR[..., groups[size]], data.task, name + of))
+            console.print_table(
+                probe_table(table[..., groups[size]], probe.baseline_KLR[..., groups[size]], data.task, name + of)
+            )
 
 
 def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: RHMDataModule) -> None:
@@ -49,10 +51,10 @@ def probe_table(accuracy_KLR: Tensor, baseline_KLR: Tensor, task: Task, title: s
     Below them the accuracy of naming the commonest symbol, the largest of all layers'.
     """
     table = Table(title=title)
-    table.add_column("layer", justify="right")
+    table.add_column("layer", justify="right", no_wrap=True)
     for level in range(task.L + 1):
         name = "tokens" if level == 0 else "class" if level == task.L else ""
-        table.add_column(f"level {level}\n{name}", justify="right")
+        table.add_column(f"level {level}\n{name}", justify="right", no_wrap=True)
     for k in range(len(accuracy_KLR) - 1, -1, -1):
         cells = [mean_and_deviation(accuracy_KLR[k, level]) for level in range(task.L + 1)]
         table.add_row(str(k + 1), *cells, end_section=k == 0)
@@ -95,6 +97,12 @@ def largest(sizes: Iterable[Size]) -> Size:
     return max(sizes, key=lambda size: [math.inf if number is None else number for number in size])
 
 
+def print_replicas(console: PlainConsole, results: dict[str, Any]) -> None:
+    """Print :func:`replica_table`, rows told apart by their sizes."""
+    table = replica_table(results)
+    console.print_table(table, keys=[column.header for column in table.columns].index("seeds"))
+
+
 def replica_table(results: dict[str, Any]) -> Table:
     """Test accuracy over seeds, of each training-set size and number of labels."""
     supervision = results["supervision"]
@@ -104,7 +112,7 @@ def replica_table(results: dict[str, Any]) -> Table:
     groups = by_size(sizes_of(results))
     labelled = ["label_size"] if any(labels is not None for _, labels in groups) else []
     for column in ["train_size", *labelled, "seeds", "test accuracy", "lowest", "chance"]:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=column != "seeds")
     lost: list[str] = []
     for (strings, labels), places in groups.items():
         replicas = [results["replicas"][r] for r in places]

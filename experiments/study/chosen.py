@@ -21,7 +21,7 @@ def rule_settings(run_dir: Path, tried: Iterable[str] = ()) -> str:
         run_dir: of the run.
         tried: dotted names of the settings that a search has tried.
     """
-    content = yaml.safe_load((run_dir / "config.yaml").read_text())
+    content = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     kept = {"data": {"init_args": {"pairs": content["data"]["init_args"]["pairs"]}}, "model": content["model"]}
     for path in (key.replace(".init_args", "").split(".") for key in tried):
         if path[0] == "data":

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from experiments.files import read_json, read_settings
 from experiments.run.folder import RunFolder
 from experiments.run.tables import by_size, sizes_of
@@ -27,6 +29,8 @@ from rhm import InvalidInput
 
 MARKS = "<!-- table: begin -->", "<!-- table: end -->"
 REFERENCE = "backprop"
+TEXTS = 2
+"""Columns of the table that are no numbers: the rule, and what it learns from."""
 OWN = {"--model.optimizer.lr": "rates", "--data.seeds": "tasks", "--data.train_size": "tasks", "--run_dir": "run_dir"}
 """Settings that every run is given, and where from."""
 
@@ -109,14 +113,18 @@ def compare(
     failed = _make(rows, rates, seed, folder, Launcher(jobs=jobs))
     results = {task: _collect(folder / task, names) for task in sizes}
     table = "\n\n".join(_markdown(task, sizes[task], lines) for task, lines in results.items())
-    console.print(table, soft_wrap=True)
+    if console.is_terminal:
+        for task, lines in results.items():
+            console.print_table(_table(task, sizes[task], lines))
+    else:
+        console.print(table, soft_wrap=True)
     for row, message in failed.items():
         console.print(f"failed: {row.name}: {message}", soft_wrap=True)
-    (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if out is not None and any(results.values()):
-        text = Path(out).read_text()
+        text = Path(out).read_text(encoding="utf-8")
         begin, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-        Path(out).write_text(f"{text[:begin]}\n{table}\n{text[end:]}")
+        Path(out).write_text(f"{text[:begin]}\n{table}\n{text[end:]}", encoding="utf-8")
     if failed:
         missing = f"{len(failed)} of {len(rows)} rows are missing, for their runs have failed"
         print(f"rhm: {missing}; see {folder / 'jobs'}; the same command tries them again", file=sys.stderr)
@@ -140,7 +148,7 @@ def _check(rates: list[float], jobs: int, args: list[str], out: str | None) -> N
         raise InvalidInput("rates", rates, "learning rates above 0, one or more")
     if jobs < 1:
         raise InvalidInput("jobs", jobs, "an integer of at least 1")
-    if out is not None and not (Path(out).is_file() and all(mark in Path(out).read_text() for mark in MARKS)):
+    if out is not None and not (Path(out).is_file() and all(mark in Path(out).read_text(encoding="utf-8") for mark in MARKS)):
         raise InvalidInput("out", out, f"a file that has the lines {' and '.join(MARKS)}")
     for argument in args:
         key, equals, _ = argument.partition("=")
@@ -207,7 +215,7 @@ def _train(row: Row, rate: float, search: dict[float, float]) -> None:
     make_run(row.args(f"--model.optimizer.lr={rate}"), str(row.final))
     if not row.chosen.exists():
         chosen = {"rate": rate, "search": search, "step_time_ratio": step_time_ratio(row)}
-        row.chosen.write_text(json.dumps(chosen) + "\n")
+        row.chosen.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
 
 
 def step_time_ratio(row: Row, rounds: int = 9) -> float:
@@ -233,7 +241,7 @@ def _collect(folder: Path, names: list[str]) -> dict[str, Any]:
     for name in names:
         try:
             results = read_json(folder / name / "final" / "results.json")
-            chosen = json.loads((folder / name / "chosen.json").read_text())
+            chosen = json.loads((folder / name / "chosen.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         places = by_size((strings, None) for strings, _ in sizes_of(results))
@@ -248,13 +256,26 @@ def _collect(folder: Path, names: list[str]) -> dict[str, Any]:
     return rows
 
 
-def _markdown(task: str, sizes: list[int], rows: dict[str, Any]) -> str:
-    """One row a rule, the best on average over sizes first."""
-    head = ["rule", "hidden layers learn from", *(f"P = {size:,}" for size in sizes), "rate", "step time"]
-    lines = [f"**{task}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+def _lines(sizes: list[int], rows: dict[str, Any]) -> list[list[str]]:
+    """The heading, and a line for each rule, the best on average over sizes first."""
+    lines = [["rule", "hidden layers learn from", *(f"P = {size:,}" for size in sizes), "rate", "step time"]]
     for name, row in sorted(rows.items(), key=lambda item: -statistics.fmean(itertools.chain(*item[1]["accuracy"].values()))):
         source = row["supervision"]
         learns = source["rule"] if source["pairs"] is None else f"{source['pairs']} ({source['rule']})"
         cells = [mean_and_deviation(row["accuracy"][size]) for size in sizes]
-        lines.append(f"| {name} | {learns} | {' | '.join(cells)} | {row['rate']:g} | {row['step_time_ratio']:.2f} |")
-    return "\n".join(lines)
+        lines.append([name, learns, *cells, f"{row['rate']:g}", f"{row['step_time_ratio']:.2f}"])
+    return lines
+
+
+def _markdown(task: str, sizes: list[int], rows: dict[str, Any]) -> str:
+    head, *lines = (f"| {' | '.join(line)} |" for line in _lines(sizes, rows))
+    return "\n".join([f"**{task}**", "", head, f"|{'---|' * (len(sizes) + 4)}", *lines])
+
+
+def _table(task: str, sizes: list[int], rows: dict[str, Any]) -> Table:
+    table, (head, *lines) = Table(title=task), _lines(sizes, rows)
+    for i, column in enumerate(head):
+        table.add_column(column, justify="left" if i < TEXTS else "right", no_wrap=i >= TEXTS)
+    for line in lines:
+        table.add_row(*line)
+    return table

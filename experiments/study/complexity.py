@@ -50,10 +50,20 @@ class SampleComplexity:
             return f"> {self.largest:,.0f}"
         return f"≤ {self.smallest:,.0f}" if value == -math.inf else f"{value:,.0f}"
 
-    def __str__(self) -> str:
+    @property
+    def interval(self) -> str:
+        """As text; empty where there is none."""
         known = self.seeds > 1 and (self.reached or (self.low, self.high) != (self.value, self.value))
-        interval = f" [{self.shown(self.low)}, {self.shown(self.high)}]" if known else ""
-        return self.shown(self.value) + interval + (", a larger size fails" if self.fails_later else "")
+        return f"[{self.shown(self.low)}, {self.shown(self.high)}]" if known else ""
+
+    @property
+    def note(self) -> str:
+        """What else is to be known of it; empty if nothing is."""
+        return "a larger size fails" if self.fails_later else ""
+
+    def __str__(self) -> str:
+        value = " ".join(filter(None, (self.shown(self.value), self.interval)))
+        return ", ".join(filter(None, (value, self.note)))
 
 
 def monotone(error_BP: Floats) -> Floats:

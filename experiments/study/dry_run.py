@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from experiments.study.estimate import Costs
@@ -13,17 +12,19 @@ from experiments.study.grid import Combination
 from experiments.study.launcher import Launcher
 from experiments.study.names import cell_label, task_label
 from experiments.study.study import Study
+from experiments.terminal import PlainConsole
 
 RESULT_BYTES = 60_000
 """Of a finished run: settings, results and heat map."""
 
 
-def print_costs(study: Study, combinations: list[Combination], launcher: Launcher, console: Console) -> None:
+def print_costs(study: Study, combinations: list[Combination], launcher: Launcher, console: PlainConsole) -> None:
     """Print the runs of each combination, how long all take and how large they are."""
     costs = Costs(combinations)
     table = Table(title="runs")
     for column in "rule", "task", "cell", "sizes", "replicas", "steps", "runs", "minutes":
-        table.add_column(column, justify="left" if column in ("rule", "task", "cell") else "right")
+        text = column in ("rule", "task", "cell")
+        table.add_column(column, justify="left" if text else "right", no_wrap=not text)
     seconds, count, checkpoints, searched = 0.0, 0, [], set()
     for c in combinations:
         runs = [c.run("grid", c.sizes, study.seeds, {})]
@@ -38,7 +39,7 @@ def print_costs(study: Study, combinations: list[Combination], launcher: Launche
         sizes = f"{c.sizes[0]:,}" + (f" to {c.sizes[-1]:,}" if len(c.sizes) > 1 else "")
         cells = [c.rule.label, task_label(c.task), cell_label(c.cell), sizes, c.replicas, c.steps, len(runs), f"{own / 60:.1f}"]
         table.add_row(*(str(cell) for cell in cells))
-    console.print(table)
+    console.print_table(table, keys=3)
     disk = count * RESULT_BYTES + sum(sorted(checkpoints)[-launcher.jobs :])
     at_once = launcher.jobs if torch.cuda.is_available() else min(launcher.jobs, os.cpu_count() or 1)
     hours, minutes = divmod(round(seconds / at_once / 60), 60)

@@ -53,7 +53,7 @@ def alone(folder: StudyFolder, study: Study) -> Iterator[StudyFolder]:
     folder.check(study)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        lock = (folder.path / ".lock").open("w")
+        lock = (folder.path / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise InvalidInput("run_dir", f"{folder.path} ({error.strerror})", "a folder that can be written") from error
     with lock:
@@ -88,7 +88,7 @@ def check_asked(file: Path, asked: dict[str, Any], kind: str, free: Collection[s
             raise InvalidInput("run_dir", folder, f"a folder that is new, empty, or holds this {kind}")
         return
     try:
-        old = flatten(load_yaml(file.read_text()))
+        old = flatten(load_yaml(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InvalidInput("run_dir", f"{folder} with an unreadable {file.name}", "a readable one") from error
     new = flatten(asked)

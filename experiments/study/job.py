@@ -56,11 +56,11 @@ def take(mark: Path, me: str) -> bool:
     """Whether a job was free, or this worker's own and not ended; now it is this worker's."""
     taken = mark.with_name(f"{mark.name}.taken")
     try:
-        with taken.open("x") as file:
+        with taken.open("x", encoding="utf-8") as file:
             file.write(me)
     except FileExistsError:
         ended = any(mark.with_name(f"{mark.name}.{how}").exists() for how in ("done", "failed"))
-        return taken.read_text() == me and not ended
+        return taken.read_text(encoding="utf-8") == me and not ended
     return True
 
 
@@ -70,6 +70,8 @@ def attempt(job: Job, mark: Path) -> None:
         job.function(*job.args)
     except Exception as error:
         print(f"{job.name}: {type(error).__name__}: {error}", file=sys.stderr)
-        mark.with_name(f"{mark.name}.failed").write_text(" ".join(str(error).split())[:LONGEST_MESSAGE] or type(error).__name__)
+        mark.with_name(f"{mark.name}.failed").write_text(
+            " ".join(str(error).split())[:LONGEST_MESSAGE] or type(error).__name__, encoding="utf-8"
+        )
     else:
         mark.with_name(f"{mark.name}.done").touch()

@@ -86,7 +86,7 @@ def _bring_up_to_date(failed: dict[str, str], jobs: list[Job], session: Path, en
     for job in jobs:
         taken, done, message = (session / f"{job.file}.{mark}" for mark in ("taken", "done", "failed"))
         if message.exists():
-            failed[job.name] = message.read_text()
+            failed[job.name] = message.read_text(encoding="utf-8")
         elif done.exists() or taken.exists():
             failed.pop(job.name, None)
             if ended and not done.exists():

@@ -122,7 +122,7 @@ class RayWorkers:
             if result.metrics and "accuracy" in result.metrics:
                 accuracy, step = result.metrics["accuracy"], result.metrics["step"]
                 text = f"{STOPPED_EARLY}: test accuracy {accuracy:.3f} at step {step}, behind others"
-                (self.session / f"{job.file}.failed").write_text(text)
+                (self.session / f"{job.file}.failed").write_text(text, encoding="utf-8")
 
     def done(self) -> bool:
         """Whether all trials have ended."""

@@ -68,22 +68,23 @@ def search(
     found = {name: shares for name in runs if name not in failed and (shares := accuracies(folder / name, also_stopped=True))}
     order = sorted(runs, key=lambda name: -statistics.fmean(found.get(name, [-1.0])))
     rows = [{"settings": settings[name], "accuracy": found.get(name), "failed": failed.get(name)} for name in order]
-    (folder / "search.json").write_text(json.dumps(rows, indent=1) + "\n")
-    wide_console().print(_table(f"{own.stem}: {len(found)} of {len(settings)} settings on seeds {seeds}", rows))
+    (folder / "search.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    wide_console().print_table(_table(f"{own.stem}: {len(found)} of {len(settings)} settings on seeds {seeds}", rows))
     if not found:
         print(f"rhm: none of {len(settings)} settings has finished; see {folder / 'jobs'}", file=sys.stderr)
         raise SystemExit(1)
-    (folder / "best.yaml").write_text(rule_settings(folder / order[0], settings[order[0]]))
+    (folder / "best.yaml").write_text(rule_settings(folder / order[0], settings[order[0]]), encoding="utf-8")
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     """A line for each trial, the best first."""
     table = Table(title=title)
-    table.add_column("test accuracy", justify="right")
+    table.add_column("test accuracy", justify="right", no_wrap=True)
     table.add_column("settings")
     for row in rows:
-        shown = mean_and_deviation(row["accuracy"]) if row["accuracy"] else row["failed"]
-        table.add_row(shown, ", ".join(f"{key}={value}" for key, value in row["settings"].items()))
+        settings = ", ".join(f"{key}={value}" for key, value in row["settings"].items())
+        why = "" if row["accuracy"] else f": {row['failed']}"
+        table.add_row(mean_and_deviation(row["accuracy"]) if row["accuracy"] else "failed", settings + why)
     return table
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.files import write_atomically
@@ -27,7 +26,7 @@ from experiments.study.names import cell_label, task_label
 from experiments.study.plan import Plan, Run
 from experiments.study.study import Study
 from experiments.study.tidy import complexities, curve, gather, next_size
-from experiments.terminal import wide_console
+from experiments.terminal import PlainConsole, wide_console
 from rhm import InvalidInput
 
 NOTHING_CHOSEN = "none of the settings that were searched has finished"
@@ -91,7 +90,7 @@ class _Sweep:
         skipped: list[str],
         launcher: Launcher,
         retry: bool,
-        console: Console,
+        console: PlainConsole,
     ):
         self.study, self.folder, self.combinations, self.skipped = study, folder, combinations, skipped
         self.launcher, self.console = launcher, console
@@ -103,7 +102,7 @@ class _Sweep:
 
     def _read_failed(self) -> dict[str, str]:
         try:
-            content = json.loads(self.folder.failed.read_text())
+            content = json.loads(self.folder.failed.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError):
@@ -173,7 +172,7 @@ class _Sweep:
     def _choose(self, key: str, best: Path, combinations: list[Combination]) -> None:
         """Write the best settings, unless there are runs with those that were the best before."""
         path, text = self.folder.chosen / f"{key}.yaml", rule_settings(best, combinations[0].searched)
-        if path.exists() and path.read_text() != text:
+        if path.exists() and path.read_text(encoding="utf-8") != text:
             begun = [c.name for c in combinations for config in (self.folder.runs / c.name).glob("[gr]*/config.yaml")]
             if begun:
                 self._note(f"search {key}: {best.name} is the best now, but runs with the settings chosen before exist: kept")
@@ -213,11 +212,14 @@ class _Sweep:
         """Print P* of all combinations and what failed."""
         gathered = gather(self.folder.runs, self.planned)
         table = Table(title=f"P*: test error under {self.study.threshold:g} of the chance error, with 95 % interval over seeds")
-        for column in "rule", "task", "cell", "P*":
+        for column in "rule", "task", "cell":
             table.add_column(column)
+        for column in "P*", "interval":
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("")
         for (rule, task, cell), complexity in complexities(gathered.table, self.study.threshold).items():
-            table.add_row(rule, task, cell, str(complexity))
-        self.console.print(table)
+            table.add_row(rule, task, cell, complexity.shown(complexity.value), complexity.interval, complexity.note)
+        self.console.print_table(table, keys=3)
         for name, message in self.failed.items():
             self.console.print(f"failed: {name}: {message}", soft_wrap=True, highlight=False)
         if self.failed:

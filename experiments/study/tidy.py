@@ -142,7 +142,7 @@ def _ladder(config: Path, rule: str) -> dict[str, str]:
     """Masks and feedback of a run of the mask ladder, from wherever they came: what the run was made with."""
     if rule != "MaskLadder":
         return {}
-    settings = yaml.safe_load(config.read_text())["model"]["init_args"]
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["init_args"]
     return {key: _text(settings, key) for key in ("masks", "feedback")}
 
 

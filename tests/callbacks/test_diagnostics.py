@@ -714,12 +714,18 @@ def leaves(tree, path=""):
 
 def test_diagnostics_of_spread_replicas_are_put_one_after_another(tmp_path):
     for rank, values in enumerate(([0.5, None], [0.25])):
-        part = {"status": "finished", "seconds": 1.0, "samples_per_second": 2.0, "supervision": {"readout_labels": []}}
+        part = {
+            "status": "finished",
+            "steps": 6,
+            "seconds": 1.0,
+            "samples_per_second": 2.0,
+            "supervision": {"readout_labels": []},
+        }
         part["probe_strings_trained_on"] = 0
         part |= {"replicas": [{}] * len(values), "diagnostics": {"SynonymicSensitivity": {"level1": {"layer1": values}}}}
         (tmp_path / f"rank-{rank}-of-2").mkdir()
         (tmp_path / f"rank-{rank}-of-2/results.json").write_text(json.dumps(part))
-    whole = put_together(tmp_path, 2)
+    whole = put_together(tmp_path, 2, 6)
     assert len(whole["replicas"]) == 3 and whole["diagnostics"] == {
         "SynonymicSensitivity": {"level1": {"layer1": [0.5, None, 0.25]}}
     }

@@ -50,6 +50,16 @@ def test_the_version_is_that_of_the_project_installed_or_not(installed, capsys, 
     assert capsys.readouterr().out == f"rhm {said}\n"
 
 
+def test_an_interrupt_before_anything_has_begun_is_one_line(monkeypatch, capsys):
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        rhm("fit")
+    assert stop.value.code == 130 and capsys.readouterr().err == "rhm: interrupted\n"
+
+
 def test_the_help_of_the_task_says_what_each_letter_is(capsys):
     with pytest.raises(SystemExit):
         rhm("fit", "--data.help")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from command_line import refused, rhm
-from rich.console import Console
 
 from experiments.rules import FAMILIES, NO_FILE
 from experiments.settings import discover
+from experiments.terminal import PlainConsole
 from rules import Locality, LocalRule
 
 ROOT = Path(__file__).parents[2]
@@ -80,11 +80,11 @@ def test_rules_lists_rules_of_a_persons_own_with_no_family_or_another(few_rules,
 
 
 def test_rules_does_not_break_names_in_a_terminal_of_80_columns(few_rules, capsys, monkeypatch):
-    monkeypatch.setattr("experiments.rules.wide_console", lambda: Console(width=80))
+    monkeypatch.setattr("experiments.rules.wide_console", lambda: PlainConsole(width=80))
     rhm("rules")
     lines = capsys.readouterr().out.splitlines()
     header = next(line for line in lines if line.startswith("configs/rules"))
-    assert max(map(len, lines)) <= 80 and header.split()[-1] == "sees"
+    assert max(map(len, lines)) <= 80 and "sees" in header.split()
     words = {word for line in lines for word in re.split(r"[\s,]+", line)}
     assert {
         "end_to_end_contrastive",

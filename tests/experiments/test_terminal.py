@@ -5,20 +5,31 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import rhm
 from made_up_runs import made_up_run
 from study_helpers import fake_study, p_star, sigmoid_curve
 
 from experiments.report.page import Page
+from experiments.run.tables import print_replicas, probe_table
+from experiments.study.compare import _table as compare_table
+from experiments.study.folder import StudyFolder
+from experiments.study.grid import expand
 from experiments.study.job import Job
+from experiments.study.launcher import Launcher
 from experiments.study.launchers import watch
+from experiments.study.search import _table as search_table
 from experiments.study.study import Rule, Sizes, Study
-from experiments.terminal import PlainConsole
+from experiments.study.sweep import _Sweep
+from experiments.study.tidy import complexities, gather
+from experiments.terminal import PlainConsole, wide_console
+from rhm import Task
 
 ROOT = Path(__file__).parents[2]
 BRACKETS = ["rep[/a]", "rep[v2]", "[red]x", "a:smile:b"]
@@ -92,3 +103,72 @@ def test_a_full_output_is_said_of_the_output(args):
     done = started(*args, to="/dev/full")
     assert done.returncode == 2 and done.stderr.startswith("rhm: standard output: got No space left on device, allowed: ")
     assert done.stderr.count("\n") == 1
+
+
+# -------------------------------------------------------------------- narrow terminals
+
+NUMBER = r"\d\.\d{3} ± \d\.\d{3}"
+
+
+@pytest.fixture(params=[80, 60])
+def narrow(request, monkeypatch, capsys):
+    """A terminal of so many columns, and what has been written to it."""
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    def shown() -> str:
+        text = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).split("rhm report")[0]
+        assert text and max(map(len, text.splitlines())) <= request.param and "…" not in text, text
+        return text
+
+    return shown
+
+
+LONG = "sibling_contrastive_with_a_name_that_is_longer_than_any_terminal_of_forty_columns"
+
+
+def test_a_run_shows_each_number_in_one_line_however_narrow_the_terminal(narrow):
+    sizes = [{"train_size": p, "label_size": q, "seed": s} for p in (1200, 12000) for q in (100, 1000) for s in range(12)]
+    replicas = [{**replica, "test_accuracy": 0.1 * replica["seed"], "chance": 0.125} for replica in sizes]
+    results = {"rule": LONG, "supervision": {"rule": "labels", "pairs": None}, "replicas": replicas}
+    print_replicas(wide_console(), results)
+    shown = narrow()
+    assert shown.count("0.550 ± 0.361") == 4 and shown.count("0.125") == 4
+    assert LONG in "".join(shown.split())
+    accuracy_KLR = torch.rand(6, 7, 3)
+    wide_console().print_table(probe_table(accuracy_KLR, accuracy_KLR, Task(8, 8, 4, 2, 6), "ridge probes"))
+    shown = narrow()
+    assert len(re.findall(NUMBER, shown)) == 7 * 7 and shown.count("±") == 7 * 7
+    assert shown.count("ridge probes") == 1 and len(re.findall("│ +6 │", shown)) == shown.count("commonest") > 1
+
+
+def test_a_table_of_settings_shows_each_number_in_one_line(narrow):
+    rows = [{"settings": {f"model.{LONG}": 0.1}, "accuracy": [0.1, 0.2], "failed": None}] * 2
+    wide_console().print_table(search_table("some", [*rows, {**rows[0], "accuracy": None, "failed": "no memory " * 9}]))
+    shown = narrow()
+    assert shown.count("0.150 ± 0.071") == 2 and shown.count("failed") == 1
+    learned = {"rule": "labels", "pairs": None}
+    row = {"supervision": learned, "accuracy": {8: [0.1, 0.2], 16: [0.1, 0.2], 32: [0.3]}, "rate": 0.01, "step_time_ratio": 2}
+    wide_console().print_table(compare_table("task", [8, 16, 32], {LONG: row, "dfa": row}))
+    shown = narrow()
+    assert shown.count("0.150 ± 0.071") == 4 and shown.count("2.00") == 2
+
+
+def test_a_study_shows_each_number_in_one_line(narrow, tmp_path):
+    study = Study([Rule("backprop", name=LONG), Rule("dfa")], [{"L": [3, 4]}], Sizes([64, 512, 40000]), seeds=[0, 1, 2])
+    fake_study(tmp_path, study, sigmoid_curve(p_star))
+    combinations, _ = expand(study)
+    state = _Sweep(study, StudyFolder(tmp_path), combinations, [], Launcher("debug"), False, wide_console())
+    state.planned = [c.run("grid", c.sizes, study.seeds, {}) for c in combinations]
+    state._say()
+    shown = narrow()
+    for found in complexities(gather(tmp_path / "runs", state.planned).table, 0.1).values():
+        assert f" {found.shown(found.value)} " in shown and f" {found.interval} " in shown
+
+
+@pytest.mark.parametrize("args", [["rules"], ["describe", "--L=9"]])
+def test_lists_show_each_name_in_one_line(args, narrow):
+    rhm(*args)
+    shown = narrow()
+    names = ["DirectFeedbackAlignment", "LayerwiseContrastive"] if args == ["rules"] else ["n m ln 10", "unlabelled signal"]
+    assert all(name in shown for name in names)

@@ -10,6 +10,7 @@ import torch
 
 from experiments.cli import main
 
+ROOT = Path(__file__).parents[2]
 SMALL = [
     "--data.v=4",
     "--data.n=4",
@@ -45,5 +46,5 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 def results(run_dir: Path) -> dict:
     """Results without times."""
-    content = json.loads((run_dir / "results.json").read_text())
+    content = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     return {k: v for k, v in content.items() if k not in ("seconds", "samples_per_second")}

@@ -35,11 +35,13 @@ class MadeUpRuns:
             run = Path(job.folder) if job.folder else job.args[0].final
             run.mkdir(parents=True, exist_ok=True)
             if title == "rules":
-                (run.parent / "chosen.json").write_text('{"rate": 0.1, "step_time_ratio": 1.0}')
+                (run.parent / "chosen.json").write_text('{"rate": 0.1, "step_time_ratio": 1.0}', encoding="utf-8")
             replicas = [{"train_size": size, "test_accuracy": 0.5} for size in (8, 16)]
             known = {"rule": "A", "supervision": {"rule": "labels", "pairs": None}, "steps": 2, "replicas": replicas}
-            (run / "results.json").write_text(json.dumps(known))
-            (run / "config.yaml").write_text(yaml.safe_dump({"data": {"init_args": {"pairs": None}}, "model": {}}))
+            (run / "results.json").write_text(json.dumps(known), encoding="utf-8")
+            (run / "config.yaml").write_text(
+                yaml.safe_dump({"data": {"init_args": {"pairs": None}}, "model": {}}), encoding="utf-8"
+            )
         return failed
 
 
@@ -52,12 +54,12 @@ def in_this_process(monkeypatch) -> None:
 def task_file(path: Path, **changes) -> Path:
     small = {"v": 4, "n": 4, "m": 2, "L": 2, "train_size": [8, 16], "test_size": 8, "probe_size": 8, "batch_size": 4}
     data = {"class_path": "RHMDataModule", "init_args": {**small, "seeds": [0, 1], **changes}}
-    path.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}))
+    path.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}), encoding="utf-8")
     return path
 
 
 def written(path: Path, content: object) -> Path:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -67,5 +69,5 @@ def made_up_run(folder: Path, rule: str = "Backprop", **changes) -> str:
     replicas = [{"seed": s, "train_size": p, "test_accuracy": 0.5, "chance": 0.25} for s in (0, 1) for p in (32, 64)]
     task = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
     content = {"rule": rule, "task": task, "supervision": {"rule": "labels", "pairs": None}, "replicas": replicas}
-    (folder / "results.json").write_text(json.dumps({**content, "status": "finished", **changes}))
+    (folder / "results.json").write_text(json.dumps({**content, "status": "finished", **changes}), encoding="utf-8")
     return str(folder)

@@ -145,7 +145,7 @@ def fake_scontrol(folder: Path, code: int = 0) -> Path:
     """A folder for PATH with a ``scontrol`` that writes what it was asked to ``calls``."""
     folder.mkdir()
     script = folder / "scontrol"
-    script.write_text(f'#!/bin/sh\necho "$@" >> "{folder}/calls"\necho "no such job" >&2\nexit {code}\n')
+    script.write_text(f'#!/bin/sh\necho "$@" >> "{folder}/calls"\necho "no such job" >&2\nexit {code}\n', encoding="utf-8")
     script.chmod(0o755)
     return folder
 
@@ -163,7 +163,7 @@ def checkpoint(run_dir: Path) -> dict:
 
 def results(run_dir: Path) -> dict:
     """Results without times."""
-    content = json.loads((run_dir / "results.json").read_text())
+    content = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     return {k: v for k, v in content.items() if k not in ("seconds", "samples_per_second")}
 
 

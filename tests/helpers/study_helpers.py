@@ -73,12 +73,12 @@ def fake_study(folder: Path, study: Study, accuracy: Accuracy, maps: bool = True
     for run in runs:
         path = place.runs / run.name / "results.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(results(run, accuracy, maps)))
+        path.write_text(json.dumps(results(run, accuracy, maps)), encoding="utf-8")
         given = dict(argument.removeprefix("--").split("=", 1) for argument in run.args)
         settings = {"masks": given.get("model.masks", "constant"), "feedback": given.get("model.feedback", "transposed")}
-        (path.parent / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": settings}}))
-    place.study.write_text(study_yaml(study))
-    place.plan.write_text(Plan(runs, skipped, []).text())
+        (path.parent / "config.yaml").write_text(yaml.safe_dump({"model": {"init_args": settings}}), encoding="utf-8")
+    place.study.write_text(study_yaml(study), encoding="utf-8")
+    place.plan.write_text(Plan(runs, skipped, []).text(), encoding="utf-8")
     return runs
 
 

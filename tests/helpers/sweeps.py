@@ -29,7 +29,7 @@ TINY = {
 
 
 def write(path: Path, **changes) -> str:
-    path.write_text(yaml.safe_dump({**TINY, **changes}, sort_keys=False))
+    path.write_text(yaml.safe_dump({**TINY, **changes}, sort_keys=False), encoding="utf-8")
     return f"-c={path}"
 
 
@@ -41,7 +41,7 @@ def results(folder: Path) -> dict[str, dict]:
     """Results of a study's runs without times."""
     found = {}
     for path in sorted((folder / "runs").rglob("results.json")):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         kept = {k: v for k, v in content.items() if k not in ("seconds", "samples_per_second")}
         found[str(path.parent.relative_to(folder / "runs"))] = kept
     return found
@@ -76,11 +76,11 @@ class MadeUp:
         config = {"data": {"init_args": {"pairs": None}}, "model": {"init_args": {"optimizer": optimizer}}}
         path = Path(folder)
         path.mkdir(parents=True)
-        (path / "config.yaml").write_text(yaml.safe_dump(config))
+        (path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         sizes, seeds = json.loads(values["data.train_size"]), json.loads(values["data.seeds"])
         run = expand(Study([Rule("backprop")], TINY["tasks"], Sizes([8])))[0][0].run("grid", sizes, seeds, {})
         content = study_helpers.results(run, lambda run, task, size, rng: self.accuracy.get(rate, 0.9) * (size > 10))
-        (path / "results.json").write_text(json.dumps(content))
+        (path / "results.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 SEARCHED = {"search": {"trials": 2, "settings": {"model.optimizer.lr": [0.1, 0.2]}}}
@@ -91,7 +91,9 @@ GROUP = "backprop/v4_n4_m2_s2_L3"
 
 def rates(folder: Path) -> dict[str, float]:
     """Learning rate of each run."""
-    configs = {path.parent.name: yaml.safe_load(path.read_text()) for path in (folder / "runs").rglob("config.yaml")}
+    configs = {
+        path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (folder / "runs").rglob("config.yaml")
+    }
     return {name: config["model"]["init_args"]["optimizer"]["init_args"]["lr"] for name, config in configs.items()}
 
 

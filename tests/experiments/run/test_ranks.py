@@ -70,6 +70,14 @@ def test_another_number_of_ranks_than_were_started_is_refused(case, tmp_path, mo
     assert line.startswith("rhm: trainer.devices: got ") and word in line and not list(tmp_path.iterdir())
 
 
+def test_tasks_that_lightning_takes_for_runs_of_their_own_are_refused(tmp_path, monkeypatch, capsys):
+    shell = {"SLURM_JOB_NAME": "interactive", "SLURM_TASK_PID": str(os.getpid())}
+    for name, value in {**slurm(2), **slurm_rank(0), **shell}.items():
+        monkeypatch.setenv(name, value)
+    line = refused(capsys, *fit(tmp_path / "a", **TWO))
+    assert "SLURM_JOB_NAME: got interactive" in line and "SLURM_JOB_NAME=rhm srun --ntasks=2" in line
+
+
 def test_one_task_of_slurm_may_start_ranks_itself(tmp_path, job, capsys):
     main(["check", *fit(tmp_path / "a", **TWO)[1:]])
     assert capsys.readouterr() == ("", "")

@@ -12,6 +12,8 @@ from run_processes import (
     TWO,
     Ranks,
     assert_same_run,
+    checkpoint,
+    equal,
     fake_scontrol,
     fit,
     results,
@@ -47,6 +49,20 @@ def test_a_job_that_is_cancelled_saves_a_checkpoint_and_is_not_requeued(signum, 
     assert stop.value.code == code and not (job / "calls").exists()
     assert f"stopped by {signum.name} at step 7; the same command goes on" in capsys.readouterr().err
     assert steps(tmp_path / "a") == [7]
+
+
+def test_a_long_validation_is_stopped_at_its_next_batch_and_the_run_goes_on_exactly(tmp_path, whole_and_stopped, job, capsys):
+    """The signal comes with the first of many batches; the run does not get to another step."""
+    arguments = {"trainer__callbacks__signum": int(signal.SIGTERM), "trainer__callbacks__validation": True}
+    arguments |= {"trainer__callbacks__step": 20, "trainer__val_check_interval": 20, "data__eval_batch_size": 1}
+    with pytest.raises(SystemExit) as stop:
+        main(fit(tmp_path / "a", SIGNAL, **arguments))
+    assert stop.value.code == 143 and steps(tmp_path / "a")[-1] == 20
+    assert "stopped by SIGTERM at step 20" in capsys.readouterr().err
+    main(fit(tmp_path / "a", SIGNAL, **arguments))
+    whole, ended = checkpoint(whole_and_stopped / "whole"), checkpoint(tmp_path / "a")
+    for part in ("global_step", "state_dict", "optimizer_states"):
+        assert equal(whole[part], ended[part]), part
 
 
 def test_a_job_that_slurm_does_not_requeue_says_so(tmp_path, monkeypatch, capsys, job):

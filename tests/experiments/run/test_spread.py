@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ import pytest
 
 from datamodules import ClassPairs, RHMDataModule
 from experiments.cli import main
-from experiments.run.spread import RANK_VARIABLES, Place, find_place, put_together, start_ranks
+from experiments.files import write_json
+from experiments.run.folder import RunFolder
+from experiments.run.spread import RANK_VARIABLES, Place, find_place, put_together, start_ranks, wait_for_others
 from rhm import InvalidInput
 
 ROOT = Path(__file__).parents[3]
@@ -42,6 +45,24 @@ def refused(capsys, *args: str) -> str:
     out, err = capsys.readouterr()
     assert stop.value.code == 2 and out == "" and err.count("\n") == 1, err
     return err
+
+
+@pytest.fixture
+def rank(monkeypatch):
+    """Train as one of two ranks of torchrun; its exit code."""
+    monkeypatch.setattr("experiments.run.command.START_SECONDS", 0)
+
+    def train(number: int, *args: str) -> int:
+        with monkeypatch.context() as own:
+            for name, value in zip(RANK_VARIABLES[1], (str(number), str(number), "2"), strict=True):
+                own.setenv(name, value)
+            try:
+                main([*RUN, "--spread_replicas=true", "--tables=false", *args])
+            except SystemExit as stop:
+                return stop.code
+        return 0
+
+    return train
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +124,16 @@ def test_ranks_of_another_launcher_find_the_same(tmp_path, alone, names):
     assert replicas(tmp_path / "run") == alone
 
 
-def test_all_numbers_of_results_are_those_of_one_process(tmp_path, monkeypatch, capsys):
+def test_all_numbers_of_results_are_those_of_one_process_and_a_rank_without_the_other_is_no_success(tmp_path, rank, capsys):
     """The ranks' replicas have other sizes, of which only one takes strings that probes are fitted on."""
-    command = [*RUN, "--data.train_size=[8,24]", "--data.seeds=[0]", "--data.test_size=4", "--tables=false"]
-    main([*command, f"--run_dir={tmp_path / 'one'}"])
-    for rank in "01":
-        for name, value in zip(RANK_VARIABLES[1], (rank, rank, "2"), strict=True):
-            monkeypatch.setenv(name, value)
-        main([*command, "--spread_replicas=true", f"--run_dir={tmp_path / 'two'}"])
+    settings = ["--data.train_size=[8,24]", "--data.seeds=[0]", "--data.test_size=4"]
+    main([*RUN, *settings, "--tables=false", f"--run_dir={tmp_path / 'one'}"])
+    capsys.readouterr()
+    assert rank(0, *settings, f"--run_dir={tmp_path / 'two'}") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"no results in {tmp_path / 'two'}: rank-1-of-2 of 2 ranks not finished")
+    assert not (tmp_path / "two/results.json").exists()
+    assert rank(1, *settings, f"--run_dir={tmp_path / 'two'}") == 0
     one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
     assert one["probe_strings_trained_on"] > 0 and two.pop("ranks") == 2
     free = {"seconds", "samples_per_second", "replicas"}
@@ -128,7 +151,22 @@ def test_a_rank_that_fails_ends_all_and_is_reported(tmp_path, capfd, monkeypatch
 
 
 def test_results_are_put_together_only_when_all_ranks_have_finished(tmp_path):
-    assert put_together(tmp_path, 2) is None
+    assert put_together(tmp_path, 2, 6) is None
+
+
+def test_a_rank_that_has_finished_leaves_the_others_alone_while_they_train(tmp_path):
+    """The other's folder is locked, as by a run; then that run ends without results."""
+    other = RunFolder(tmp_path / "rank-1-of-2")
+    done = RunFolder(tmp_path / "rank-0-of-2")
+    for folder in done, other:
+        folder.path.mkdir()
+    write_json(done.results, {"status": "finished", "steps": 6, "max_steps": 6})
+    with open(other.lock, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert other.live and wait_for_others(tmp_path, 2, 6, 0) is None
+    assert not other.live
+    with pytest.raises(SystemExit, match="1"):
+        wait_for_others(tmp_path, 2, 6, 0)
 
 
 def test_a_share_holds_its_replicas_and_all_shares_hold_all():
@@ -166,6 +204,8 @@ def test_a_launchers_words_are_found(monkeypatch):
     assert find_place() is None, "a batch script is no rank: srun has not started any"
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     assert find_place() == Place(5, 1, 8)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "6")
+    assert find_place() == Place(5, 1, 6), "a step may have fewer tasks than its job"
 
 
 def test_a_signal_is_passed_on_to_all_ranks(tmp_path):
@@ -189,16 +229,10 @@ def test_a_signal_is_passed_on_to_all_ranks(tmp_path):
     assert len(list(tmp_path.glob("saved-*"))) == 2
 
 
-def test_a_ranks_folder_can_be_measured_and_other_settings_are_refused(tmp_path, capsys, monkeypatch):
+def test_a_ranks_folder_can_be_measured_and_other_settings_are_refused(tmp_path, rank, capsys):
     folder = tmp_path / "run/rank-1-of-2"
-    for name, value in zip(RANK_VARIABLES[1], ("1", "1", "2"), strict=True):
-        monkeypatch.setenv(name, value)
-    main([*RUN, "--spread_replicas=true", f"--run_dir={tmp_path / 'run'}", "--tables=false"])
-    for name, value in zip(RANK_VARIABLES[1], ("1", "1", "2"), strict=True):
-        monkeypatch.setenv(name, value)
-    line = refused(capsys, "--spread_replicas=true", "--data.seeds=[5,6,7]", f"--run_dir={tmp_path / 'run'}")
-    assert "the same settings" in line
-    for name in RANK_VARIABLES[1]:
-        monkeypatch.delenv(name, raising=False)
+    assert rank(1, f"--run_dir={tmp_path / 'run'}") == 1
+    assert rank(1, "--data.seeds=[5,6,7]", f"--run_dir={tmp_path / 'run'}") == 2
+    assert "the same settings" in capsys.readouterr().err
     main(["validate", f"--run_dir={folder}"])
     assert "1 2" in capsys.readouterr().out

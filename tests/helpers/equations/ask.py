@@ -85,7 +85,7 @@ def plain_network(rule: LocalRule, parts: list[Parameters]) -> PlainNetwork:
 
 def arguments_of(name: str, args: tuple[str, ...]) -> dict[str, Any]:
     """The arguments that the settings file and the command line give to the rule's constructor; the network's are the network's."""
-    found = copy.deepcopy(yaml.safe_load(RULES[name].read_text())["model"].get("init_args", {}))
+    found = copy.deepcopy(yaml.safe_load(RULES[name].read_text(encoding="utf-8"))["model"].get("init_args", {}))
     for arg in args:
         key, value = arg.removeprefix("--").split("=", 1)
         if key.startswith("model.") and not key.startswith("model.network"):
