@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
+from callbacks.probes import varies
 from callbacks.tensorboard import mean_and_std, shows_figures
 from networks import LayerUpdate
 from rules import LocalRule
@@ -72,7 +73,6 @@ class Diagnostic(Callback, ABC):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the rule, as soon as there is one."""
         assert isinstance(pl_module, LocalRule)
-        pl_module.setup(stage)
         self.check(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -156,6 +156,8 @@ class MeanOverStrings(Metric):
 class StringDistance(Metric):
     """``<|f(x) - f(y)|^2>`` over all pairs of different strings, from sums: ``2 N / (N - 1) (<|f|^2> - |<f>|^2)``.
 
+    A feature that is the same for all strings adds exactly nothing, not what its sums were rounded by.
+
     Args:
         replicas: R.
         features: length of ``f``.
@@ -181,5 +183,7 @@ class StringDistance(Metric):
 
     def compute(self) -> Tensor:
         """``[R]``, but that torchmetrics squeezes a single number; NaN for a single string."""
-        variance_RF = self.square_RF / self.total - (self.sum_RF / self.total).square()
-        return 2 * self.total / (self.total - 1) * variance_RF.clamp_min(0).sum(1)
+        mean_RF = self.sum_RF / self.total
+        variance_RF = (self.square_RF / self.total - mean_RF.square()).clamp_min(0)
+        variance_RF = variance_RF.where(varies(variance_RF.sqrt(), mean_RF, torch.float32) | ~variance_RF.isfinite(), 0.0)
+        return 2 * self.total / (self.total - 1) * variance_RF.sum(1)

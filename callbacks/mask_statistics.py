@@ -1,11 +1,12 @@
 """How much do a network's masks differ between strings, and what does a rule lose that does not know them?
 
 Shape suffixes: R replica, B batch, F features (the units of a layer at all positions), N classes, P parameters of a
-layer.
+layer; G groups of positions, M rows, E units.
 """
 
 from __future__ import annotations
 
+import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
@@ -59,7 +60,8 @@ class MaskStatistics(Diagnostic):
         step = rule.labelled(rule.compute(rule.data.train_batch(trainer.global_step, rule.data.rank, rule.data.world)))
         values: dict[str, Tensor] = {}
         for k, (layer, state) in enumerate(zip(rule.network.layers, step.states, strict=True), 1):
-            mask_RBF = layer.by_position(layer.mask(state), state).flatten(2)
+            mask_RGME = layer.mask(state).masked_fill(state.pre_RGME.isnan(), torch.nan)  # which is not above 0, but not shut
+            mask_RBF = layer.by_position(mask_RGME, state).flatten(2)
             replicas, _, features = mask_RBF.shape
             active = MeanOverStrings(replicas).to(mask_RBF.device)
             distance = StringDistance(replicas, features).to(mask_RBF.device)

@@ -18,6 +18,7 @@ from torch import Tensor
 from callbacks.checkpoint_files import newest
 from callbacks.diagnostic import Diagnostic, full
 from callbacks.figures import spectra
+from callbacks.probes import varies
 from callbacks.tensorboard import log_figure
 from datamodules import replicas_of
 from networks import LayeredNetwork
@@ -69,7 +70,7 @@ class RepresentationGeometry(Diagnostic):
         for k, (layer, state) in enumerate(zip(rule.network.layers, rule.network(x_RBD), strict=True), 1):
             codes.append(full(state.out_RBDC).flatten(2))
             rows_RGMC = layer.by_group(state.out_RBDC).double()
-            variances_RGC = eigenvalues(rows_RGMC - rows_RGMC.mean(2, keepdim=True))
+            variances_RGC = eigenvalues(centred(rows_RGMC, 2))
             values[f"participation_ratio/layer{k}"] = participation_ratio(variances_RGC).mean(1)
             values[f"rank_me/layer{k}"] = rank_me(eigenvalues(rows_RGMC)).mean(1)
             share = variances_RGC / variances_RGC.sum(-1, keepdim=True)
@@ -109,6 +110,14 @@ def eigenvalues(rows_RGMC: Tensor) -> Tensor:
     return found.where(finite_RG1, torch.nan)
 
 
+def centred(x: Tensor, dim: int) -> Tensor:
+    """Without its mean along an axis; exactly 0 where a unit does not vary but by the rounding of single precision."""
+    mean = x.mean(dim, keepdim=True)
+    x = x - mean
+    deviation = x.square().mean(dim, keepdim=True).sqrt()
+    return x.where(varies(deviation, mean, torch.float32) | ~deviation.isfinite(), 0.0)
+
+
 def participation_ratio(eigenvalues_RGC: Tensor) -> Tensor:
     """``(sum l)^2 / sum l^2`` of a covariance's eigenvalues: between 1 and its rank; NaN if all are 0."""
     return eigenvalues_RGC.sum(-1).square() / eigenvalues_RGC.square().sum(-1)
@@ -127,7 +136,7 @@ def rank_me(eigenvalues_RGC: Tensor) -> Tensor:
 
 def centred_gram(x_RBF: Tensor) -> Tensor:
     """``K = X X^T`` of strings whose mean is taken out, ``[R, B, B]``."""
-    x_RBF = x_RBF - x_RBF.mean(1, keepdim=True)
+    x_RBF = centred(x_RBF, 1)
     return x_RBF @ x_RBF.transpose(1, 2)
 
 

@@ -88,12 +88,13 @@ def supervision(rule: LocalRule | type[LocalRule]) -> str:
     """What the hidden layers learn from beyond strings: ``labels``, ``grammar`` or ``none``; a class leaves it to the pairs."""
     if isinstance(rule, LocalRule):
         return rule.supervision
-    return "as the pairs" if rule.uses_pairs else rule.knowledge
+    return "as the pairs" if rule.uses_pairs else getattr(rule, "knowledge", "")
 
 
 def upper_layers(rule: LocalRule | type[LocalRule]) -> str:
     """What trains the layers above those of the rule, such as the top one, which has no siblings; a class cannot tell."""
-    return rule.upper_layers if isinstance(rule, LocalRule) else ""
+    layers = rule.trained_by[rule.trained_layers : -1] if isinstance(rule, LocalRule) else []
+    return layers[0] if layers else ""
 
 
 def sees(rule: LocalRule | type[LocalRule]) -> str:

@@ -75,7 +75,9 @@ class CodePrediction(LocalRule):
 
     family = "self-supervised"
     source = "this project; conscience: DeSieno 1988; prototypes: Caron et al. 2020, arXiv 2006.09882"
+    knowledge = "none"
     uses_pairs = True
+    upper_layers_learn = False
     locality = Locality(partner=True, batch=True, lateral=True)
     takes_codes = True
 
@@ -115,12 +117,9 @@ class CodePrediction(LocalRule):
     def trained_layers(self) -> int:
         return self.pairs.layers(self.patches)
 
-    @property
-    def upper_layers(self) -> str:
-        return "nothing" if super().upper_layers else ""
-
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn."""
+        super().on_fit_start()
         steps, needed = self.trainer.max_steps, (self.stagger or 0) * self.trained_layers
         if steps < needed:
             turns = f"{self.trained_layers} layers that learn one after another, model.stagger={self.stagger} steps each"
@@ -182,6 +181,3 @@ class CodePrediction(LocalRule):
         }
         gradient = -torch.bmm((u_RME - mean_u).transpose(1, 2), error_RMSJ.flatten(2)) / pairs
         return {"code.predictor_REP": gradient}, estimates, (error1.square() + error2.square()).mean((1, 2, 3))
-
-    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
-        return [{} for _ in self.network.layers[down_to:]]

@@ -65,12 +65,9 @@ class LayerwiseContrastive(LayerwiseRule):
         if label_context and score != "bilinear":
             raise InvalidInput("model.label_context", True, "true only with model.score=bilinear")
         self.score, self.temperature, self.label_context = score, temperature, label_context
+        self.knowledge = "labels" if label_context else "none"
         transport = self.locality.transport_within_layer or score == "bilinear"
         self.locality = replace(self.locality, label=label_context, transport_within_layer=transport)
-
-    @property
-    def supervision(self) -> str:
-        return "labels" if self.label_context else super().supervision
 
     def build_head(self, head: LossHead, k: int, channels: int) -> None:
         if self.label_context and k == self.trained_layers:

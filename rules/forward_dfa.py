@@ -24,7 +24,8 @@ class ForwardDirectFeedback(DirectFeedback):
 
     Random: ``B_l`` at the start (the authors start from 0). Learned: ``B_l <- B_l + rate (estimate - B_l)``, the paper's
     moving average; the authors' code gives the same difference to Adam. ``delta_l`` has ``B_l`` from before the step.
-    No layer sees another one's activity or weights, but what ``B_l`` tracks goes through all layers above.
+    No layer sees another one's activity or weights, but what ``B_l`` tracks has come through all of them, and all
+    units of its own.
 
     Args:
         network, optimizer, clip, feedback_scale, form: see :class:`rules.base.direct_feedback.DirectFeedback`.
@@ -35,7 +36,7 @@ class ForwardDirectFeedback(DirectFeedback):
     """
 
     source = "Bacho, Chu 2024, arXiv 2212.07282"
-    locality = Locality(error=True, other_layers=True)
+    locality = Locality(lateral=True, error=True, other_layers=True)
 
     def __init__(
         self,

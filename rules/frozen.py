@@ -14,8 +14,14 @@ class FrozenFeatures(LocalRule):
 
     family = "reference"
     source = "random features: Rahimi, Recht 2007"
+    knowledge = "none"
     locality = Locality()
     takes_codes = True
+    upper_layers_learn = False
+
+    @property
+    def trained_layers(self) -> int:
+        return 0
 
     def layer_updates(self, step: Step) -> Updates:
-        return Updates([{} for _ in self.network.layers])
+        return Updates([])

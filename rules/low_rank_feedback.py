@@ -1,6 +1,6 @@
 """Low-rank feedback alignment: few numbers for each string go down, and which ones is learned.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, M rows, F inputs, E units.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from networks import LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import normal
-from rules.base.contract import Step, Updates
+from rules.base.contract import Locality, Step, Updates
 from rules.base.layered_feedback import LayeredFeedback
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.maths.feedback import random_like
@@ -26,7 +26,8 @@ class LowRankFeedback(LayeredFeedback):
 
     Random: ``Q`` and ``P`` at the start. Learned: both. The division by ``tr C`` is ours: it makes ``rate`` independent of the
     error's size. Sources disagree: version 1 has Oja's rule, version 4 also rules that are local to a synapse, which we have
-    not read; Oja's term ``P C P^T P`` needs the other rows of ``P``. Sizes of decay and rate in the paper are not known to us.
+    not read; Oja's term ``P C P^T P`` needs the other rows of ``P``, and ``tr C`` all
+    strings of the batch. Sizes of decay and rate in the paper are not known to us.
 
     Args:
         network, optimizer, clip, form: see :class:`rules.base.layered_feedback.LayeredFeedback`.
@@ -40,6 +41,7 @@ class LowRankFeedback(LayeredFeedback):
     """
 
     takes_vectors = False
+    locality = Locality(batch=True, lateral=True, error=True, other_layers=True)
     source = "Hanut, Kadmon 2025, arXiv 2502.20580"
 
     def __init__(
@@ -91,21 +93,15 @@ class LowRankFeedback(LayeredFeedback):
         return {name: self.get_buffer(name) + step for name, step in change.items()}
 
     def layer_updates(self, step: Step) -> Updates:
-        top = len(self.network)
-        estimates = self.oja(top + 1, "weight_RFN", step.readout.error_RBN)
-        signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
+        estimates = self.oja(len(self.parts), "weight_RFN", step.readout.error_RBN)
         updates: list[LayerUpdate] = []
-        for k in range(top, 0, -1):
-            layer, state, projection = self.network.layers[k - 1], step.states[k - 1], None
+        for k, signal_RBDC, delta_RGME, update in self.descend(step):
+            layer, state = self.network.layers[k - 1], step.states[k - 1]
             if layer.projection_RGEC is not None:
-                grad = layer.before_normalisation(state, layer.by_group(signal))
-                estimates |= self.oja(k, "projection_RGEC", grad)
-                projection = self.feedback(k, "projection_RGEC")
-            update, delta = self.backward_layer(layer, state, signal, projection)
-            updates.insert(0, self.with_q(k, update))
+                estimates |= self.oja(k, "projection_RGEC", layer.before_normalisation(state, layer.by_group(signal_RBDC)))
             if k > 1:
-                estimates |= self.oja(k, "weight_RGFE", delta)
-                signal = layer.hand_down(delta, signal.shape[1], self.feedback(k, "weight_RGFE"))
+                estimates |= self.oja(k, "weight_RGFE", delta_RGME)
+            updates.insert(0, self.with_q(k, update))
         return Updates(updates, estimates)
 
     def readout_update(self, step: Step) -> LayerUpdate:

@@ -145,17 +145,8 @@ class MaskLadder(LayeredFeedback):
     def layer_updates(self, step: Step) -> Updates:
         if self.route == "direct":
             return Updates(self.direct_updates(step))
-        top, masks = len(self.network), self.masks_on_the_way(step)
-        signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
-        updates: list[LayerUpdate] = []
-        for k in range(top, 0, -1):
-            layer, state = self.network.layers[k - 1], step.states[k - 1]
-            update, delta = layer.backward(state, signal)
-            updates.insert(0, update)
-            if k > 1:
-                passed = delta if masks is None else layer.by_group(signal * masks[k - 2].to(signal.dtype))
-                signal = layer.hand_down(passed, signal.shape[1], self.feedback(k, "weight_RGFE"))
-        return Updates(updates)
+        descent = self.descend(step, self.masks_on_the_way(step))
+        return Updates([update for _, _, _, update in descent][::-1])
 
     def feedback_and_weights(self) -> dict[str, tuple[Tensor, Tensor]]:
         if self.route != "direct":

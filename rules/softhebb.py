@@ -34,6 +34,7 @@ class SoftHebb(LocalRule):
     """
 
     family = "self-supervised"
+    knowledge = "none"
     takes_vectors = False
     source = "Moraitis et al. 2022, arXiv 2107.05747; Journe et al. 2023, arXiv 2209.11883"
     locality = Locality(lateral=True)

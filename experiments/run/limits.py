@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,33 +15,11 @@ from experiments.files import flatten
 from experiments.run import memory, ranks
 from rhm import InvalidInput
 from rules import LocalRule
+from rules.base import trainer_settings
+from rules.base.trainer_settings import TRAINER_SETTINGS, check_precision, check_setting
+from rules.base.trainer_settings import precision_name as precision_name
 
-
-def _whole(limit: float | None) -> bool:
-    """Whether a limit on batches is none; of 1 the parser may make a share of 1.0 or one batch."""
-    return limit is None
-
-
-TRAINER_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "max_steps": (lambda x: x is not None and x >= 1, "an integer of at least 1: a run's length is counted in steps"),
-    "max_epochs": (lambda x: x in (None, -1), "-1: a run's length is trainer.max_steps"),
-    "val_check_interval": (lambda x: isinstance(x, int) and x >= 1, "an integer of at least 1, in steps"),
-    "gradient_clip_val": (lambda x: x is None, "null; model.clip clips each layer"),
-    "accumulate_grad_batches": (lambda x: x == 1, "1; use a larger data.batch_size"),
-    "fast_dev_run": (lambda x: not x, "false; use `rhm check` or a small trainer.max_steps"),
-    "overfit_batches": (lambda x: not x, "0; use a small data.train_size"),
-    "limit_train_batches": (_whole, "null; use trainer.max_steps"),
-    "limit_val_batches": (lambda x: x == 0 or _whole(x), "null, or 0 for no validation; use data.test_size"),
-    "limit_test_batches": (_whole, "null; use data.test_size"),
-}
-"""Trainer settings that mean something else here: what is allowed, as a test and in words."""
-PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
-
-
-def precision_name(value: Any) -> str:
-    """What ``trainer.precision`` says: 32, "32" and nothing are "32-true"."""
-    return {"None": "32-true", "32": "32-true", "64": "64-true"}.get(str(value), str(value))
 
 
 def check_settings(trainer: Any, checkpoint_every: int | None, matmul_precision: str) -> None:
@@ -57,17 +34,12 @@ def check_settings(trainer: Any, checkpoint_every: int | None, matmul_precision:
     """
     if trainer is None:
         raise InvalidInput("trainer", None, "settings that `rhm fit --help` lists under trainer")
-    precision = precision_name(trainer.precision)
-    if precision not in PRECISIONS:
-        raise InvalidInput(
-            "trainer.precision", precision, f"one of {', '.join(PRECISIONS)}; hand-made gradients are not scaled"
-        )
+    check_precision(trainer.precision)
     usable = accelerators()
     if isinstance(trainer.accelerator, str) and trainer.accelerator not in usable:
         raise InvalidInput("trainer.accelerator", trainer.accelerator, f"{' or '.join(usable)}; this machine has no other")
-    for key, (fits, allowed) in TRAINER_SETTINGS.items():
-        if not fits(value := trainer[key]):
-            raise InvalidInput(f"trainer.{key}", value, allowed)
+    for key in TRAINER_SETTINGS:
+        check_setting(key, trainer[key])
     if checkpoint_every is None or checkpoint_every < 1:
         raise InvalidInput("checkpoint_every", checkpoint_every, "an integer of at least 1")
     if matmul_precision not in MATMUL_PRECISIONS:
@@ -129,6 +101,8 @@ def check_trainer(trainer: Trainer, callbacks: list[Callback], rule: LocalRule, 
     Raises:
         InvalidInput: they do not fit.
     """
+    trainer_settings.check_trainer(trainer)
+    rule.check()
     if not spread:
         ranks.check_ranks(trainer)
     if data.batch_size % trainer.world_size:

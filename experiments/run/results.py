@@ -109,11 +109,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     return {
         "rule": type(rule).__name__,
         "task": vars(data.task),
-        "supervision": {
-            "rule": rule.supervision,
-            "pairs": type(data.pairs).__name__ if rule.uses_pairs else None,
-            "readout_labels": readout_labels(data, seen),
-        },
+        "supervision": supervision(rule, seen),
         "network": {
             "class": type(rule.network_config).__name__,
             "units": [layer.bias_RG1E.shape[-1] for layer in rule.network.layers],
@@ -131,6 +127,18 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "status": status,
         "versions": versions(),
         "git_commit": git_commit(),
+    }
+
+
+def supervision(rule: LocalRule, seen: int) -> dict[str, Any]:
+    """What the hidden layers learn from, by what each of them and the readout are trained, and how many labels that took."""
+    *layers, readout = rule.trained_by
+    return {
+        "rule": rule.supervision,
+        "pairs": type(rule.data.pairs).__name__ if rule.uses_pairs else None,
+        "layers": layers,
+        "readout": readout,
+        "readout_labels": readout_labels(rule.data, seen),
     }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules import TEST, Batch, RHMDataModule
 from networks import LayeredNetwork, LayerState, Readout
 from rules.base.metrics import ReplicaAccuracy
+from rules.base.trainer_settings import check_monitored
 
 
 class Evaluation(pl.LightningModule):
@@ -57,6 +58,7 @@ class Evaluation(pl.LightningModule):
         values |= {f"{name}_std": statistics.stdev(group) for name, group in groups.items() if len(group) > 1}
         self.log_measured(values)
         self.measured_step = self.trainer.global_step
+        check_monitored(self.trainer)
 
     def on_test_epoch_end(self) -> None:
         """The same as in validation."""

@@ -1,11 +1,13 @@
 """Feedback layer by layer: errors go down through matrices that need not be the transposed weights.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, M rows, F inputs, E units.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +16,22 @@ from networks import LayerUpdate
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
 from rules.maths.plasticity import backward_of
+
+
+class Descent(NamedTuple):
+    """The error at a layer.
+
+    Attributes:
+        k: number of the layer, from 1.
+        signal_RBDC: at what the layer hands on.
+        delta_RGME: at the pre-activations, behind the layer's own mask.
+        update: of the layer.
+    """
+
+    k: int
+    signal_RBDC: Tensor
+    delta_RGME: Tensor
+    update: LayerUpdate
 
 
 class LayeredFeedback(LocalRule):
@@ -69,14 +87,23 @@ class LayeredFeedback(LocalRule):
         }
 
     def layer_updates(self, step: Step) -> Updates:
+        return Updates([descent.update for descent in self.descend(step)][::-1])
+
+    def descend(self, step: Step, masks: list[Tensor] | None = None) -> Iterator[Descent]:
+        """The way of the error, from the top layer down.
+
+        Args:
+            step: with the error.
+            masks: of the layers above the first, ``[R, B, D, E]``, that the error meets on its way; None is each string's own.
+                A layer's own update has its own mask.
+        """
         top = len(self.network)
         signal = self.readout.hand_down(step.readout, step.states[-1].out_RBDC.shape, self.feedback(top + 1, "weight_RFN"))
-        updates: list[LayerUpdate] = []
         for k in range(top, 0, -1):
             layer, state = self.network.layers[k - 1], step.states[k - 1]
             projection = None if layer.projection_RGEC is None else self.feedback(k, "projection_RGEC")
             update, delta = self.backward_layer(layer, state, signal, projection)
-            updates.insert(0, update)
+            yield Descent(k, signal, delta, update)
             if k > 1:
-                signal = layer.hand_down(delta, signal.shape[1], self.feedback(k, "weight_RGFE"))
-        return Updates(updates)
+                passed = delta if masks is None else layer.by_group(signal * masks[k - 2].to(signal.dtype))
+                signal = layer.hand_down(passed, signal.shape[1], self.feedback(k, "weight_RGFE"))

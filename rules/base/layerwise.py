@@ -61,6 +61,7 @@ class LayerwiseRule(LocalRule):
     """
 
     family = "self-supervised"
+    knowledge = "none"
     uses_pairs = True
     locality = Locality(partner=True, batch=True, lateral=True)
     end_to_end_needs_labels = False
@@ -78,6 +79,7 @@ class LayerwiseRule(LocalRule):
         block.check()  # not when it is made: settings may change one of its values after the other
         self.block = block
         self.locality = block.locality(self.locality, network)
+        self.upper_layers_learn = block.expansion == "backprop"
 
     # ---------------------------------------------------------------- what a rule gives
 
@@ -115,10 +117,14 @@ class LayerwiseRule(LocalRule):
         return state.out_RBDC if name == "head" else layer.by_position(state.units_RGME, state)
 
     def learn(self, layer: Layer, state: LayerState, signal_RBDC: Tensor) -> tuple[LayerUpdate, Tensor]:
-        """A layer's update for a signal at what its loss sees, and the signal as it leaves the layer's own matrices."""
+        """A layer's update for a signal at what its loss sees, and the signal at its pre-activations."""
+        return layer.backward(state, signal_RBDC)
+
+    def _update(self, layer: Layer, state: LayerState, signal_RBDC: Tensor) -> LayerUpdate:
+        """The same, as far as the block lets the signal through."""
         if self.block.expansion == "backprop" or layer.projection_RGEC is None:
-            return layer.backward(state, signal_RBDC)
-        return layer.backward_output(state, signal_RBDC)
+            return self.learn(layer, state, signal_RBDC)[0]
+        return layer.backward_output(state, signal_RBDC)[0]
 
     def scores(self, pair: Pair) -> Tensor:
         """How well each string's first side fits each string's second side, ``[R, D, B, B]``: the rule's own score, or their
@@ -163,14 +169,6 @@ class LayerwiseRule(LocalRule):
     def trained_layers(self) -> int:
         return self.pairs.layers(self.patches)
 
-    @property
-    def upper_layers(self) -> str:
-        return (
-            super().upper_layers
-            if self.block.expansion == "backprop" or self.trained_layers == len(self.patches)
-            else "nothing"
-        )
-
     # ---------------------------------------------------------------- a step
 
     def layer_updates(self, step: Step) -> Updates:
@@ -186,7 +184,7 @@ class LayerwiseRule(LocalRule):
             losses[f"loss/layer{k}"] = told.loss_R
             update = dict(told.head)
             for state, signal in zip(self.states(step, k), told.signals, strict=True):
-                add(update, self.learn(layer, state, signal)[0])
+                add(update, self._update(layer, state, signal))
             if self._trains_units_apart(layer):
                 told = self._told(step, k, "units_head", activity)
                 losses[f"loss/units{k}"] = told.loss_R
@@ -214,11 +212,6 @@ class LayerwiseRule(LocalRule):
         signals = [signal.flatten(2) for signal in self._told_at_top(step).signals]
         views = [step.states] if step.view_states is None else [step.states, step.view_states]
         return list(zip(views, signals, strict=True))
-
-    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
-        if self.block.expansion == "backprop":
-            return super().upper_updates(step, down_to)
-        return [{} for _ in self.network.layers[down_to:]]
 
     def pair(self, step: Step, k: int) -> Pair:
         """The two sides of the pairs of layer ``k`` as its loss sees them, of a step's strings and of no other rank's."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import pytorch_lightning as pl
 import torch
 from jsonargparse import lazy_instance
+from pytorch_lightning import Callback
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
@@ -23,8 +24,12 @@ from rhm.hashing import fold, normal, seed_keys
 from rules.base.backpropagation import backpropagate, weight_products
 from rules.base.contract import Locality, Step, Updates
 from rules.base.evaluation import Evaluation
+from rules.base.knowledge import Knowledge
 from rules.base.metrics import ReplicaAccuracy
+from rules.base.optimizers import check_optimizer
 from rules.base.ranks import SharedBatch
+from rules.base.restoring import Restorable, plain_network
+from rules.base.trainer_settings import check_datamodule, check_trainer
 
 __all__ = ["LocalRule", "NetworkConfig", "OptimizerCallable", "default_network"]  # what a rule's constructor needs
 
@@ -32,7 +37,14 @@ default_network = lazy_instance(HierarchicalNetwork)
 """The network of a rule that is not told otherwise."""
 
 
-class LocalRule(SharedBatch, Evaluation, ABC):
+BUILT = ("network", "readout", "accuracy", "data")
+
+
+class NotPrepared(InvalidInput, AttributeError):
+    """What a rule has only once it knows its data."""
+
+
+class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
     """A learning rule for a layered network, with a readout on top.
 
     A training step computes the states of all layers without autograd, asks :meth:`layer_updates` for a gradient of each layer,
@@ -52,26 +64,28 @@ class LocalRule(SharedBatch, Evaluation, ABC):
     Attributes:
         locality: what an update may depend on.
         source, family: for ``rhm rules``.
-        knowledge: what it learns from beyond strings, as in ``supervision``.
+        knowledge: what it learns from beyond strings and its pairs: ``none``, ``labels`` or ``grammar``. Each rule says it.
         uses_pairs, uses_label_slot: whether it needs pairs, or a place in the string for a class.
         takes_vectors, takes_codes: whether its layers may have vector units, or hand on codes.
         compares_strings: whether a string's part in an update depends on the other strings of the batch.
+        upper_layers_learn: whether the layers above those that the rule trains learn with the readout, from labels.
         end_to_end_needs_labels: whether the loss that is propagated through all layers is the readout's.
 
     Raises:
-        InvalidInput: at the start of a run, if network, batches and rule do not fit together; in a step, if the rule names a
+        InvalidInput: a rule that does not say its knowledge; at the start of a run, if network, batches, trainer and rule do
+            not fit together, or the rule learns from labels and says that it does not; in a step, if the rule names a
             parameter that a layer does not have, or gives a gradient of another shape or for another number of layers.
     """
 
     locality: Locality
     source: ClassVar[str]
     family: ClassVar[str]
-    knowledge: ClassVar[str] = "none"
-    uses_pairs: ClassVar[bool] = False
+    uses_pairs = False
     uses_label_slot: ClassVar[bool] = False
     takes_vectors: ClassVar[bool] = True
     takes_codes: ClassVar[bool] = False
     compares_strings: ClassVar[bool] = False
+    upper_layers_learn: bool = True
     end_to_end_needs_labels: ClassVar[bool] = True
 
     def __init__(
@@ -81,13 +95,14 @@ class LocalRule(SharedBatch, Evaluation, ABC):
         clip: float | None = None,
     ):
         super().__init__()
+        self.check_said()
         if not isinstance(network, NetworkConfig):
             raise InvalidInput("model.network", network, "HierarchicalNetwork, LocallyConnectedNetwork or DenseNetwork")
         if clip is not None and clip <= 0:
             raise InvalidInput("model.clip", clip, "a norm above 0, or null")
         network.settle()
         self.automatic_optimization = False
-        self.network_config, self.optimizer, self.clip = network, optimizer, clip
+        self.network_config, self.optimizer, self.clip = plain_network(network), optimizer, clip
         self.rate = 0.0
 
     # ---------------------------------------------------------------- what a rule says of itself
@@ -102,16 +117,11 @@ class LocalRule(SharedBatch, Evaluation, ABC):
         return len(self.patches)
 
     @property
-    def supervision(self) -> str:
-        """What the hidden layers learn from beyond strings: ``labels``, ``grammar`` or ``none``."""
-        return self.data.pairs.knowledge if self.uses_pairs and self.data.pairs is not None else self.knowledge
-
-    @property
-    def upper_layers(self) -> str:
-        """What trains the layers above ``trained_layers``: ``labels`` or ``nothing``; empty where there are none."""
-        if self.trained_layers == len(self.patches):
-            return ""
-        return "labels" if self.data.labels else "nothing"
+    def trained_by(self) -> list[str]:
+        """What trains each layer and, last, the readout: the ``rule``, ``labels`` or ``nothing``; known once there are data."""
+        readout = "labels" if self.data.labels else "nothing"
+        above = readout if self.upper_layers_learn else "nothing"
+        return ["rule"] * self.trained_layers + [above] * (len(self.patches) - self.trained_layers) + [readout]
 
     def build(self) -> None:
         """Make what the rule needs beside network and readout, such as feedback matrices (as buffers)."""
@@ -121,19 +131,42 @@ class LocalRule(SharedBatch, Evaluation, ABC):
 
     # ---------------------------------------------------------------- building
 
-    def setup(self, stage: str | None = None) -> None:
-        """Build the network for the data's task and replicas, once."""
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, RHMDataModule):
-            raise InvalidInput("data", type(data).__name__, "RHMDataModule")
-        if not hasattr(self, "network"):
+    def configure_callbacks(self) -> list[Callback]:
+        """None. Of a module's hooks this is the first: callbacks that set up find a trainer that fits, and a network.
+
+        Raises:
+            InvalidInput: see :func:`rules.base.trainer_settings.check_trainer`; no datamodule, or not that of the network.
+        """
+        check_trainer(self.trainer)
+        data = check_datamodule(self.trainer)
+        if "network" not in self._modules:
             self.prepare(data)
         if data is not self.data:
-            raise InvalidInput("data", "another datamodule", "the one that the rule's network was built for")
+            raise InvalidInput("data", "another datamodule", "rule.data, for which its network was built, or a new rule")
+        return []
+
+    def check(self) -> None:
+        """Refuse what only asking tells, once there is a network.
+
+        Raises:
+            InvalidInput: the rule learns from what it says it does not know, or its optimizer mixes replicas.
+        """
+        self.check_knowledge()
+        if self.data.replicas > 1:
+            check_optimizer(self.optimizer)
+
+    def on_fit_start(self) -> None:
+        """See that the rule does what it says; what an earlier run has measured at a step is not that of this one."""
+        self.measured_step = None
+        with self.trainer.precision_plugin.train_step_context():
+            self.check()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Have weights in the trainer's precision."""
         self.trainer.precision_plugin.convert_module(self)  # Lightning does so only after it has loaded a checkpoint
 
-    def prepare(self, data: RHMDataModule) -> LocalRule:
-        """Build the network for a datamodule's task and replicas; Lightning's ``setup`` calls it."""
+    def prepare(self, data: RHMDataModule) -> Self:
+        """Build the network for a datamodule's task and replicas; a trainer has it done before anything else."""
         self.__dict__["data"] = data  # not a submodule
         self.check_network()
         self.check_data()
@@ -211,7 +244,7 @@ class LocalRule(SharedBatch, Evaluation, ABC):
     @property
     def diverged_R(self) -> Tensor:
         """Which replicas have a weight that is not finite, ``[R]``."""
-        finite = [p.isfinite().flatten(1).all(1) for p in self.parameters()]
+        finite = [p.isfinite().flatten(1).all(1) for part in self.parts for p in part.parameters()]
         return ~torch.stack(finite).all(0).cpu()
 
     def keys_R(self, *names: str | int) -> Tensor:
@@ -241,6 +274,16 @@ class LocalRule(SharedBatch, Evaluation, ABC):
         return [dict(module.named_parameters()) for module in self.parts]
 
     # ---------------------------------------------------------------- a step
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "network" in self._modules or not (name in BUILT or hasattr(type(self), name)):
+                raise
+            raise NotPrepared(
+                type(self).__name__, "a rule without a network", "rule.prepare(data), or trainer.fit, before"
+            ) from None
 
     def forward(self, x_RBD: Tensor) -> list[LayerState]:
         """One state a layer for tokens ``[R, B, s**L]``."""
@@ -274,10 +317,10 @@ class LocalRule(SharedBatch, Evaluation, ABC):
                 f"{type(self).__name__}.layer_updates", got, f"one for each layer that it trains: {self.trained_layers}"
             )
         step = self.labelled(step)
-        if self.data.labels:
-            rest = [*self.upper_updates(step, down_to=len(said.layers)), self.readout_update(step)]
-        else:
-            rest = [{} for _ in self.parts[len(said.layers) :]]
+        upper: list[LayerUpdate] = [{} for _ in self.network.layers[self.trained_layers :]]
+        if "labels" in self.trained_by[self.trained_layers : -1]:
+            upper = self.backpropagate(step, down_to=self.trained_layers)
+        rest = [*upper, self.readout_update(step) if self.data.labels else {}]
         return Updates([*said.layers, *rest], said.estimates, {**said.losses, "loss/readout": step.readout.loss_R})
 
     @staticmethod
@@ -285,10 +328,6 @@ class LocalRule(SharedBatch, Evaluation, ABC):
         """The step with the readout's error and loss of the strings that have labels, where some have none."""
         weight_RB = step.batch.weight_RB
         return step if weight_RB is None else step._replace(readout=step.readout.weighted(weight_RB))
-
-    def upper_updates(self, step: Step, down_to: int) -> list[LayerUpdate]:
-        """Gradients of the layers above those that the rule trains: the readout's loss, propagated back."""
-        return self.backpropagate(step, down_to)
 
     def readout_update(self, step: Step) -> LayerUpdate:
         """Gradients of the readout: those of its own loss."""

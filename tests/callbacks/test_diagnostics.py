@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callbacks import (
     Diagnostic,
     GradientAlignment,
+    LayerwiseLinearProbe,
     MaskStatistics,
     PairStatistics,
     RepresentationGeometry,
@@ -35,7 +36,7 @@ from callbacks.representation_geometry import alignment, centred_gram, eigenvalu
 from callbacks.synonymic_sensitivity import content_key
 from datamodules import ClassPairs, HalfPairs, SiblingPairs, SynonymPairs
 from experiments.run.spread import put_together
-from networks import DenseNetwork, HierarchicalNetwork, LayerState, LocallyConnectedNetwork
+from networks import DenseNetwork, HierarchicalNetwork, Layer, LayerState, LocallyConnectedNetwork
 from rhm import InvalidInput, one_hot
 from rhm.hashing import fold, normal, scramble, seed_keys
 from rules import LocalRule
@@ -833,3 +834,80 @@ def test_charts_show_tags_that_are_written_and_each_diagnostic_says_which_those_
         shown = {name: {tag for tag in tags if re.search(pattern, tag)} for name, pattern in charts.items()}
         assert all(found or "rung" in name or name == "weights" for name, found in shown.items()), shown
         assert f"``{diagnostic.prefix}/" in inspect.getdoc(type(diagnostic))
+
+
+# -------------------------------------------------------------------- layers that are the same for all strings
+
+
+def test_strings_that_a_layer_gives_the_same_for_are_at_no_distance():
+    """Sums of rounded squares would leave a little, and a share of it would be any number."""
+    distance = StringDistance(2, 3)
+    for _ in range(8):
+        distance.update((torch.tensor([0.1, 1 / 3])[:, None, None] * torch.tensor([1.0, 0.7, 1.3])).expand(2, 500, 3))
+    assert distance.compute().tolist() == [0.0, 0.0]
+
+
+def test_a_layer_that_gives_the_same_for_all_strings_has_no_alignment_with_another():
+    rule = from_settings("backprop", "--data.probe_size=37")
+    with torch.no_grad():
+        rule.network.layers[1].weight_RGFE.zero_()
+        rule.network.layers[1].bias_RG1E.copy_(torch.rand(rule.network.layers[1].bias_RG1E.shape))
+        values = RepresentationGeometry().measure(None, rule)
+    for tag in "cka/layer1/layer2", "cka/layer2/layer3", "participation_ratio/layer2", "participation_ratio/layer3":
+        assert values[tag].isnan().all(), tag
+
+
+# -------------------------------------------------------------------- the reference of a block of any kind
+
+
+@pytest.mark.parametrize("name", ["sibling_contrastive", "random_expansion", "local_expansion", "vicreg"])
+def test_the_top_loss_is_propagated_through_all_layers_whatever_a_block_teaches_its_units(name):
+    """Finite differences of the top layer's loss."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        rule = from_settings(name)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    batch = rule.data.train_batch(0)
+    with torch.no_grad():
+        found = rule.end_to_end(rule.compute(batch)).layers
+
+        def loss() -> float:
+            return float(rule._told_at_top(rule.compute(batch)).loss_R.sum())
+
+        for layer, update in zip(rule.network.layers, found, strict=False):
+            for key in Layer.OWN:
+                parameter, at = getattr(layer, key), (0, 0, 0, 2)
+                parameter[at] += 1e-6
+                up = loss()
+                parameter[at] -= 2e-6
+                down = loss()
+                parameter[at] += 1e-6
+                assert float(update[key][at]) == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-6), key
+
+
+def test_units_without_a_number_are_neither_open_nor_shut():
+    rule = from_settings("sibling_contrastive")
+    with torch.no_grad():
+        rule.network.layers[1].weight_RGFE[1] = torch.nan
+        values = MaskStatistics(ladder=False).measure(pl.Trainer(logger=False, accelerator="cpu"), rule)
+    for tag in "active/layer2", "active/layer3", "difference/layer2":
+        assert values[tag].isnan().tolist() == [False, True, False], tag
+
+
+@pytest.mark.parametrize("name", ["sibling_contrastive", "backprop"])
+def test_a_replica_without_numbers_changes_nothing_that_is_measured_of_the_others(name):
+    def measured(rule: LocalRule) -> dict[str, torch.Tensor]:
+        own = [GradientAlignment(), MaskStatistics(ladder=False), RepresentationGeometry(), SynonymicSensitivity()]
+        probe = LayerwiseLinearProbe()
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[*own, probe])
+        trainer.test(rule, rule.data, verbose=False)
+        values = {f"{d.prefix}/{tag}": value for d in own for tag, value in d.values.items()}
+        return values | {"probe": probe.accuracy_KLR.movedim(-1, 0), "logistic": probe.logistic_KLR.movedim(-1, 0)}
+
+    whole, broken = from_settings(name), from_settings(name)
+    with torch.no_grad():
+        broken.network.layers[1].weight_RGFE[1] = torch.nan
+    first, second = measured(whole), measured(broken)
+    for tag, value in first.items():
+        torch.testing.assert_close(second[tag][[0, 2]], value[[0, 2]], equal_nan=True, rtol=1e-5, atol=1e-6, msg=tag)

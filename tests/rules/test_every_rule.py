@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from rule_helpers import RULES, compute, copied, from_settings, said, same, train, updates
+from equations.ask import shake
+from rule_helpers import RULES, compute, copied, from_settings, make_data, said, same, train, updates
 from torch import Tensor
 
 from datamodules import ClassPairs, HalfPairs, SynonymPairs
-from networks import Layer, LayerState, ReadoutState
+from networks import HierarchicalNetwork, Layer, LayerState, ReadoutState
 from networks.vector import VectorLayer
 from rhm import InvalidInput
-from rules import LocalRule, Step, Updates
+from rules import Locality, LocalRule, Step, Updates
 from rules.base.layerwise import LayerwiseRule
 
 
@@ -54,12 +55,15 @@ def variants(name: str) -> Iterator[list[str]]:
             yield args
 
 
+def layer_of(name: str) -> int | None:
+    """The layer, from 1, that a buffer or an estimate belongs to: the first number in its name."""
+    number = re.search(r"\d+", name)
+    return None if number is None else int(number.group()) + name.startswith("network.layers.")
+
+
 def of_layer(updates: Updates, k: int) -> dict[str, Tensor]:
-    """Gradients and estimates of layer ``k``, whose number is the first one in an estimate's name."""
-    numbers = {name: re.search(r"\d+", name) for name in updates.estimates}
-    counted_from = {name: 1 - name.startswith("network.layers.") for name in numbers}
-    own = {name: updates.estimates[name] for name, n in numbers.items() if n and int(n.group()) == k - 1 + counted_from[name]}
-    return {**updates.layers[k - 1], **own}
+    """Gradients and estimates of layer ``k``."""
+    return {**updates.layers[k - 1], **{name: value for name, value in updates.estimates.items() if layer_of(name) == k}}
 
 
 def unmoved(before: Updates, after: Updates) -> list[bool]:
@@ -111,7 +115,7 @@ def scrambled(state: LayerState) -> LayerState:
 
 
 def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
-    """States, weights and heads of all layers but one, and the readout's weights, changed."""
+    """States, weights, heads and buffers of all layers but one, and the readout's weights, changed."""
 
     def change(states):
         return None if states is None else [s if j == keep else scrambled(s) for j, s in enumerate(states)]
@@ -121,6 +125,9 @@ def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
             if j != keep:
                 for parameter in module.parameters():
                     parameter.mul_(-0.5).add_(0.1)
+        for name, buffer in rule.named_buffers():
+            if buffer.is_floating_point() and layer_of(name) not in (None, keep + 1):
+                buffer.mul_(0.5).add_(0.1)  # some stay positive
     step = step._replace(states=change(step.states), view_states=change(step.view_states))
     if keep == len(step.states) - 1:
         return step
@@ -133,27 +140,25 @@ def of_others(answer: ReadoutState) -> ReadoutState:
     return answer._replace(features_RBF=answer.features_RBF.flip(-1) * 1.5 + 0.1)
 
 
-def part(rule: LocalRule, step: Step, start: int, stop: int):
+def part(rule: LocalRule, step: Step, start: int, stop: int) -> dict[str, Tensor]:
     batch = step.batch
     view = None if batch.view_RBD is None else batch.view_RBD[:, start:stop]
     batch = batch._replace(
         x_RBD=batch.x_RBD[:, start:stop], y_RB=batch.y_RB[:, start:stop], view_RBD=view, key_RB=batch.key_RB[:, start:stop]
     )
     with torch.no_grad():
-        return updates(rule, rule.compute(batch))
+        answer = said(rule, rule.compute(batch))
+    gradients = {f"{name} of {k}": grad for k, layer in enumerate(answer.layers) for name, grad in layer.items()}
+    return gradients | rule.tracked(answer.estimates)
 
 
 def strings_add_up(rule: LocalRule, step: Step) -> bool:
-    """Whether a batch's update is the mean of its halves'. Noise that is drawn once a batch is made the same in both."""
+    """Whether a batch's update, and what buffers move towards, is the mean of its halves'. Noise that is drawn once a batch is made the same in both."""
     key_RB = step.batch.key_RB.clone()
     key_RB[:, 8] = key_RB[:, 0]
     step = step._replace(batch=step.batch._replace(key_RB=key_RB))
     whole, first, second = (part(rule, step, *cut) for cut in ((0, 16), (0, 8), (8, 16)))
-    return all(
-        torch.allclose(update[name], (a[name] + b[name]) / 2, rtol=1e-9, atol=1e-12)
-        for update, a, b in zip(whole, first, second, strict=True)
-        for name in update
-    )
+    return all(torch.allclose(value, (first[name] + second[name]) / 2, rtol=1e-9, atol=1e-12) for name, value in whole.items())
 
 
 def changed_at(layer: Layer, state: LayerState, units_E: Tensor, positions_D: Tensor) -> LayerState:
@@ -194,6 +199,15 @@ def of_the_others(layer: Layer, update: dict[str, Tensor], units_E: Tensor) -> l
     return [row[..., alone_E, :] for row in rows]
 
 
+def tracked_of_the_others(layer: Layer, answer: Updates, k: int, units_E: Tensor) -> list[Tensor]:
+    """What is tracked for the units that were left alone, where a layer hands on its units: one column for each of them."""
+    alone_E, found = ~units_E, []
+    for name, value in answer.estimates.items():
+        if layer_of(name) == k and layer.out_channels == len(alone_E) and value.shape[-1] % len(alone_E) == 0:
+            found.append(value.unflatten(-1, (-1, len(alone_E)))[..., alone_E])
+    return found
+
+
 def changed(
     rule: LocalRule, step: Step, k: int, change: Callable[[LayerState], LayerState], partners_only: bool = False
 ) -> Step:
@@ -207,14 +221,18 @@ def changed(
 
 @torch.no_grad()
 def units_interact(rule: LocalRule, step: Step, k: int) -> bool:
-    """Whether other units of layer ``k`` move what a unit's own weights learn."""
+    """Whether other units of layer ``k`` move what a unit's own weights learn, or what is tracked for it."""
     layer, state = rule.network.layers[k - 1], step.states[k - 1]
     components = layer.components if isinstance(layer, VectorLayer) else 1
     units = state.pre_RGME.shape[-1] // components
     units_E = torch.arange(units * components) // components < units // 2
     everywhere_D = torch.ones(state.out_RBDC.shape[2], dtype=torch.bool)
     after = changed(rule, step, k, lambda s: changed_at(layer, s, units_E, everywhere_D))
-    both = [of_the_others(layer, updates(rule, which)[k - 1], units_E) for which in (step, after)]
+    answers = [said(rule, which) for which in (step, after)]
+    both = [
+        [*of_the_others(layer, answer.layers[k - 1], units_E), *tracked_of_the_others(layer, answer, k, units_E)]
+        for answer in answers
+    ]
     return not all(torch.equal(a, b) for a, b in zip(*both, strict=True))
 
 
@@ -251,6 +269,7 @@ def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(name)
 
 
 def check_locality(rule: LocalRule, learns: bool) -> None:
+    shake(rule)
     step, locality = compute(rule), rule.locality
     state = {key: value.clone() for key, value in rule.state_dict().items()}
     before = said(rule, step)
@@ -272,7 +291,6 @@ def check_locality(rule: LocalRule, learns: bool) -> None:
     assert all(alone) != locality.other_layers, alone
     assert any(units_interact(rule, step, k) for k in layers) == locality.lateral
     assert strings_add_up(rule, step) != locality.batch
-    assert locality.partner == rule.uses_pairs
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -282,15 +300,19 @@ def test_only_a_rule_that_says_so_looks_at_partners_or_at_other_positions(name):
         rule = from_settings(name, "--model.network=LocallyConnectedNetwork")
     except (InvalidInput, ValueError):
         rule = from_settings(name)
+    shake(rule)
     step = compute(rule)
     found = [positions_interact(rule, step, k) for k in range(1, len(updates(rule, step)) + 1)]
-    assert any(found) or not rule.locality.partner, found
+    assert rule.locality.partner == (any(found) and rule.uses_pairs), found
     assert not any(found) or rule.locality.partner or rule.locality.lateral, found
 
 
 def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
     """All that a matrix of layer ``k`` may have been given to carry forward, as rows ``[R, n, inputs]``."""
     layer, states = rule.network.layers[k - 1], [s[k - 1] for s in (step.states, step.view_states) if s is not None]
+    if name == "weight_RGFE":
+        inputs = [s.input_RGMF for s in states]
+        return [(layer._components(x) if isinstance(layer, VectorLayer) else x).flatten(1, 2) for x in inputs]
     rows = [s.units_RGME.flatten(1, 2) for s in states]
     rows += [s.out_RBDC.flatten(1, 2) for s in states] + [s.out_RBDC.flatten(2) for s in states]
     if isinstance(rule, LayerwiseRule):
@@ -315,6 +337,7 @@ def test_a_matrix_is_used_in_both_directions_only_where_the_rule_says_so(name):
         if from_settings(name, *args).network_config.bottleneck is not None:
             wide.append("--model.network.bottleneck=96")
         rule = from_settings(name, *args, *wide)
+        shake(rule)
         moved = used_backwards(rule)
         assert any(moved.values()) == rule.locality.transport_within_layer, moved
 
@@ -326,22 +349,53 @@ def used_backwards(rule: LocalRule) -> dict[tuple[int, str], bool]:
     before = updates(rule, step)
     generator = torch.Generator().manual_seed(0)
     for k, update in enumerate(before, 1):
-        for key, matrix in rule.network.layers[k - 1].named_parameters():
-            if not MATRICES.fullmatch(key):
+        layer = rule.network.layers[k - 1]
+        for key, matrix in layer.named_parameters():
+            own = key == "weight_RGFE"  # of which a unit may know its own: those of the first half change, the others look
+            if not own and not MATRICES.fullmatch(key):
                 continue
             rows = [row for row in rows_of(rule, step, k, key) if row.shape[-1] == matrix.shape[-2]]
             assert rows, f"nothing known that {key} of layer {k} is given"
             forward_RMF = torch.cat(rows, 1)
+            if own and forward_RMF.shape[1] >= forward_RMF.shape[2]:  # the first layer's tokens leave no room
+                continue
             assert forward_RMF.shape[1] < forward_RMF.shape[2]
             change = torch.randn(matrix.shape, generator=generator).view(len(matrix), -1, *matrix.shape[-2:])
             basis = torch.linalg.qr(forward_RMF.transpose(1, 2)).Q[:, None]
             change = (change - basis @ (basis.transpose(-1, -2) @ change)).view_as(matrix)
+            half = matrix.shape[-1] // 2
+            if own:
+                change[..., half:] = 0
             kept = matrix.clone()
             matrix.add_(change)
             after = updates(rule, step)[k - 1]
             matrix.copy_(kept)
-            moved[k, key] = any(not torch.allclose(grad, after[n], rtol=1e-7, atol=1e-12) for n, grad in update.items())
+            looking = {n: grad[..., half:] if own and n == key else grad for n, grad in update.items() if not own or n == key}
+            moved[k, key] = any(
+                not torch.allclose(grad, after[n][..., half:] if own else after[n], rtol=1e-7, atol=1e-12)
+                for n, grad in looking.items()
+            )
     return moved
+
+
+class Tied(LocalRule):
+    """Oja's subspace rule, ``dW = y (x - W y)``: the weights carry the activity back to the input."""
+
+    knowledge, locality = "none", Locality(lateral=True, transport_within_layer=True)
+
+    def layer_updates(self, step: Step) -> Updates:
+        found = []
+        for layer, state in zip(self.network.layers, step.states, strict=True):
+            missing = state.input_RGMF - state.units_RGME @ layer.weight_RGFE.transpose(-1, -2)
+            found.append({"weight_RGFE": -missing.transpose(-1, -2) @ state.units_RGME})
+        return Updates(found)
+
+
+def test_weights_that_carry_activity_back_to_their_own_input_are_found():
+    rule = Tied(HierarchicalNetwork(width=128)).prepare(make_data(batch_size=4))
+    assert used_backwards(rule) == {(2, "weight_RGFE"): True, (3, "weight_RGFE"): True}
+    backprop = from_settings("backprop", "--data.batch_size=4", "--model.network.width=128")
+    assert used_backwards(backprop) == {(2, "weight_RGFE"): False, (3, "weight_RGFE"): False}
 
 
 # -------------------------------------------------------------------- the contract

@@ -41,7 +41,13 @@ def test_a_run_leaves_settings_events_checkpoints_picture_and_results_in_its_fol
     content = json.loads((tmp_path / "a/results.json").read_text())
     assert content["rule"] == "LayerwiseContrastive"
     assert content["task"] == {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
-    assert content["supervision"] == {"rule": "none", "pairs": "SiblingPairs", "readout_labels": [32, 64, 32, 64]}
+    assert content["supervision"] == {
+        "rule": "none",
+        "pairs": "SiblingPairs",
+        "layers": ["rule", "rule", "labels"],
+        "readout": "labels",
+        "readout_labels": [32, 64, 32, 64],
+    }
     assert [(r["seed"], r["train_size"]) for r in content["replicas"]] == [(3, 32), (3, 64), (1, 32), (1, 64)]
     assert content["network"] == {"class": "HierarchicalNetwork", "units": [8, 8, 8], "handed_on": [4, 4, 8]}
     assert content["steps"] == content["max_steps"] == 6 and content["samples_seen"] == 96 and content["seconds"] > 0
