@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,21 +12,44 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+ROW_INCHES = 10.5
+"""Of a row of maps, at the most: a page has about as many, and numbers of 8 points can be read on it."""
+CELL_INCHES = (0.5, 0.45)
+"""Width and height of a map's cell: a number of 8 points and some room."""
+LEAST_INCHES = 1.2
+"""Of a map's width: the words below it."""
+LETTER_INCHES, LINE_INCHES = 0.085, 0.16
+"""Of a name of 9 points."""
+LEFT, RIGHT, GAP, BELOW = 0.6, 0.9, 0.45, 0.55
+"""Inches for the layers' numbers, for the bar of colours, between two maps, and for the levels' numbers."""
 
-def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", columns: int = 6) -> Figure:
+
+def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", title: str = "") -> Figure:
     """Probe accuracy, layer by level, one panel for each name; colours go from chance to 1.
 
     Panels stand at places that are computed here: to have them found takes a minute where there are hundreds.
+
+    Args:
+        accuracy_KL: NaN where nothing was measured.
+        chance: value of the first colour.
+        label: of the values.
+        title: above all panels; it is broken into lines.
     """
     shapes = [table.shape for table in accuracy_KL.values()]
     rows, levels = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
-    across, down = min(columns, len(shapes)), math.ceil(len(shapes) / columns)
     lines = max(name.count("\n") + 1 for name in accuracy_KL)
     longest = max(len(line) for name in accuracy_KL for line in name.split("\n"))
-    wide, high = max(0.6 * levels, 0.085 * longest, 1.2), 0.45 * rows  # inches, of a panel
-    left, gap, above, below = 0.6, 0.45, 0.2 + 0.16 * lines, 0.55
-    width, height = left + (wide + gap) * across + 0.9, 0.1 + (above + high + below) * down
+    wide, high = max(CELL_INCHES[0] * levels, LETTER_INCHES * longest, LEAST_INCHES), CELL_INCHES[1] * rows
+    across = min(max(1, int((ROW_INCHES - LEFT - RIGHT) / (wide + GAP))), len(shapes))
+    down = math.ceil(len(shapes) / across)
+    left, gap, above, below = LEFT, GAP, 0.2 + LINE_INCHES * lines, BELOW
+    width = left + (wide + gap) * across + RIGHT
+    heading = [part for line in title.split("\n") for part in textwrap.wrap(line, int(width / LETTER_INCHES))]
+    top = 0.1 + LINE_INCHES * len(heading)
+    height = top + (above + high + below) * down
     figure = Figure(figsize=(width, height))
+    if heading:
+        figure.text(0.5, 1 - 0.1 / height, "\n".join(heading), ha="center", va="top", fontsize=9)
 
     def panel(x: float, y: float, w: float, h: float) -> Axes:
         return figure.add_axes((x / width, y / height, w / width, h / height))
@@ -33,7 +57,7 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
     image = None
     for i, (name, table) in enumerate(accuracy_KL.items()):
         row, column = divmod(i, across)
-        ax = panel(left + (wide + gap) * column, height - 0.1 - (above + high) * (row + 1) - below * row, wide, high)
+        ax = panel(left + (wide + gap) * column, height - top - (above + high) * (row + 1) - below * row, wide, high)
         image = ax.imshow(table.tolist(), vmin=chance, vmax=1, cmap="viridis", origin="lower", aspect="auto")
         for k, values in enumerate(table.tolist()):
             for level, value in enumerate(values):
@@ -48,8 +72,8 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
         if column == 0:
             ax.set_ylabel("layer")
     if image is not None:
-        tall = min(2.5, height - 0.1 - above - below)
-        colours = panel(left + (wide + gap) * across - 0.2, height - 0.1 - above - tall, 0.15, tall)
+        tall = min(2.5, height - top - above - below)
+        colours = panel(left + (wide + gap) * across - 0.2, height - top - above - tall, 0.15, tall)
         figure.colorbar(image, cax=colours, label=label)
     return figure
 

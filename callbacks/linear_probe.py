@@ -14,7 +14,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from callbacks.figures import map_picture
-from callbacks.probes import SMALLEST_RIDGE, TOLERANCE, Probe, ProbeCounts, RidgeSums, fit_logistic, targets_of
+from callbacks.logistic import TOLERANCE, fit_logistic
+from callbacks.probes import SMALLEST_RIDGE, Probe, ProbeCounts, RidgeSums, targets_of
 from callbacks.tensorboard import log_picture, mean_and_std, shows_figures
 from datamodules import PROBE, TEST, Batch
 from networks import LayeredNetwork, LayerState

@@ -1,4 +1,4 @@
-"""The mathematics of linear probes: what is asked, ridge and logistic regressions, right answers.
+"""The mathematics of linear probes: what is asked, ridge regressions, right answers; for logistic ones see ``logistic.py``.
 
 What a probe answers does not depend on how a unit is scaled, shifted or turned round, on how often it is there, or on units
 that are dead: features are standardised, units that do not vary are left out, and copies of a unit share its penalty.
@@ -9,7 +9,6 @@ targets of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -186,95 +185,3 @@ class ProbeCounts(Metric):
     def compute(self) -> Tensor:
         """Accuracy ``[R, targets]``."""
         return self.correct_RT / self.total_T
-
-
-TOLERANCE = 1e-4
-"""Of a logistic probe's mean loss: the largest slope in a standardised weight that counts as converged; scikit-learn's."""
-
-
-def fit_logistic(
-    x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int
-) -> tuple[Probe, Tensor]:
-    """Multinomial logistic regressions of one layer's targets by L-BFGS, for all groups, levels and slots at once.
-
-    Replicas one after another: they share no line search, so that each has the probes that it would have alone.
-
-    Args:
-        x_RGMF: features.
-        y: for each target its symbols ``[R, G, M, slots]``.
-        targets: what is read.
-        penalty: of the squared weights of standardised features; none for the constant.
-        iterations: of L-BFGS, at the most.
-
-    Returns:
-        the probes, and each replica's largest slope at the end ``[R]``: more than ``TOLERANCE`` where iterations ran out.
-    """
-    finite_R111 = x_RGMF.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
-    x_RGMF = torch.where(finite_R111, x_RGMF, 0.0)
-    centre_RG1F = x_RGMF.mean(-2, keepdim=True, dtype=torch.float64)
-    centred_RGMF = x_RGMF - centre_RG1F.to(x_RGMF.dtype)
-    deviation_RG1F = centred_RGMF.std(-2, keepdim=True, correction=0)
-    scale_RG1F = torch.where(varies(deviation_RG1F, centre_RG1F, x_RGMF.dtype), deviation_RG1F, torch.inf)
-    z_RGMF = centred_RGMF / scale_RG1F
-    symbols = zip(*y, strict=True)
-    found = [_fit_logistic(z_GMF, list(of), targets, penalty, iterations) for z_GMF, of in zip(z_RGMF, symbols, strict=True)]
-    weight_RGFT, bias_RG1T, slope_R = (torch.stack(part) for part in zip(*found, strict=True))
-    return Probe(centre_RG1F, weight_RGFT / scale_RG1F.mT, bias_RG1T), slope_R
-
-
-def _fit_logistic(
-    z_GMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float, iterations: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights of standardised features, the constants, and the largest slope.
-
-    L-BFGS works on directions that are uncorrelated and of one scale, in which the loss is about as steep everywhere. In
-    double precision where single precision gets no further: where units are all but copies of one another.
-    """
-    with torch.inference_mode(False), torch.enable_grad():  # Lightning tests in inference mode, whose tensors have no gradient
-        z_GMF, y = z_GMF.double(), [y_t.clone() for y_t in y]
-        correlation_GFF = z_GMF.mT @ z_GMF / z_GMF.shape[1]
-        penalty_GF1 = penalty * copies(correlation_GFF)[..., None].double()
-        factor_GFF = torch.linalg.cholesky(correlation_GFF + 1e-4 * torch.eye(z_GMF.shape[-1]).to(z_GMF))  # dead units too
-        columns = [t.columns for t in targets]
-
-        def loss_of(v_GFT: Tensor, bias_G1T: Tensor) -> Tensor:
-            weight_GFT = torch.linalg.solve_triangular(factor_GFF.mT.to(v_GFT), v_GFT, upper=True)
-            loss = (penalty_GF1.to(v_GFT) * weight_GFT.square()).sum()
-            scores = (z_GMF.to(v_GFT) @ weight_GFT + bias_G1T).split(columns, -1)
-            for part, y_t, target in zip(scores, y, targets, strict=True):
-                log_p = part.unflatten(-1, (target.slots, target.symbols)).log_softmax(-1)
-                loss = loss - log_p.gather(-1, y_t[..., None]).mean(1).sum()
-            return loss
-
-        v_GFT, bias_G1T = (z_GMF.new_zeros(len(z_GMF), rows, sum(columns)) for rows in (z_GMF.shape[-1], 1))
-        for dtype in (torch.float32, torch.float64):
-            v_GFT, bias_G1T, slope = _descend(loss_of, v_GFT.to(dtype), bias_G1T.to(dtype), iterations)
-            if slope <= TOLERANCE:
-                break
-        return torch.linalg.solve_triangular(factor_GFF.mT, v_GFT.double(), upper=True), bias_G1T.double(), slope
-
-
-def _descend(
-    loss_of: Callable[[Tensor, Tensor], Tensor], v_GFT: Tensor, bias_G1T: Tensor, iterations: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Both after some iterations of L-BFGS, and the largest slope there."""
-    v_GFT, bias_G1T = v_GFT.clone().requires_grad_(), bias_G1T.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [v_GFT, bias_G1T],
-        max_iter=iterations,
-        tolerance_grad=TOLERANCE,
-        tolerance_change=0.0,
-        history_size=10,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(v_GFT, bias_G1T)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    closure()  # the line search may have ended elsewhere
-    assert v_GFT.grad is not None and bias_G1T.grad is not None
-    return v_GFT.detach(), bias_G1T.detach(), torch.maximum(v_GFT.grad.abs().max(), bias_G1T.grad.abs().max())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from callbacks.figures import heat_map
+from experiments.files import check_folder, read_json, writing
 from experiments.run.command import run
 from experiments.settings import CONFIGS
 from experiments.terminal import mean_and_deviation, wide_console
@@ -30,7 +30,8 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
     folder = Path(run_dir or f"runs/demo-{time.strftime('%Y%m%d-%H%M%S')}")
     if max_steps < 1:
         raise InvalidInput("max_steps", max_steps, "an integer of at least 1")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    check_folder("run_dir", folder)
+    if folder.exists() and any(folder.iterdir()):
         raise InvalidInput("run_dir", folder, "a folder that is new or empty; nothing is overwritten")
     started = time.monotonic()
     console = wide_console()
@@ -39,13 +40,14 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
         task, rule = CONFIGS / "tasks" / "rhm_v8_m4_L4.yaml", CONFIGS / "rules" / f"{name}.yaml"
         own = [f"--run_dir={folder / name}", f"--trainer.max_steps={max_steps}", "--tables=false"]
         run("fit", [f"-c={task}", f"-c={rule}", *own])
-    results = {name: json.loads((folder / name / "results.json").read_text(encoding="utf-8")) for name in RULES}
+    results = {name: read_json(folder / name / "results.json") for name in RULES}
     console.print_table(comparison(results))
     console.print("Layer l is where level l should become readable: the diagonal of each map.")
     picture = folder / "probes.png"
     maps = {f"{RULES[name]}": _probes(result).mean(-1) for name, result in results.items()}
     lowest = min(float(_probes(result, "probe_baseline").mean(-1).min()) for result in results.values())
-    heat_map(maps, lowest).savefig(picture, dpi=150)
+    with writing("run_dir", folder):
+        heat_map(maps, lowest).savefig(picture, dpi=150)
     console.print(f"{time.monotonic() - started:.0f} seconds in all. Heat maps of the probes: {picture}", soft_wrap=True)
 
 

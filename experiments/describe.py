@@ -8,7 +8,7 @@ import torch
 from rich.table import Table
 from rich.tree import Tree
 
-from experiments.files import new_file
+from experiments.files import new_file, writing
 from experiments.settings import DATA
 from experiments.terminal import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
@@ -53,7 +53,8 @@ def describe(
     else:
         console.print(f"(string {string} has {model.task.nodes:,} hidden symbols: too many to draw as a tree)")
     if json is not None:
-        model.to_json(json)
+        with writing("json", json, "file"):
+            model.to_json(json)
         console.print(f"grammar written to {json}", soft_wrap=True)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,26 +60,101 @@ def _finite(content: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; ``Infinity`` and ``NaN``, which Python writes, are null.
+    """The content of a JSON file; ``Infinity`` and ``NaN``, which Python writes, and what is as large are null.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is not JSON.
     """
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None, parse_float=_if_finite)
+    except RecursionError:
+        raise ValueError("too many levels") from None
+
+
+def _if_finite(text: str) -> float | None:
+    return number if math.isfinite(number := float(text)) else None
+
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What may be wrong with a JSON file that somebody else has written, as it is read and taken apart."""
+
+
+def text_of(content: dict[str, Any], key: str) -> str:
+    """A text of a JSON file.
+
+    Raises:
+        KeyError, TypeError: it is missing, or no text.
+    """
+    if not isinstance(content[key], str):
+        raise TypeError(f"{key} is {content[key]!r}, not a name")
+    return str(content[key])
+
+
+def whole_of(content: dict[str, Any], key: str, least: int = 0) -> int:
+    """An integer of a JSON file, of 63 bits at the most.
+
+    Raises:
+        KeyError, TypeError: it is missing, or no such number.
+    """
+    value = content[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise TypeError(f"{key} is {value!r}, not an integer of at least {least}")
+    return value
+
+
+def number_of(content: Any, key: Any, most: float = math.inf) -> float:
+    """A number of a JSON file, from 0 on.
+
+    Raises:
+        KeyError, TypeError: it is missing, or no such number.
+    """
+    value = content[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= min(most, sys.float_info.max):
+        raise TypeError(f"{key} is {value!r}, not a number from 0 to {most:g}")
+    return float(value)
+
+
+@contextmanager
+def writing(key: str, path: str | Path, kind: str = "folder") -> Iterator[None]:
+    """Whatever is written here is what a person has named.
+
+    Raises:
+        InvalidInput: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(key, f"{path} ({error.strerror or error})", f"a {kind} that can be written") from error
+
+
+def check_folder(key: str, path: Path) -> None:
+    """See that a folder is there or can be made.
+
+    Raises:
+        InvalidInput: there is a file, or a link that leads nowhere.
+    """
+    with writing(key, path):
+        if path.exists() and not path.is_dir():
+            raise InvalidInput(key, path, "a folder; this is a file")
+        if path.is_symlink() and not path.exists():
+            raise InvalidInput(key, path, f"a folder; this is a link to {path.readlink()}, which is not there")
 
 
 def new_file(key: str, path: str, endings: tuple[str, ...]) -> Path:
     """A path at which a file may be written.
 
     Raises:
-        InvalidInput: there is one already, there is no such folder, or it has another ending.
+        InvalidInput: there is one already or a link, there is no folder that can be written, or it has another ending.
     """
     target = Path(path)
-    if target.exists():
-        raise InvalidInput(key, path, "a file that does not exist yet; nothing is overwritten")
-    if not target.parent.is_dir():
-        raise InvalidInput(key, path, "a file in a folder that exists")
+    with writing(key, path, "file"):
+        if target.exists() or target.is_symlink():
+            raise InvalidInput(key, path, "a file that does not exist yet; nothing is overwritten")
+        if not target.parent.is_dir():
+            raise InvalidInput(key, path, "a file in a folder that exists")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InvalidInput(key, path, "a file in a folder that can be written")
     if target.suffix not in endings:
         raise InvalidInput(key, path, f"a file name that ends in {' or '.join(endings)}")
     return target

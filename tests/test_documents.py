@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,25 @@ def test_links_between_documents_lead_somewhere(name):
         page = (ROOT / name).parent / path if path else ROOT / name
         assert page.exists(), link
         assert not anchor or anchor in anchors(page), link
+
+
+HELP = sorted({line for name in NAMES for line in re.findall(r"`(rhm[^`]* --[\w.]*help[^`]*)`", without_code(name))})
+"""Commands of the documents that list settings."""
+
+
+def test_the_documents_say_how_settings_are_listed():
+    kinds = {re.search(r"--([\w.]*)help", line)[1] for line in HELP}
+    assert kinds == {"", "data.", "model.", "model.network.", "data.pairs.", "trainer.callbacks."}
+    for name in NAMES:
+        assert not re.findall(r"`--[\w.]+\.help\S*`", without_code(name)), "a help line without its command"
+
+
+@pytest.mark.parametrize("line", HELP)
+def test_help_lines_list_settings_as_they_are_typed(line, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(shlex.split(line)[1:])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 0 and err == "" and out.count("--") > 1, out + err
 
 
 def test_anchors_are_githubs(tmp_path):

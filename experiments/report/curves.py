@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
-from experiments.files import new_file, read_json
+from experiments.files import UNREADABLE, new_file, number_of, read_json, text_of, whole_of, writing
 from experiments.report.figures import Curve, learning_curves
-from experiments.run.tables import by_size, print_replicas, sizes_of
+from experiments.run.tables import by_size, print_replicas, size_name, sizes_of
 from experiments.terminal import wide_console
-from rhm import InvalidInput
+from rhm import InvalidInput, Task
 
 
 def curves(run_dirs: list[str], out: str) -> None:
@@ -43,7 +44,8 @@ def curves(run_dirs: list[str], out: str) -> None:
             mean = [statistics.fmean(points[p]) for p in sizes]
             lines[line] = Curve(sizes, mean, [min(points[p]) for p in sizes], [max(points[p]) for p in sizes])
     chance = runs[0]["replicas"][0]["chance"]
-    learning_curves({"": lines}, {"": chance}).savefig(out, dpi=150)
+    with writing("out", out, "file"):
+        learning_curves({"": lines}, {"": chance}).savefig(out, dpi=150)
     console.print(f"learning curves (mean, lowest and highest over seeds): {out}", soft_wrap=True)
 
 
@@ -52,14 +54,25 @@ def _read(run_dir: str) -> dict[str, Any]:
     allowed = "folders of finished runs with a training-set size, whose results.json can be read"
     try:
         results: dict[str, Any] = read_json(Path(run_dir) / "results.json")
-        numbers = [r[key] for r in results["replicas"] for key in ("test_accuracy", "chance")]
-        if not numbers or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in numbers):
-            raise ValueError(f"accuracies of {numbers}")
-        supervision, finished = results["supervision"], results["status"] == "finished"
-        described = isinstance(results["rule"], str) and {"rule", "pairs"} <= supervision.keys() and "task" in results
-        if not described or not finished or None in [r["train_size"] for r in results["replicas"]]:
-            raise ValueError(f"status {results['status']}" if not finished else "an endless stream of strings, or no rule")
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        if results["status"] != "finished":
+            raise ValueError(f"status {results['status']}")
+        text_of(results, "rule")
+        text_of(results["supervision"], "rule")
+        if results["supervision"]["pairs"] is not None:
+            text_of(results["supervision"], "pairs")
+        chance, seen = Task(**results["task"]).chance, set[tuple[int, ...]]()
+        for replica in results["replicas"]:
+            number_of(replica, "test_accuracy", most=1)
+            if not math.isclose(number_of(replica, "chance"), chance):
+                raise ValueError(f"chance is {replica['chance']}, that of the task {chance:g}")
+            labels = None if replica.get("label_size") is None else whole_of(replica, "label_size", 1)
+            key = whole_of(replica, "train_size", 1), labels or 0, whole_of(replica, "seed")
+            if key in seen:
+                raise ValueError(f"seed {replica['seed']} of {size_name((key[0], labels))} is there twice")
+            seen.add(key)
+        if not seen:
+            raise ValueError("no replicas")
+    except UNREADABLE as error:
         raise InvalidInput("run_dirs", f"{run_dir} ({type(error).__name__}: {error})", allowed) from error
     return results
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation, Transform
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
@@ -105,6 +105,30 @@ def plain(text: str) -> str:
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
+PANEL = (3.6, 2.9)
+"""Inches of a panel of curves: three fill the width of a page."""
+ACROSS = 3
+"""Panels in a row."""
+EDGE = (0.6, 0.4)
+"""Inches for what is written left of the panels, and below them."""
+WIDE_PANEL = (4.4, 3.8)
+"""Inches of a panel of P*, and of what stands above its legend."""
+RUNG_PANEL = (3.8, 3.2)
+"""Inches of a panel of the mask ladder: names of rungs are long."""
+TOP = 1.03
+"""Highest accuracy on an axis: the line at 1 is seen whole."""
+BAND = 0.15
+"""Opacity of what lies between seeds: several bands over one another can be told apart."""
+APART = 0.08
+"""Between equal abscissae of lines of the mask ladder, so that bars do not hide one another; rungs are 1 apart."""
+LEGEND_BELOW = -0.16
+"""Of a panel's height: a legend starts below the axis and its label."""
+LEAST_LEGEND = 1.2
+"""Inches that are left for a legend below panels: half a dozen rules."""
+LEGEND_LINE = 0.19
+"""Inches of a line of a legend of 8 points."""
+
+
 def learning_curves(
     panels: dict[str, dict[str, Curve]], chance: dict[str, float], threshold: float | None = None, unit: str = "training"
 ) -> Figure:
@@ -117,9 +141,9 @@ def learning_curves(
         unit: which strings, ``training`` or ``labelled``.
     """
     looks = styles({name for curves in panels.values() for name in curves})
-    across = min(3, len(panels))
+    across = min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(0.6 + 3.6 * across, 0.4 + 2.9 * down), layout="constrained")  # inches: three panels fill a page
+    figure = Figure(figsize=(EDGE[0] + PANEL[0] * across, EDGE[1] + PANEL[1] * down), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
@@ -127,7 +151,7 @@ def learning_curves(
         ax = axes.flat[i]
         for name, curve in curves.items():
             look = looks[name]
-            ax.fill_between(curve.sizes, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
+            ax.fill_between(curve.sizes, curve.low, curve.high, color=look.colour, alpha=BAND, linewidth=0)
             ax.plot(
                 curve.sizes,
                 curve.mean,
@@ -144,7 +168,7 @@ def learning_curves(
         ax.set_xscale("log")
         _numbers(ax.xaxis)
         ax.set_title(plain(title), fontsize=9)
-        ax.set_ylim(0, 1.03)
+        ax.set_ylim(0, TOP)
         if i + across >= len(panels):
             ax.set_xlabel(f"{unit} strings P")
         if i % across == 0:
@@ -163,7 +187,10 @@ def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]]
     looks = styles(names)
     bounded = [name for name in names if any(p.beyond for rules in panels.values() for p in rules.get(name, ([], None))[0])]
     # legends below panels hang from them, and the panels' height is only found by the layout: some room for the difference
-    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 5.0), layout=ConstrainedLayoutEngine(h_pad=0.15))
+    figure = Figure(
+        figsize=(WIDE_PANEL[0] * len(panels) + EDGE[1], WIDE_PANEL[1] + LEAST_LEGEND),
+        layout=ConstrainedLayoutEngine(h_pad=0.15),
+    )
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
     for ax, (label, rules) in zip(axes[0], panels.items(), strict=True):
         for name, (points, line) in rules.items():
@@ -195,25 +222,64 @@ def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]]
             ax.set_xlabel(label.replace("^L", "$^L$").replace("^3", "$^3$"))
         ax.set_yscale("log")
         _numbers(ax.yaxis)
-        ax.margins(0.05 + SHIFT * len(bounded) / 500, 0.12)  # room for what is moved and for arrows; a panel has 290 points
+        ax.margins(MARGIN[0] + SHIFT * len(bounded) / PANEL_POINTS, MARGIN[1])
         if ax is axes[0][0] or any(line is not None for _, line in rules.values()):
-            ax.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=_columns(len(rules)))
+            ax.legend(
+                frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, LEGEND_BELOW), ncols=_columns(len(rules))
+            )
     axes[0][0].set_ylabel(f"P*, {unit} strings")
     sizes = [_size(figure, ax.get_legend()) for ax in axes[0] if ax.get_legend() is not None]
     across = max(width for width, _ in sizes)
-    figure.set_size_inches(max(4.4, across) * len(panels) + 0.4, 3.8 + max(1.2, *(height for _, height in sizes)))
+    below = max(LEAST_LEGEND, *(height for _, height in sizes))
+    figure.set_size_inches(max(WIDE_PANEL[0], across) * len(panels) + EDGE[1], WIDE_PANEL[1] + below)
     return figure
 
 
+class RoundNumbers(Locator):
+    """Ticks of a logarithmic axis: 1 and 3 times the powers of ten; finer ones where that gives fewer than two.
+
+    Never more than ``MOST_TICKS``, so that numbers written out stand apart.
+    """
+
+    def __call__(self) -> list[float]:
+        """Ticks of the axis as it is shown."""
+        assert self.axis is not None
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        """Ticks between two numbers above 0."""
+        low, high = sorted((vmin, vmax))
+        powers = [10.0**i for i in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+        ticks: list[float] = []
+        for steps in (1, 3), (1, 2, 5), range(1, 10):
+            ticks = [power * step for power in powers for step in steps if low <= power * step <= high]
+            if len(ticks) > 1:
+                break
+        else:
+            whole = {float(round(tick)) for tick in MaxNLocator(MOST_TICKS - 1).tick_values(low, high)}
+            ticks = sorted(tick for tick in whole if low <= tick <= high)
+        return ticks[:: math.ceil(len(ticks) / MOST_TICKS)]
+
+
+MOST_TICKS = 6
+"""Of an axis: ``1,000,000`` is half an inch, and a panel three and more."""
+
+
 def _numbers(axis: Axis) -> None:
-    """Numbers written out on a logarithmic axis, at 1 and 3 times the powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    """Numbers written out on a logarithmic axis."""
+    axis.set_major_locator(RoundNumbers())
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 SHIFT = 6
 """Points between the bounds of one rule and the next."""
+ARROW = (3, 17)
+"""Points from a bound to its arrow's ends: clear of the marker, and longer than it."""
+MARGIN = (0.05, 0.12)
+"""Of a panel, left and right of the points and above and below them: there are arrows."""
+PANEL_POINTS = 500
+"""Of a panel's width, twice what it is without its margins: half of what is moved lies on either side."""
 
 
 def _bound(ax: Axes, point: Point, look: Style, shift: float) -> None:
@@ -230,7 +296,7 @@ def _bound(ax: Axes, point: Point, look: Style, shift: float) -> None:
     ax.add_artist(marker)
     ax.update_datalim([place])
     arrow = {"arrowstyle": "->", "color": look.colour, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", place, place, moved(17), moved(3), arrowprops=arrow)
+    ax.annotate("", place, place, moved(ARROW[1]), moved(ARROW[0]), arrowprops=arrow)
 
 
 def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], chance: dict[str, float]) -> Figure:
@@ -242,16 +308,16 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
     """
     names = sorted({name for lines in panels.values() for name in lines})
     looks = {name: _style(*divmod(i, len(COLOURS))) for i, name in enumerate(names)}  # no rules: colours in their order
-    across = min(3, len(panels))
+    across = min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(3.8 * across, 3.2 * down), layout="constrained")
+    figure = Figure(figsize=(RUNG_PANEL[0] * across, RUNG_PANEL[1] * down), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for i, (title, lines) in enumerate(panels.items()):
         ax = axes.flat[i]
         for name, rungs in lines.items():
-            look, shift = looks[name], 0.08 * (names.index(name) - (len(names) - 1) / 2)  # so that bars do not hide one another
+            look, shift = looks[name], APART * (names.index(name) - (len(names) - 1) / 2)
             x = [rung + shift for rung in sorted(rungs)]
             mean, low, high = zip(*(rungs[rung] for rung in sorted(rungs)), strict=True)
             bars = [[m - lowest for m, lowest in zip(mean, low, strict=True)], [h - m for m, h in zip(mean, high, strict=True)]]
@@ -269,7 +335,7 @@ def ladder(panels: dict[str, dict[str, dict[int, tuple[float, float, float]]]], 
         ax.axhline(chance[title], color="grey", linestyle=":", linewidth=1, label="chance")
         ax.set_title(plain(title), fontsize=9)
         ax.set_xticks(range(1, 9), RUNG_NAMES, rotation=60, ha="right", fontsize=7)
-        ax.set_ylim(0, 1.03)
+        ax.set_ylim(0, TOP)
         if i % across == 0:
             ax.set_ylabel("test accuracy")
     _legend(figure, axes.flat[: len(panels)])
@@ -291,6 +357,8 @@ RUNG_NAMES = (
 
 MOST_LINES = 40
 """Of a legend's column."""
+AROUND = 0.3
+"""Inches around a legend, in all."""
 
 
 def _columns(count: int, lines: int = MOST_LINES) -> int:
@@ -301,7 +369,7 @@ def _columns(count: int, lines: int = MOST_LINES) -> int:
 def _size(figure: Figure, legend: Legend) -> tuple[float, float]:
     """Width and height in inches, with some room around."""
     box = legend.get_window_extent()
-    return box.width / figure.dpi + 0.3, box.height / figure.dpi + 0.3
+    return box.width / figure.dpi + AROUND, box.height / figure.dpi + AROUND
 
 
 def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
@@ -311,7 +379,7 @@ def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     across, down = figure.get_size_inches()
-    columns = _columns(len(found), int(down / 0.19))
+    columns = _columns(len(found), int(down / LEGEND_LINE))
     place: dict[str, Any] = {"loc": "outside right upper", "frameon": False, "fontsize": 8}
     width, height = _size(figure, figure.legend(list(found.values()), list(found), ncols=columns, **place))
     figure.set_size_inches(across + width, max(down, height))

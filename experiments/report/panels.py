@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from callbacks.figures import heat_map
 from experiments.report.figures import Curve, Line, Point, ladder, learning_curves, p_star_by_task, plain
 from experiments.report.page import Page
-from experiments.report.tables import ABSCISSAE, Complexities, groups, over_tasks
+from experiments.report.tables import ABSCISSAE, Complexities, groups, over_tasks, unit_of
 from experiments.study.complexity import SampleComplexity, growth
 from experiments.study.names import cell_label, slug
 from experiments.study.plan import Run
@@ -36,7 +36,7 @@ RUNG_OF = {
 def add_figures(page: Page, table: polars.DataFrame, found: Complexities, threshold: float, runs: dict[str, Run]) -> None:
     for (cell,), group in table.group_by("cell", maintain_order=True):
         tail, words = (f"-{slug(str(cell))}", f" ({cell})") if cell else ("", "")
-        unit = "training" if set(group["vary"]) == {"train_size"} else "labelled"
+        unit = unit_of(group)
         page.figure(f"learning_curves{tail}", f"Learning curves{words}", _curves(group, threshold, unit), CURVES)
         panels = _complexity_panels(group, found)
         if panels:
@@ -143,7 +143,7 @@ def _maps(group: polars.DataFrame, name: str) -> dict[str, dict[str, torch.Tenso
             first, last = min(level for _, level in own), max(level for _, level in own)
             layers = range(1, max(layer for layer, _ in own) + 1)
             picture = [[own.get((k, level), math.nan) for level in range(min(first, 0), last + 1)] for k in layers]
-            maps[plain(f"{rule}\nP = {largest:,}")] = torch.tensor(picture)
+            maps[plain(f"{rule}\n{largest:,} {unit_of(rows)} strings")] = torch.tensor(picture)
     return {hardest: maps}
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import polars
 import yaml
 
+from experiments.files import UNREADABLE, check_folder, read_json, read_settings, writing
 from experiments.report.page import Page
 from experiments.report.panels import add_figures
-from experiments.report.tables import chosen_table, complexity_table, exponents, overview
+from experiments.report.tables import answers, chosen_table, complexity_table, exponents, overview, unit_of
 from experiments.study.folder import StudyFolder
+from experiments.study.job import LONGEST_MESSAGE, Failure
 from experiments.study.plan import Plan
 from experiments.study.tidy import Gathered, complexities, gather
 from experiments.terminal import wide_console
@@ -32,35 +31,38 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None,
     """
     folder = StudyFolder(Path(run_dir))
     try:
-        study = yaml.safe_load(folder.study.read_text(encoding="utf-8"))
-        plan = Plan.of(folder.plan.read_text(encoding="utf-8"))
+        study = read_settings("run_dir", folder.study)
+        plan = Plan.of(read_json(folder.plan))
         reference, question = str(study["reference"]), str(study["question"])
         threshold = float(study["threshold"]) if threshold is None else threshold
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise InvalidInput("run_dir", run_dir, "a folder in which `rhm sweep` has started a study") from error
+        chosen = chosen_table(study, plan.runs)
+    except UNREADABLE as error:
+        got = f"{run_dir} ({type(error).__name__}: {' '.join(str(error).split())[:LONGEST_MESSAGE]})"
+        raise InvalidInput("run_dir", got, "a folder in which `rhm sweep` has started a study") from error
     target = Path(out) if out is not None else folder.path / "report"
-    if target.exists() and not target.is_dir():
-        raise InvalidInput("out", out, "a folder; this is a file")
+    check_folder("out", target)
     if not 0 < threshold < 1:
         raise InvalidInput("threshold", threshold, "a share of the chance error, above 0 and below 1")
     gathered = gather(folder.runs, plan.runs)
-    failed, unreadable = _failed(folder.failed)
-    with _written(target):
+    try:
+        failed, unreadable = folder.read_failed(), list[str]()
+    except ValueError as error:
+        failed, unreadable = {}, [f"{error}; which runs have failed is not known"]
+    state = _state(gathered, plan, failed)
+    with writing("out", target):
         target.mkdir(parents=True, exist_ok=True)
         (target / "results.csv").write_text(as_text(gathered.table).write_csv(), encoding="utf-8")
-    if not linked:
-        gathered.table.write_parquet(target / "results.parquet")
-    page = Page(question or folder.path.name, target, linked)
-    state = _state(gathered, plan, failed)
-    page.paragraph(state)
-    page.items("Files of the study that cannot be read", unreadable)
-    _problems(page, gathered, failed, plan)
-    _results(page, gathered.table, threshold, reference, plan)
-    page.details("The study", yaml.safe_dump(study, sort_keys=False))
-    chosen = chosen_table(study, plan.runs)
-    if chosen.height:
-        page.table(chosen, "Settings chosen by the search")
-    page.write()
+        if not linked:
+            gathered.table.write_parquet(target / "results.parquet")
+        page = Page(question or folder.path.name, target, linked)
+        page.paragraph(state)
+        page.items("Files of the study that cannot be read", unreadable)
+        _problems(page, gathered, failed, plan)
+        _results(page, gathered.table, threshold, reference, plan)
+        page.details("The study", yaml.safe_dump(study, sort_keys=False))
+        if chosen.height:
+            page.table(chosen, "Settings chosen by the search")
+        page.write()
     console = wide_console()
     for text in (state, *unreadable):
         console.print(text, soft_wrap=True, highlight=False)
@@ -77,25 +79,7 @@ FORMULA = r"^\s*[=+\-@\t\r\n]"
 """How a text begins that spreadsheets compute."""
 
 
-@contextmanager
-def _written(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InvalidInput("out", f"{target} ({error.strerror})", "a folder that can be written") from error
-
-
-def _failed(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Runs that failed, with their messages; and what is wrong with the file that says so."""
-    if not path.exists():
-        return {}, []
-    try:
-        return {str(name): str(message) for name, message in json.loads(path.read_text(encoding="utf-8")).items()}, []
-    except (OSError, ValueError, AttributeError) as error:
-        return {}, [f"{path.name}: {type(error).__name__}: {error}; which runs have failed is not known"]
-
-
-def _state(gathered: Gathered, plan: Plan, failed: dict[str, str]) -> str:
+def _state(gathered: Gathered, plan: Plan, failed: dict[str, Failure]) -> str:
     read = gathered.table["run"].n_unique() if gathered.table.height else 0
     parts = [f"{read} of {len(plan.runs)} runs are in this report"]
     for text, count in (
@@ -108,10 +92,13 @@ def _state(gathered: Gathered, plan: Plan, failed: dict[str, str]) -> str:
     return "; ".join(parts) + "."
 
 
-def _problems(page: Page, gathered: Gathered, failed: dict[str, str], plan: Plan) -> None:
+def _problems(page: Page, gathered: Gathered, failed: dict[str, Failure], plan: Plan) -> None:
     page.items("Missing or unfinished runs", sorted(set(gathered.missing) - failed.keys()))
     page.items("Damaged results, left out", [f"{name}: {reason}" for name, reason in gathered.damaged.items()])
-    page.items("Failed runs", [f"{name}: {reason}" for name, reason in failed.items()])
+    page.items("Failed runs", [f"{name}: {failure.message}" for name, failure in failed.items()])
+    lost = gathered.table.filter("diverged").select("run", "P", "seed").rows()
+    shown = [f"{run}: seed {seed} of {size:,} strings" for run, size, seed in lost]
+    page.items("Diverged replicas, counted with what weights that are not finite reach", shown)
     page.items("Skipped parts of the grid", plan.skipped)
     page.items("Notes", plan.notes)
 
@@ -122,8 +109,10 @@ def _results(page: Page, table: polars.DataFrame, threshold: float, reference: s
     if not found:
         return
     table = table.filter(~polars.col("stage").str.starts_with("search"))
-    page.section("Strings that each rule needs")
-    page.paragraph(P_STAR.format(threshold=threshold, reference=reference))
+    unit = unit_of(table)
+    page.items("In short", answers(table, found))
+    page.section(f"{unit.capitalize()} strings that each rule needs")
+    page.paragraph(P_STAR.format(threshold=threshold, reference=reference, unit=unit, counted=COUNTED[unit]))
     whole = complexity_table(table, found, reference)
     cells = whole["settings"].n_unique() > 1
     if cells:
@@ -138,13 +127,17 @@ def _results(page: Page, table: polars.DataFrame, threshold: float, reference: s
 
 
 P_STAR = (
-    "P* is the smallest number of strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean "
+    "P* is the smallest number of {unit} strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean "
     "error over seeds is made monotone up to the size at which it is lowest (isotonic regression), and its logarithm "
     "interpolated in log P; the interval is the 95 % percentile bootstrap over seeds, and there is none with one seed. "
-    "> P: no size up to P is enough. ≤ P: the smallest size is. †, or “a larger size fails”: with more strings than P* "
+    "> P: no size up to P is enough. ≤ P: the smallest size is. †, or “a larger size fails”: with more {unit} strings than P* "
     "the error was above the bound again. Ratio: P* over that of {reference} on the same task with the same settings; "
-    "–: {reference} was not run with them, or nothing is known but two bounds."
+    "–: {reference} was not run with them, or nothing is known but two bounds.{counted}"
 )
+COUNTED = {
+    "training": "",
+    "labelled": " Counted are strings with labels: all that a rule is trained on, or as many of a larger training set.",
+}
 GROWTH = (
     "Exponent b of P* = a x^b, fitted over tasks by least squares in logarithms. The 95 % interval spans "
     "Student's, from the scatter of the tasks around the line, and that of the bootstrap over seeds. The factor "

@@ -27,6 +27,30 @@ def groups(table: polars.DataFrame) -> Iterable[tuple[tuple[str, str, str], pola
         yield (str(key[0]), str(key[1]), str(key[2])), group
 
 
+def unit_of(table: polars.DataFrame) -> str:
+    """What is counted: ``training`` strings, or ``labelled`` ones where a rule's sizes are numbers of labels."""
+    return "training" if set(table["vary"]) == {"train_size"} else "labelled"
+
+
+def answers(table: polars.DataFrame, found: Complexities) -> list[str]:
+    """A sentence for each task and cell: its rules with P*, the fewest strings first, bounds from below last."""
+    told: dict[tuple[str, str], list[tuple[str, SampleComplexity]]] = {}
+    for (rule, task, cell), own in found.items():
+        told.setdefault((task, cell), []).append((rule, own))
+    sentences = []
+    for (task, cell), rules in told.items():
+        rows = table.filter((polars.col("task") == task) & (polars.col("cell") == cell))
+        order = sorted(rules, key=lambda item: (item[1].value == math.inf, _least(item[1])))
+        counts = ", ".join(f"{rule} {own.shown(own.value)}" for rule, own in order)
+        sentences.append(f"{task}{f' ({cell})' if cell else ''}, {unit_of(rows)} strings for a small error: {counts}.")
+    return sentences
+
+
+def _least(own: SampleComplexity) -> float:
+    """P*, or the number that is known to be too few or enough."""
+    return {math.inf: own.largest, -math.inf: own.smallest}.get(own.value, own.value)
+
+
 def complexity_table(table: polars.DataFrame, found: Complexities, reference: str) -> polars.DataFrame:
     """Rule, supervision, P*, ratio to the reference and seconds, for each task and cell."""
     rows = []
@@ -57,13 +81,12 @@ def ratio(own: SampleComplexity, other: SampleComplexity | None) -> str:
     """P* over another's, or the bound that is known of it."""
     if other is None:
         return "–"
-    value = {math.inf: own.largest, -math.inf: own.smallest}.get(own.value, own.value)
-    base = {math.inf: other.largest, -math.inf: other.smallest}.get(other.value, other.value)
     direction = {math.inf: 1, -math.inf: -1}.get(own.value, 0), {math.inf: -1, -math.inf: 1}.get(other.value, 0)
     if {1, -1} <= set(direction):
         return "–"
-    sign = {1: "> ", -1: "< ", 0: ""}[max(direction, key=abs)]
-    return f"{sign}{value / base:.2g}"
+    strict = math.inf in (own.value, other.value)  # no size is enough: P* is larger; the smallest is: it may be that
+    sign = {1: "> " if strict else "≥ ", -1: "< " if strict else "≤ ", 0: ""}[max(direction, key=abs)]
+    return f"{sign}{_least(own) / _least(other):.2g}"
 
 
 def overview(table: polars.DataFrame, found: Complexities) -> polars.DataFrame:

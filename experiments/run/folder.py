@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from callbacks.checkpoint_files import checkpoints
-from experiments.files import alike, flatten, read_json, read_settings, write_atomically
+from experiments.files import alike, check_folder, flatten, read_json, read_settings, write_atomically
 from experiments.run.checkpoints import newest_readable
 from experiments.run.earlier import completed
 from experiments.run.limits import precision_name
@@ -64,8 +64,7 @@ class RunFolder:
         Raises:
             InvalidInput: the folder holds a run that has ended, a live one, one with other settings, or something else.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InvalidInput("run_dir", self.path, "a folder; this is a file")
+        check_folder("run_dir", self.path)
         if self.done(config["trainer"]["max_steps"]):
             allowed = (
                 f"a folder without a finished run, or more than its trainer.max_steps={self.steps}; nothing is overwritten"

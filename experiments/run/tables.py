@@ -40,9 +40,12 @@ def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: RHMDataModule
     if table is None:
         return
     groups = by_size(sizes_of_data(data))
-    names = [size_name(size) for size in groups] if len(groups) > 1 else [rule]
-    maps = {name: table[..., places].mean(-1) for name, places in zip(names, groups.values(), strict=True)}
-    heat_map(maps, probe.lowest).savefig(path, dpi=150)
+    maps = {size_name(size): table[..., places].mean(-1) for size, places in groups.items()}
+    task = " ".join(f"{key}={value}" for key, value in vars(data.task).items())
+    kind = "ridge" if probe.logistic_KLR is None else "logistic"
+    cells = f"cells: share of a level's symbols that {kind} probes read from a layer, mean over seeds"
+    title = f"{rule}\n{task}, {seeds_name(data.replica_seeds)}\n{cells}"
+    heat_map(maps, probe.lowest, title=title).savefig(path, dpi=150)
 
 
 def probe_table(accuracy_KLR: Tensor, baseline_KLR: Tensor, task: Task, title: str) -> Table:
@@ -90,6 +93,14 @@ def size_name(size: Size) -> str:
     strings, labels = size
     name = "an endless stream" if strings is None else f"{strings:,} strings"
     return name if labels is None else f"{name}, {labels:,} labels"
+
+
+def seeds_name(seeds: Iterable[int]) -> str:
+    """In words, such as ``seed 0`` and ``seeds 0 to 4``; each once."""
+    own = sorted(set(seeds))
+    if len(own) == 1:
+        return f"seed {own[0]}"
+    return f"seeds {own[0]} to {own[-1]}" if own == [*range(own[0], own[-1] + 1)] else f"seeds {' '.join(map(str, own))}"
 
 
 def largest(sizes: Iterable[Size]) -> Size:

@@ -20,8 +20,19 @@ def rule_settings(run_dir: Path, tried: Iterable[str] = ()) -> str:
     Args:
         run_dir: of the run.
         tried: dotted names of the settings that a search has tried.
+
+    Raises:
+        InvalidInput: they cannot be read, or are not those of a run.
     """
-    content = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    content = read_settings("run_dir", run_dir / "config.yaml")
+    try:
+        return yaml.safe_dump(_kept(content, tried), sort_keys=False)
+    except (KeyError, TypeError, IndexError) as error:
+        got = f"{run_dir / 'config.yaml'} ({type(error).__name__}: {error})"
+        raise InvalidInput("run_dir", got, "settings of a run that was made here") from error
+
+
+def _kept(content: dict[str, Any], tried: Iterable[str]) -> dict[str, Any]:
     kept = {"data": {"init_args": {"pairs": content["data"]["init_args"]["pairs"]}}, "model": content["model"]}
     for path in (key.replace(".init_args", "").split(".") for key in tried):
         if path[0] == "data":
@@ -30,7 +41,7 @@ def rule_settings(run_dir: Path, tried: Iterable[str] = ()) -> str:
             kept.setdefault("trainer", {})[path[1]] = content["trainer"][path[1]]
         else:
             kept[path[0]] = content[path[0]]
-    return yaml.safe_dump(kept, sort_keys=False)
+    return kept
 
 
 def chosen_settings(path: Path, tried: Iterable[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import os
 import statistics
 import sys
 import time
@@ -13,14 +13,25 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments.files import read_json, read_settings
+from experiments.files import (
+    UNREADABLE,
+    check_folder,
+    number_of,
+    read_json,
+    read_settings,
+    text_of,
+    whole_of,
+    write_atomically,
+    write_json,
+    writing,
+)
 from experiments.run.folder import RunFolder
 from experiments.run.tables import by_size, sizes_of
 from experiments.settings import RULE_FILES
 from experiments.study.check import of_rule, why_not
 from experiments.study.estimate import stepper
 from experiments.study.folder import goes_on, keep_asked
-from experiments.study.job import Job
+from experiments.study.job import LONGEST_MESSAGE, Job
 from experiments.study.launcher import Launcher
 from experiments.study.launchers import launch
 from experiments.study.make import accuracies, best_of, job_of, make_run
@@ -102,6 +113,7 @@ def compare(
         jobs: runs at a time, each on its share of the cores.
         out: Markdown file between whose marks the table is written.
     """
+    check_folder("run_dir", Path(run_dir))
     names = _known(rules)
     _check(rates, jobs, args, out)
     sizes = {Path(task).stem: _sizes(task, seed) for task in tasks}
@@ -111,7 +123,7 @@ def compare(
     rows = [Row(task, name, folder / Path(task).stem / name, tuple(args)) for task in tasks for name in names]
     _begin(rows, {"rates": rates, "seed": seed, "args": args})
     failed = _make(rows, rates, seed, folder, Launcher(jobs=jobs))
-    results = {task: _collect(folder / task, names) for task in sizes}
+    results, unreadable = _collect([row for row in rows if row not in failed], sizes)
     table = "\n\n".join(_markdown(task, sizes[task], lines) for task, lines in results.items())
     if console.is_terminal:
         for task, lines in results.items():
@@ -120,13 +132,18 @@ def compare(
         console.print(table, soft_wrap=True)
     for row, message in failed.items():
         console.print(f"failed: {row.name}: {message}", soft_wrap=True)
-    (folder / "compare.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    for text in unreadable:
+        console.print(f"cannot be read, left out: {text}", soft_wrap=True)
+    with writing("run_dir", folder):
+        write_json(folder / "compare.json", results)
     if out is not None and any(results.values()):
-        text = Path(out).read_text(encoding="utf-8")
-        begin, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
-        Path(out).write_text(f"{text[:begin]}\n{table}\n{text[end:]}", encoding="utf-8")
-    if failed:
-        missing = f"{len(failed)} of {len(rows)} rows are missing, for their runs have failed"
+        with writing("out", out, "file"):
+            text = Path(out).read_text(encoding="utf-8")
+            begin, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
+            write_atomically(Path(out).resolve(), f"{text[:begin]}\n{table}\n{text[end:]}")
+    if failed or unreadable:
+        why = "for their runs have failed" if failed else "for their results cannot be read"
+        missing = f"{len(failed) + len(unreadable)} of {len(rows)} rows are missing, {why}"
         print(f"rhm: {missing}; see {folder / 'jobs'}; the same command tries them again", file=sys.stderr)
         raise SystemExit(1)
 
@@ -140,6 +157,8 @@ def _known(rules: list[str] | None) -> list[str]:
     for name in names:
         if name not in known:
             raise InvalidInput("rules", name, f"names of files in configs/rules: {', '.join(known)}")
+    if len(set(names)) < len(names) or not names:
+        raise InvalidInput("rules", names, "different rules, one or more")
     return names
 
 
@@ -148,14 +167,28 @@ def _check(rates: list[float], jobs: int, args: list[str], out: str | None) -> N
         raise InvalidInput("rates", rates, "learning rates above 0, one or more")
     if jobs < 1:
         raise InvalidInput("jobs", jobs, "an integer of at least 1")
-    if out is not None and not (Path(out).is_file() and all(mark in Path(out).read_text(encoding="utf-8") for mark in MARKS)):
-        raise InvalidInput("out", out, f"a file that has the lines {' and '.join(MARKS)}")
+    if len({f"{rate:g}" for rate in rates}) < len(rates):
+        raise InvalidInput("rates", rates, "rates that differ in six digits: they name their folders")
+    if out is not None:
+        _check_marks(Path(out))
     for argument in args:
         key, equals, _ = argument.partition("=")
         if not key.startswith("-") or not equals:
             raise InvalidInput("args", argument, "settings such as --model.network.width=64")
         if (plain := key.replace(".init_args", "")) in OWN:
             raise InvalidInput("args", argument, f"in its place, {OWN[plain]} of the comparison")
+
+
+def _check_marks(out: Path) -> None:
+    """See, before hours of training, that there is a file to write the table into."""
+    try:
+        text = out.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidInput("out", f"{out} ({error})", f"a text file that has the lines {' and '.join(MARKS)}") from error
+    if not all(mark in text for mark in MARKS) or text.index(MARKS[0]) > text.index(MARKS[1]):
+        raise InvalidInput("out", out, f"a file that has the lines {' and '.join(MARKS)}")
+    if not (os.access(out, os.W_OK) and os.access(out.resolve().parent, os.W_OK)):
+        raise InvalidInput("out", out, "a file that can be written")
 
 
 def _begin(rows: list[Row], settings: dict[str, Any]) -> None:
@@ -198,16 +231,21 @@ def _make(rows: list[Row], rates: list[float], seed: int, folder: Path, launcher
     searches = {
         row: [job_of(f"{row.name}/{run}", row.args(*own), row.folder / run) for run, *own in tried.values()] for row in rows
     }
-    messages = launch([job for jobs in searches.values() for job in jobs], folder, launcher, "search")
-    said = {row: [messages[job.name] for job in jobs if job.name in messages] for row, jobs in searches.items()}
+    lost = launch([job for jobs in searches.values() for job in jobs], folder, launcher, "search")
+    said = {row: [lost[job.name].message for job in jobs if job.name in lost] for row, jobs in searches.items()}
     failed = {row: why[0] for row, why in said.items() if why}
     left = []
     for row in (row for row in rows if row not in failed and not row.finished):
-        found = {rate: accuracies(row.folder / run, also_stopped=True) or [] for rate, (run, *_) in tried.items()}
+        read = {run: accuracies(row.folder / run, also_stopped=True) for run, *_ in tried.values()}
+        damaged = [run for run, shares in read.items() if not shares]
+        if damaged:
+            failed[row] = f"{row.folder / damaged[0]} has no results that can be read"
+            continue
+        found = {rate: read[run] or [] for rate, (run, *_) in tried.items()}
         means = {rate: statistics.fmean(shares) for rate, shares in found.items()}
         left.append(Job(row.name, _train, (row, best_of(found), means)))
-    messages = launch(left, folder, launcher, "rules")
-    return {row: message for row in rows if (message := failed.get(row) or messages.get(row.name))}
+    lost = launch(left, folder, launcher, "rules")
+    return {row: failed[row] if row in failed else lost[row.name].message for row in rows if row in failed or row.name in lost}
 
 
 def _train(row: Row, rate: float, search: dict[float, float]) -> None:
@@ -215,7 +253,7 @@ def _train(row: Row, rate: float, search: dict[float, float]) -> None:
     make_run(row.args(f"--model.optimizer.lr={rate}"), str(row.final))
     if not row.chosen.exists():
         chosen = {"rate": rate, "search": search, "step_time_ratio": step_time_ratio(row)}
-        row.chosen.write_text(json.dumps(chosen) + "\n", encoding="utf-8")
+        write_json(row.chosen, chosen)
 
 
 def step_time_ratio(row: Row, rounds: int = 9) -> float:
@@ -235,25 +273,43 @@ def step_time_ratio(row: Row, rounds: int = 9) -> float:
 # -------------------------------------------------------------------- tables
 
 
-def _collect(folder: Path, names: list[str]) -> dict[str, Any]:
-    """What is finished: for each rule the accuracies by training-set size, the rate and the time of a step."""
-    rows: dict[str, Any] = {}
-    for name in names:
+def _collect(rows: list[Row], sizes: dict[str, list[int]]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What is known of the rules on each task; and which rows cannot be read, with the reason."""
+    results, unreadable = {task: dict[str, Any]() for task in sizes}, list[str]()
+    for row in rows:
+        task = row.folder.parent.name
         try:
-            results = read_json(folder / name / "final" / "results.json")
-            chosen = json.loads((folder / name / "chosen.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        places = by_size((strings, None) for strings, _ in sizes_of(results))
-        accuracy = {size: [results["replicas"][r]["test_accuracy"] for r in own] for (size, _), own in places.items()}
-        rows[name] = {
-            "rule": results["rule"],
-            "supervision": results["supervision"],
-            "steps": results["steps"],
-            "accuracy": accuracy,
-            **chosen,
-        }
-    return rows
+            results[task][row.rule] = _finished(row, sizes[task])
+        except UNREADABLE as error:
+            unreadable.append(f"{row.name}: {type(error).__name__}: {' '.join(str(error).split())[:LONGEST_MESSAGE]}")
+    return results, unreadable
+
+
+def _finished(row: Row, sizes: list[int]) -> dict[str, Any]:
+    """What is known of a rule: the accuracies by training-set size, the rate and the time of a step.
+
+    Raises:
+        One of ``UNREADABLE``: it cannot be read, or is not that of a finished run.
+    """
+    results, chosen = read_json(row.final / "results.json"), read_json(row.chosen)
+    if results["status"] != "finished":
+        raise ValueError(f"status {results['status']}")
+    places = by_size((strings, None) for strings, _ in sizes_of(results))
+    shares = [number_of(replica, "test_accuracy", most=1) for replica in results["replicas"]]
+    pairs = results["supervision"]["pairs"]
+    return {
+        "rule": text_of(results, "rule"),
+        "supervision": {
+            **results["supervision"],
+            "rule": text_of(results["supervision"], "rule"),
+            "pairs": None if pairs is None else str(pairs),
+        },
+        "steps": whole_of(results, "steps"),
+        "accuracy": {size: [shares[r] for r in places[size, None]] for size in sizes},
+        **chosen,
+        "rate": number_of(chosen, "rate"),
+        "step_time_ratio": number_of(chosen, "step_time_ratio"),
+    }
 
 
 def _lines(sizes: list[int], rows: dict[str, Any]) -> list[list[str]]:

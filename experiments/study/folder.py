@@ -7,16 +7,28 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.files import alike, flatten, load_yaml, write_atomically
+from experiments.files import (
+    UNREADABLE,
+    alike,
+    check_folder,
+    flatten,
+    read_json,
+    read_settings,
+    write_atomically,
+    write_json,
+    writing,
+)
 from experiments.run.folder import LEFTOVERS
 from experiments.study.file import study_yaml
+from experiments.study.job import Failure
 from experiments.study.study import Study
 from rhm import InvalidInput
 
@@ -46,16 +58,31 @@ class StudyFolder:
         """
         check_asked(self.study, yaml.safe_load(study_yaml(study)), "study", FREE_PARTS)
 
+    def read_failed(self) -> dict[str, Failure]:
+        """Runs that have failed, and why.
+
+        Raises:
+            OSError, ValueError: the file that says so cannot be read; the message names it.
+        """
+        try:
+            return {str(name): Failure.of(entry) for name, entry in read_json(self.failed).items()}
+        except FileNotFoundError:
+            return {}
+        except UNREADABLE as error:
+            raise ValueError(f"{self.failed.name}: {type(error).__name__}: {error}") from error
+
+    def write_failed(self, failed: Mapping[str, Failure]) -> None:
+        """Write down which runs have failed, and why."""
+        write_json(self.failed, {name: asdict(failure) for name, failure in failed.items()})
+
 
 @contextmanager
 def alone(folder: StudyFolder, study: Study) -> Iterator[StudyFolder]:
     """The study's folder, for one sweep at a time."""
     folder.check(study)
-    try:
+    with writing("run_dir", folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         lock = (folder.path / ".lock").open("w", encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput("run_dir", f"{folder.path} ({error.strerror})", "a folder that can be written") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,16 +108,15 @@ def check_asked(file: Path, asked: dict[str, Any], kind: str, free: Collection[s
         InvalidInput: the folder holds something else.
     """
     folder = file.parent
-    if folder.exists() and not folder.is_dir():
-        raise InvalidInput("run_dir", folder, "a folder; this is a file")
+    check_folder("run_dir", folder)
     if not file.exists():
         if folder.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in folder.iterdir()):
             raise InvalidInput("run_dir", folder, f"a folder that is new, empty, or holds this {kind}")
         return
     try:
-        old = flatten(load_yaml(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InvalidInput("run_dir", f"{folder} with an unreadable {file.name}", "a readable one") from error
+        old = flatten(read_settings("run_dir", file))
+    except InvalidInput as error:
+        raise InvalidInput("run_dir", f"{folder} with an unreadable {file.name}", f"a readable one; {error}") from error
     new = flatten(asked)
     for key in sorted(old.keys() | new.keys()):
         if key.split(".")[0] not in free and not alike(old.get(key), new.get(key)):
@@ -117,11 +143,9 @@ def keep_asked(folder: Path, asked: dict[str, Any]) -> None:
     Raises:
         InvalidInput: it cannot be written.
     """
-    try:
+    with writing("run_dir", folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / ASKED, yaml.safe_dump(asked, sort_keys=False))
-    except OSError as error:
-        raise InvalidInput("run_dir", f"{folder} ({error.strerror})", "a folder that can be written") from error
 
 
 def _difference(one: str, other: str, length: int = 60) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from experiments.settings import DATA, RULE_FILES
 from experiments.study.draw import crossed, draw
 from experiments.study.names import as_arguments, cell_label, slug
 from experiments.study.plan import Run
-from experiments.study.study import TASK_KEYS, Rule, Study
+from experiments.study.study import TASK_KEYS, VARIED, Rule, Study
 from rhm import InvalidInput, Task
 
 
@@ -64,6 +64,17 @@ class Combination:
         if not isinstance(value, int) or value < 1:
             raise InvalidInput(key, value, "an integer of at least 1, the same for all replicas of a run")
         return value
+
+    def check_replicas(self) -> None:
+        """See that its runs' replicas are its sizes crossed with its seeds, and with nothing else.
+
+        Raises:
+            InvalidInput: a list of sizes that are not those it varies, which would be taken for one.
+        """
+        for name in VARIED:
+            value = {**self.study.settings, **self.rule.settings, **self.cell}.get(f"data.{name}")
+            if name != self.varied and isinstance(value, list):
+                raise InvalidInput(f"data.{name}", value, f"one number, as vary is {self.varied}; several are of a grid")
 
     def kept(self, wanted: int) -> int:
         """So many strings kept for a test or for probes, or a quarter of the task's where it has few."""
@@ -147,6 +158,7 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
                 continue
             sizes = (rule.sizes or study.sizes).of(task)
             combination = Combination(study, rule, task, cell, sizes)
+            combination.check_replicas()
             fitting = [size for size in sizes if size <= combination.most]
             if len(fitting) < len(sizes):
                 left = ", ".join(f"{size:,}" for size in sizes if size > combination.most)

@@ -9,12 +9,39 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.checkpoint_files import checkpoints, step_of
+from experiments.files import text_of
 from experiments.run.folder import RunFolder
 
 LONGEST_MESSAGE = 300
 """Characters: a key, what it got and what is allowed; a traceback is in the log."""
-STOPPED_EARLY = "stopped early"
-"""How the message of a run begins that was behind others."""
+FAILED, STOPPED_EARLY, NOTHING_CHOSEN = "failed", "stopped early", "nothing chosen"
+"""Why a run has no results: an error; it was behind others of a search; its search has found no settings for it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no results.
+
+    Attributes:
+        message: for a person.
+        kind: ``FAILED``, ``STOPPED_EARLY`` or ``NOTHING_CHOSEN``.
+    """
+
+    message: str
+    kind: str = FAILED
+
+    @classmethod
+    def of(cls, entry: Any) -> Failure:
+        """What a file says of a run; a text alone is an error's message.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        if isinstance(entry, str):
+            return cls(entry)
+        if text_of(entry, "kind") not in (FAILED, STOPPED_EARLY, NOTHING_CHOSEN):
+            raise ValueError(f"kind is {entry['kind']!r}")
+        return cls(text_of(entry, "message"), entry["kind"])
 
 
 @dataclass(frozen=True)

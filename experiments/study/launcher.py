@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,12 @@ from rhm import InvalidInput
 KINDS = ("local", "slurm", "ray", "debug")
 
 
+def threads_of(share: int) -> int:
+    """Threads of a worker: as many as a person has said with ``OMP_NUM_THREADS``, else its share of the cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(said) if said.isdigit() and int(said) else max(1, share)
+
+
 @dataclass(frozen=True)
 class Launcher:
     """Where jobs run.
@@ -19,7 +26,7 @@ class Launcher:
     Args:
         kind: ``local``: processes of this machine, with a GPU each as far as there are; ``slurm``: an array of Slurm jobs;
             ``ray``: a Ray cluster, through Ray Tune; ``debug``: in this process, one after another.
-        jobs: how many at a time. On this machine each has its share of the cores.
+        jobs: how many at a time. On this machine each has its share of the cores, or what ``OMP_NUM_THREADS`` says.
         slurm: parameters of submitit's Slurm executor, such as ``{partition: gpu, gpus_per_node: 1}``.
 
     Raises:

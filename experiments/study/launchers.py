@@ -10,13 +10,15 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.study.job import Job
+from experiments.study.job import FAILED, STOPPED_EARLY, Failure, Job
 from experiments.study.launcher import Launcher
 from experiments.study.workers import SubmititWorkers, open_pipe
 from experiments.terminal import wide_console
 
 POLL_SECONDS = 0.2
 """Between two looks at the marks of jobs."""
+MARKS = ("failed", "behind")
+"""Of a job that has ended without results: by an error, and because it was behind others."""
 
 
 def launch(
@@ -25,9 +27,9 @@ def launch(
     launcher: Launcher,
     title: str,
     compete: bool = False,
-    failed: dict[str, str] | None = None,
-) -> dict[str, str]:
-    """Do all jobs that are not finished, with one progress display, and return the messages of those that failed, by name.
+    failed: dict[str, Failure] | None = None,
+) -> dict[str, Failure]:
+    """Do all jobs that are not finished, with one progress display, and return why others have failed, by name.
 
     Workers take jobs in their order, whoever is free the next one. Logs stay in ``FOLDER/jobs`` if something failed. An
     interrupt ends the workers too.
@@ -38,8 +40,8 @@ def launch(
         launcher: where.
         title: of the progress display.
         compete: whether a launcher that can (Ray) may end a job early that is behind others of its group.
-        failed: messages of earlier starts, which are brought up to date, also by an interrupt: a job's goes when it is started
-            again and comes when it fails.
+        failed: of earlier starts, which is brought up to date, also by an interrupt: a job goes when it is started again and
+            comes when it fails.
 
     Raises:
         SystemExit: all workers have ended, killed perhaps, before all jobs were begun.
@@ -80,17 +82,18 @@ def launch(
     return failed
 
 
-def _bring_up_to_date(failed: dict[str, str], jobs: list[Job], session: Path, ended: bool) -> int:
-    """Put what a session's marks say into the messages; the number of jobs that nobody has taken."""
+def _bring_up_to_date(failed: dict[str, Failure], jobs: list[Job], session: Path, ended: bool) -> int:
+    """Put what a session's marks say into what has failed; the number of jobs that nobody has taken."""
     free = 0
     for job in jobs:
-        taken, done, message = (session / f"{job.file}.{mark}" for mark in ("taken", "done", "failed"))
-        if message.exists():
-            failed[job.name] = message.read_text(encoding="utf-8")
+        taken, done, error, behind = (session / f"{job.file}.{mark}" for mark in ("taken", "done", *MARKS))
+        if error.exists() or behind.exists():
+            kind, mark = (FAILED, error) if error.exists() else (STOPPED_EARLY, behind)
+            failed[job.name] = Failure(mark.read_text(encoding="utf-8"), kind)
         elif done.exists() or taken.exists():
             failed.pop(job.name, None)
             if ended and not done.exists():
-                failed[job.name] = f"its worker ended before it did; see {session}"
+                failed[job.name] = Failure(f"its worker ended before it did; see {session}")
         else:
             free += 1
     return free
@@ -106,7 +109,7 @@ def watch(jobs: list[Job], session: Path, workers: Any, title: str) -> None:
             last = workers.done()
             steps, running, ended, failed = 0.0, [], 0, 0
             for job in jobs:
-                if any((session / f"{job.file}.{mark}").exists() for mark in ("done", "failed")):
+                if any((session / f"{job.file}.{mark}").exists() for mark in ("done", *MARKS)):
                     steps, ended = steps + job.steps, ended + 1
                     failed += (session / f"{job.file}.failed").exists()
                 elif (session / f"{job.file}.taken").exists():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments.explain import in_one_line, refusal
-from experiments.files import read_json
+from experiments.files import UNREADABLE, number_of, read_json
 from experiments.run.command import run
 from experiments.run.folder import LiveRun, RunFolder
 from experiments.run.ranks import say
@@ -89,8 +89,8 @@ def accuracies(folder: Path, also_stopped: bool = False) -> list[float] | None:
     try:
         results = read_json(folder / "results.json")
         ended = also_stopped or results["status"] == "finished"
-        return [float(replica["test_accuracy"]) for replica in results["replicas"]] if ended else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return [number_of(replica, "test_accuracy", most=1) for replica in results["replicas"]] if ended else None
+    except UNREADABLE:
         return None
 
 

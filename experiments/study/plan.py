@@ -6,6 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from experiments.files import text_of, whole_of
+from experiments.study.study import VARIED
+from rhm import Task
+
 
 @dataclass(frozen=True)
 class Run:
@@ -62,11 +66,29 @@ class Plan:
     notes: list[str]
 
     @classmethod
-    def of(cls, text: str) -> Plan:
-        """The plan in a file's text; :class:`ValueError`, :class:`KeyError` or :class:`TypeError` if there is none."""
-        content = json.loads(text)
-        return cls([Run(**run) for run in content["runs"]], content["skipped"], content["notes"])
+    def of(cls, content: Any) -> Plan:
+        """The plan in what a file says; one of :data:`experiments.files.UNREADABLE` if there is none."""
+        runs = [_checked(Run(**run)) for run in content["runs"]]
+        if len({run.name for run in runs}) < len(runs):
+            raise ValueError("a run stands twice")
+        return cls(runs, [str(reason) for reason in content["skipped"]], [str(note) for note in content["notes"]])
 
     def text(self) -> str:
         """For the file."""
         return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def _checked(run: Run) -> Run:
+    """A run whose parts are of their types, as far as anything is computed from them."""
+    Task(**run.task)
+    content = vars(run)
+    for key in "name", "rule", "stage":
+        text_of(content, key)
+    if run.vary not in VARIED:
+        raise ValueError(f"vary is {run.vary!r}")
+    for key, least in ("sizes", 1), ("seeds", 0):
+        for number in content[key]:
+            whole_of({key: number}, key, least)
+    if not isinstance(run.cell, dict) or not all(isinstance(argument, str) for argument in run.args):
+        raise TypeError("cell or args are not those of a run")
+    return run

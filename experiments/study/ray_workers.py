@@ -18,8 +18,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
-from experiments.study.job import STOPPED_EARLY, Job, attempt
-from experiments.study.launcher import Launcher
+from experiments.study.job import Job, attempt
+from experiments.study.launcher import Launcher, threads_of
 from rules import LocalRule
 
 REPORTS = 5
@@ -63,7 +63,7 @@ class GroupASHA(FIFOScheduler):
 
 def trial(config: dict[str, Any], jobs: list[Job], session: str) -> None:
     """Do one job in a Ray worker."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(config["threads"])
     job = jobs[config["job"]]
     mark = Path(session) / job.file
     mark.with_name(f"{mark.name}.taken").touch()
@@ -95,7 +95,11 @@ class RayWorkers:
         self.jobs, self.session = jobs, session
         told = [competing(job) for job in jobs] if compete else jobs
         resources = {"cpu": 1.0, "gpu": 1.0 if ray.cluster_resources().get("GPU") else 0.0}
-        each = [{"job": i, "group": job.name.rsplit("/", 1)[0], "steps": job.steps} for i, job in enumerate(jobs)]
+        threads = threads_of(1)  # here, as Ray sets the variable of its workers
+        each = [
+            {"job": i, "threads": threads, "group": job.name.rsplit("/", 1)[0], "steps": job.steps}
+            for i, job in enumerate(jobs)
+        ]
         self.tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(trial, jobs=told, session=str(session)), resources),
             param_space=tune.grid_search(each),
@@ -121,8 +125,8 @@ class RayWorkers:
                 continue
             if result.metrics and "accuracy" in result.metrics:
                 accuracy, step = result.metrics["accuracy"], result.metrics["step"]
-                text = f"{STOPPED_EARLY}: test accuracy {accuracy:.3f} at step {step}, behind others"
-                (self.session / f"{job.file}.failed").write_text(text, encoding="utf-8")
+                text = f"stopped early: test accuracy {accuracy:.3f} at step {step}, behind others"
+                (self.session / f"{job.file}.behind").write_text(text, encoding="utf-8")
 
     def done(self) -> bool:
         """Whether all trials have ended."""

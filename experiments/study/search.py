@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments.files import read_settings
+from experiments.files import check_folder, read_settings, write_atomically, write_json, writing
 from experiments.settings import DATA, rule_file
 from experiments.study.check import why_not
 from experiments.study.chosen import rule_settings
@@ -22,6 +21,8 @@ from experiments.study.make import accuracies, job_of
 from experiments.study.names import as_arguments
 from experiments.terminal import mean_and_deviation, wide_console
 from rhm import InvalidInput
+
+UNREADABLE_RUN = "its results cannot be read, or have no accuracies"
 
 
 def search(
@@ -54,6 +55,7 @@ def search(
     task_seeds = content.get("data", {}).get("init_args", {}).get("seeds", DATA["seeds"])
     if set(seeds) & set(task_seeds):
         raise InvalidInput("seeds", seeds, f"seeds that the task does not use: {task_seeds}")
+    check_folder("run_dir", Path(run_dir))
     settings = {f"trial-{i}": chosen for i, chosen in enumerate(draw(values, trials))}
     runs = {
         name: [f"-c={task}", f"-c={own}", f"--data.seeds={seeds}", *as_arguments(chosen)] for name, chosen in settings.items()
@@ -67,13 +69,16 @@ def search(
     failed = launch(work, folder, Launcher(jobs=jobs), own.stem)
     found = {name: shares for name in runs if name not in failed and (shares := accuracies(folder / name, also_stopped=True))}
     order = sorted(runs, key=lambda name: -statistics.fmean(found.get(name, [-1.0])))
-    rows = [{"settings": settings[name], "accuracy": found.get(name), "failed": failed.get(name)} for name in order]
-    (folder / "search.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    why = {name: failed[name].message if name in failed else UNREADABLE_RUN for name in runs if name not in found}
+    rows = [{"settings": settings[name], "accuracy": found.get(name), "failed": why.get(name)} for name in order]
+    with writing("run_dir", folder):
+        write_json(folder / "search.json", rows)
     wide_console().print_table(_table(f"{own.stem}: {len(found)} of {len(settings)} settings on seeds {seeds}", rows))
     if not found:
         print(f"rhm: none of {len(settings)} settings has finished; see {folder / 'jobs'}", file=sys.stderr)
         raise SystemExit(1)
-    (folder / "best.yaml").write_text(rule_settings(folder / order[0], settings[order[0]]), encoding="utf-8")
+    with writing("run_dir", folder):
+        write_atomically(folder / "best.yaml", rule_settings(folder / order[0], settings[order[0]]))
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

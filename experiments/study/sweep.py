@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from experiments.study.chosen import chosen_settings, rule_settings
 from experiments.study.dry_run import print_costs
 from experiments.study.folder import StudyFolder, alone
 from experiments.study.grid import Combination, expand
-from experiments.study.job import STOPPED_EARLY
+from experiments.study.job import NOTHING_CHOSEN, STOPPED_EARLY, Failure
 from experiments.study.launcher import Launcher
 from experiments.study.launchers import launch
 from experiments.study.make import accuracies, best_of, job_of
@@ -28,8 +27,6 @@ from experiments.study.study import Study
 from experiments.study.tidy import complexities, curve, gather, next_size
 from experiments.terminal import PlainConsole, wide_console
 from rhm import InvalidInput
-
-NOTHING_CHOSEN = "none of the settings that were searched has finished"
 
 
 def sweep(
@@ -100,17 +97,12 @@ class _Sweep:
         self.stage = 0
         self.failed = self._read_failed()
 
-    def _read_failed(self) -> dict[str, str]:
+    def _read_failed(self) -> dict[str, Failure]:
         try:
-            content = json.loads(self.folder.failed.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return self.folder.read_failed()
+        except ValueError as error:
+            self.console.print(f"{self.folder.failed} cannot be read ({error}): what has failed is tried again", soft_wrap=True)
             return {}
-        except (OSError, ValueError):
-            content = None
-        if not isinstance(content, dict):
-            self.console.print(f"{self.folder.failed} cannot be read: what has failed is tried again", soft_wrap=True)
-            return {}
-        return {str(name): str(message) for name, message in content.items()}
 
     def run(self) -> None:
         self._search()
@@ -130,14 +122,18 @@ class _Sweep:
         for run in sorted(runs, key=lambda run: -run.work):
             callbacks = [] if run.stage.startswith("search") else self.study.callbacks
             job = job_of(run.name, run.args, self.folder.runs.resolve() / run.name, callbacks, run.steps)
-            again = self.retry and self.failed.get(run.name) != NOTHING_CHOSEN
+            again = self.retry and self._why(run.name) != NOTHING_CHOSEN
             if job.finished or run.name not in self.failed or again:
                 jobs.append(job)
         try:
             shown = f"stage {self.stage} of {(self.study.search is not None) + 1 + self.study.refine}, {title}"
             launch(jobs, self.folder.path.resolve(), self.launcher, shown, title == "search", self.failed)
         finally:
-            write_atomically(self.folder.failed, json.dumps(self.failed, indent=1) + "\n")
+            self.folder.write_failed(self.failed)
+
+    def _why(self, name: str) -> str | None:
+        """The kind of failure of a run; None if it has not failed."""
+        return self.failed[name].kind if name in self.failed else None
 
     def _write_plan(self) -> None:
         write_atomically(self.folder.plan, Plan(self.planned, self.skipped, self.notes).text())
@@ -162,7 +158,7 @@ class _Sweep:
         self._make("search", [run for group in runs.values() for run in group])
         for key, group in runs.items():
             found = {run.name: accuracies(self.folder.runs / run.name) for run in group}
-            stopped = [n for n, a in found.items() if a is None and self.failed.get(n, "").startswith(STOPPED_EARLY)]
+            stopped = [n for n, a in found.items() if a is None and self._why(n) == STOPPED_EARLY]
             finished = {name: found_there for name, found_there in found.items() if found_there}
             if len(finished) + len(stopped) < len(group):
                 self._note(f"search {key}: {len(finished)} of {len(group)} settings have finished, the others have failed")
@@ -172,7 +168,7 @@ class _Sweep:
     def _choose(self, key: str, best: Path, combinations: list[Combination]) -> None:
         """Write the best settings, unless there are runs with those that were the best before."""
         path, text = self.folder.chosen / f"{key}.yaml", rule_settings(best, combinations[0].searched)
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and path.read_bytes() != text.encode():
             begun = [c.name for c in combinations for config in (self.folder.runs / c.name).glob("[gr]*/config.yaml")]
             if begun:
                 self._note(f"search {key}: {best.name} is the best now, but runs with the settings chosen before exist: kept")
@@ -189,8 +185,8 @@ class _Sweep:
             best = chosen_settings(path, combination.searched)
         run = combination.run(stage, sizes, self.study.seeds, best, path.resolve() if there else None)
         if searched and not there:
-            self.failed[run.name] = NOTHING_CHOSEN
-        elif self.failed.get(run.name) == NOTHING_CHOSEN:
+            self.failed[run.name] = Failure("none of the settings that were searched has finished", NOTHING_CHOSEN)
+        elif self._why(run.name) == NOTHING_CHOSEN:
             del self.failed[run.name]
         return run
 
@@ -220,8 +216,8 @@ class _Sweep:
         for (rule, task, cell), complexity in complexities(gathered.table, self.study.threshold).items():
             table.add_row(rule, task, cell, complexity.shown(complexity.value), complexity.interval, complexity.note)
         self.console.print_table(table, keys=3)
-        for name, message in self.failed.items():
-            self.console.print(f"failed: {name}: {message}", soft_wrap=True, highlight=False)
+        for name, failure in self.failed.items():
+            self.console.print(f"failed: {name}: {failure.message}", soft_wrap=True, highlight=False)
         if self.failed:
             self.console.print("--retry repeats what has failed")
         self.console.print(f"rhm report {self.folder.path} draws the figures and writes the page", soft_wrap=True)

@@ -5,18 +5,17 @@ Shape suffixes: S seed, P training-set size.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars
-import yaml
 
-from experiments.files import read_json
+from experiments.files import UNREADABLE, number_of, read_json, read_settings, text_of, whole_of
 from experiments.study.complexity import Floats, SampleComplexity, neighbours, sample_complexity
 from experiments.study.names import cell_label, task_label
 from experiments.study.plan import Run
@@ -46,6 +45,7 @@ SCHEMA = {
     "test_accuracy": polars.Float64,
     "test_error": polars.Float64,
     "chance": polars.Float64,
+    "diverged": polars.Boolean,
     "n m^L": polars.Float64,
     "v m^3": polars.Float64,
     "steps": polars.Int64,
@@ -90,7 +90,7 @@ def gather(folder: Path, runs: list[Run]) -> Gathered:
                 missing.append(run.name)
                 continue
             rows += _rows(run, results, _ladder(path.parent / "config.yaml", results["rule"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, yaml.YAMLError) as error:
+        except UNREADABLE as error:
             damaged[run.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     columns: dict[str, Any] = dict(SCHEMA)
     for row in rows:
@@ -100,35 +100,41 @@ def gather(folder: Path, runs: list[Run]) -> Gathered:
 
 def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dict[str, Any]]:
     task, source = Task(**results["task"]), results["supervision"]
+    if task != Task(**run.task):
+        raise ValueError(f"the task is {task_label(task)}")
+    replicas = [(whole_of(replica, "seed"), whole_of(replica, run.vary, 1)) for replica in results["replicas"]]
+    if sorted(replicas) != sorted(itertools.product(run.seeds, run.sizes)):
+        raise ValueError("replicas are not those of the run: each size with each seed, once")
     rows: list[dict[str, Any]] = []
     for replica, labels in zip(results["replicas"], source["readout_labels"], strict=True):
-        accuracy = _number(replica, "test_accuracy", most=1)
-        if not math.isclose(_number(replica, "chance"), task.chance):
+        accuracy = number_of(replica, "test_accuracy", most=1)
+        if not math.isclose(number_of(replica, "chance"), task.chance):
             raise ValueError(f"chance is {replica['chance']}, that of the task {task.chance:g}")
         rows.append(
             {
                 "run": run.name,
                 "stage": run.stage,
                 "rule": run.rule,
-                "class": _text(results, "rule"),
-                "supervision": _text(source, "rule"),
-                "pairs": None if source["pairs"] is None else _text(source, "pairs"),
+                "class": text_of(results, "rule"),
+                "supervision": text_of(source, "rule"),
+                "pairs": None if source["pairs"] is None else text_of(source, "pairs"),
                 "task": task_label(task),
                 **vars(task),
                 "cell": cell_label(run.cell),
                 "vary": run.vary,
-                "P": _whole(replica, run.vary, 1),
-                "seed": _whole(replica, "seed"),
-                "train_size": None if replica["train_size"] is None else _whole(replica, "train_size"),
-                "label_size": None if replica.get("label_size") is None else _whole(replica, "label_size"),
-                "readout_labels": _whole({"readout_labels": labels}, "readout_labels"),
+                "P": whole_of(replica, run.vary, 1),
+                "seed": whole_of(replica, "seed"),
+                "train_size": None if replica["train_size"] is None else whole_of(replica, "train_size"),
+                "label_size": None if replica.get("label_size") is None else whole_of(replica, "label_size"),
+                "readout_labels": whole_of({"readout_labels": labels}, "readout_labels"),
                 "test_accuracy": accuracy,
                 "test_error": 1 - accuracy,
                 "chance": task.chance,
+                "diverged": replica.get("diverged") is True,
                 "n m^L": float(task.supervised_complexity),
                 "v m^3": float(task.self_supervised_complexity),
-                "steps": _whole(results, "steps"),
-                "seconds": _number(results, "seconds"),
+                "steps": whole_of(results, "steps"),
+                "seconds": number_of(results, "seconds"),
                 **ladder,
                 **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
                 **_layer_by_level("probe_baseline", replica.get("probe_baseline")),
@@ -142,28 +148,8 @@ def _ladder(config: Path, rule: str) -> dict[str, str]:
     """Masks and feedback of a run of the mask ladder, from wherever they came: what the run was made with."""
     if rule != "MaskLadder":
         return {}
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["init_args"]
-    return {key: _text(settings, key) for key in ("masks", "feedback")}
-
-
-def _text(content: dict[str, Any], key: str) -> str:
-    if not isinstance(content[key], str):
-        raise TypeError(f"{key} is {content[key]!r}, not a name")
-    return str(content[key])
-
-
-def _whole(content: dict[str, Any], key: str, least: int = 0) -> int:
-    value = content[key]
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-        raise TypeError(f"{key} is {value!r}, not an integer of at least {least}")
-    return value
-
-
-def _number(content: dict[str, Any], key: str, most: float = math.inf) -> float:
-    value = content[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= min(most, sys.float_info.max):
-        raise TypeError(f"{key} is {value!r}, not a number from 0 to {most:g}")
-    return float(value)
+    settings = read_settings("config", config)["model"]["init_args"]
+    return {key: text_of(settings, key) for key in ("masks", "feedback")}
 
 
 def _layer_by_level(name: str, table: dict[str, Any] | None) -> dict[str, float | None]:
@@ -171,7 +157,7 @@ def _layer_by_level(name: str, table: dict[str, Any] | None) -> dict[str, float 
     if not isinstance(table, dict):
         return {}
     return {
-        f"{name}/{layer}/{level}": None if value is None else float(value)
+        f"{name}/{layer}/{level}": None if value is None else number_of(levels, level, most=1)
         for layer, levels in table.items()
         if re.fullmatch(r"layer\d+", layer) and isinstance(levels, dict)
         for level, value in levels.items()
@@ -185,7 +171,7 @@ def _sensitivity(diagnostics: Any, r: int) -> dict[str, float | None]:
     if not isinstance(table, dict):
         return {}
     return {
-        f"sensitivity/{layer}/{level}": None if values[r] is None else float(values[r])
+        f"sensitivity/{layer}/{level}": None if values[r] is None else number_of(values, r)
         for level, layers in table.items()
         if re.fullmatch(r"level\d+", level)
         for layer, values in layers.items()

@@ -14,7 +14,7 @@ import submitit
 import torch
 
 from experiments.study.job import Job, attempt, take
-from experiments.study.launcher import Launcher
+from experiments.study.launcher import Launcher, threads_of
 from rhm import InvalidInput
 
 YEAR_MINUTES = 365 * 24 * 60
@@ -33,7 +33,7 @@ class Worker:
         Args:
             session: folder of this start's marks: ``NAME.taken``, ``NAME.done`` and ``NAME.failed``.
             jobs: the same list for all workers.
-            cores: that this worker may use; as many as it finds if None.
+            cores: threads of this worker; as many as it finds if None.
             pipe: the worker ends when it has no writer; when its work is done if None.
         """
         if pipe is not None:
@@ -84,7 +84,7 @@ class SubmititWorkers:
             if launcher.kind == "local":
                 visible = {"local_visible_gpus": (i % gpus,)} if gpus else {}
                 executor.update_parameters(timeout_min=YEAR_MINUTES, gpus_per_node=min(gpus, 1), **visible)
-                cores, held = max(1, (os.cpu_count() or 1) // count), pipe
+                cores, held = threads_of((os.cpu_count() or 1) // count), pipe
             with _children_say_nothing():
                 self.jobs.append(executor.submit(Worker(), str(session), jobs, cores, held))
 

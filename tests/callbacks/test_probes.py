@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from callbacks.probes import TOLERANCE, Probe, ProbeCounts, RidgeSums, Target, fit_logistic, targets_of
+from callbacks.logistic import TOLERANCE, fit_logistic
+from callbacks.probes import Probe, ProbeCounts, RidgeSums, Target, targets_of
 from rhm import Task
 
 
@@ -97,6 +98,22 @@ def test_logistic_probes_are_those_of_scikit_learn_on_standardised_features(seed
             shown = theirs.classes_  # symbols that never occur have no score of theirs
             ours = part[r, g].unflatten(-1, (target.slots, target.symbols))[:, slot].softmax(-1)[:, shown]
             np.testing.assert_allclose(ours.numpy(), theirs.predict_proba(z_MF), atol=5e-3)
+
+
+def test_rows_that_are_equal_count_as_often_as_they_occur():
+    """With symbols of their own: a layer sees the same patch with other classes above it."""
+    x_RGMF, y, targets = made_up(5, 5, 12)
+    g = torch.Generator().manual_seed(1)
+    drawn = torch.randint(12, (300,), generator=g)
+    drawn[:100] = 3
+    many_RGMF = x_RGMF[:, :, drawn]
+    kept = [torch.rand(y_t[:, :, drawn].shape, generator=g) < 0.7 for y_t in y]
+    y = [torch.where(kept_t, y_t[:, :, drawn], 0) for kept_t, y_t in zip(kept, y, strict=True)]
+    ours = logistic(many_RGMF, y, targets, 1e-3).scores(many_RGMF)[..., -4:].softmax(-1)
+    for r, j in np.ndindex(2, 2):
+        z_MF = StandardScaler().fit_transform(many_RGMF[r, j].numpy())
+        theirs = LogisticRegression(C=1 / (2 * 1e-3 * 300), tol=1e-8, max_iter=5000).fit(z_MF, y[1][r, j, :, 0].numpy())
+        np.testing.assert_allclose(ours[r, j][:, theirs.classes_].numpy(), theirs.predict_proba(z_MF), atol=5e-3)
 
 
 CHANGES = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from experiments.study.job import Failure
 from experiments.study.launcher import Launcher
 
 
@@ -27,7 +28,7 @@ class MadeUpRuns:
 
     def __call__(self, jobs, folder, launcher, title):
         self.made += [job.name for job in jobs if title != "search"]
-        failed = {job.name: "no memory" for job in jobs if job.name.endswith(self.fails)}
+        failed = {job.name: Failure("no memory") for job in jobs if job.name.endswith(self.fails)}
         for job in jobs:
             assert pickle.loads(pickle.dumps(job)) == job  # on its way to a worker
             if job.name in failed:
@@ -37,7 +38,13 @@ class MadeUpRuns:
             if title == "rules":
                 (run.parent / "chosen.json").write_text('{"rate": 0.1, "step_time_ratio": 1.0}', encoding="utf-8")
             replicas = [{"train_size": size, "test_accuracy": 0.5} for size in (8, 16)]
-            known = {"rule": "A", "supervision": {"rule": "labels", "pairs": None}, "steps": 2, "replicas": replicas}
+            known = {
+                "rule": "A",
+                "supervision": {"rule": "labels", "pairs": None},
+                "steps": 2,
+                "replicas": replicas,
+                "status": "finished",
+            }
             (run / "results.json").write_text(json.dumps(known), encoding="utf-8")
             (run / "config.yaml").write_text(
                 yaml.safe_dump({"data": {"init_args": {"pairs": None}}, "model": {}}), encoding="utf-8"

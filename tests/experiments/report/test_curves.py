@@ -45,6 +45,11 @@ def test_runs_with_the_same_last_folder_name_and_rule_have_a_line_each(tmp_path,
         {"replicas": [{"seed": 0, "train_size": None, "test_accuracy": 0.5, "chance": 0.25}]},
         {"replicas": []},
         {"status": "stopped"},
+        {"replicas": [{"seed": 0, "train_size": 32, "test_accuracy": 0.5, "chance": 0.25}] * 2},
+        {"replicas": [{"seed": 0, "train_size": 32, "test_accuracy": 0.5, "chance": 0.5}]},
+        {"replicas": [{"seed": 0, "train_size": "32", "test_accuracy": 0.5, "chance": 0.25}]},
+        {"task": [4, 4, 2, 2, 3]},
+        {"rule": ["Backprop"]},
         {"supervision": None},
     ],
 )
@@ -53,3 +58,14 @@ def test_results_that_are_no_numbers_or_not_finished_are_refused_by_folder(chang
     line = refused(capsys, "curves", f"--run_dirs={json.dumps(folders)}", f"--out={tmp_path / 'c.png'}")
     assert line.startswith(f"rhm: error: run_dirs: got {tmp_path / 'b'}") or str(tmp_path / "b") in line
     assert not (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize("out", ["/proc/x.png", "{}/link.png", "{}/nowhere/x.png", "{}/" + "x" * 300 + ".png"])
+def test_a_picture_that_cannot_be_written_is_said_in_a_line(out, tmp_path, capsys):
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere/x.png")
+    run = made_up_run(tmp_path / "a")
+    out = out.format(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        rhm("curves", f"--run_dirs={json.dumps([run])}", f"--out={out}")
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith(f"rhm: out: got {out}") and err.count("\n") == 1

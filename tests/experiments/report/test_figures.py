@@ -117,6 +117,28 @@ def test_legends_are_whole_and_leave_room_for_the_panels(count, length):
             assert box.width > 2.5 and box.height > 1.8
 
 
+@pytest.mark.parametrize("sizes", [[450, 470, 500], [1200, 2400, 4800, 9600], [7], [1, 10**7], [32, 128, 512, 2048]])
+def test_numbers_of_an_axis_stand_apart(sizes):
+    curves = {"a": Curve(sizes, *([0.5] * len(sizes) for _ in range(3)))}
+    points = {"a": ([Point(x, x, x, x, 0) for x in sizes], None)}
+    for figure in (
+        learning_curves({str(i): curves for i in range(3)}, dict.fromkeys("012", 0.1)),
+        p_star_by_task({"n m^L": points}),
+    ):
+        figure.draw_without_rendering()
+        for ax in figure.axes:
+            for axis, side in (ax.xaxis, "x"), (ax.yaxis, "y"):
+                low, high = sorted(axis.get_view_interval())
+                ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high and tick.label1.get_visible()]
+                boxes = sorted(
+                    (getattr(b, f"{side}0"), getattr(b, f"{side}1")) for b in (t.label1.get_window_extent() for t in ticks)
+                )
+                assert len(boxes) >= min(2, len(sizes)) or (side == "y" and ax is not figure.axes[0])  # which share theirs
+                assert all(one[1] + 2 < other[0] for one, other in itertools.pairwise(boxes))
+                texts = [tick.label1.get_text() for tick in ticks]
+                assert len(set(texts)) == len(texts)
+
+
 def test_names_with_signs_that_matplotlib_reads_are_shown_as_they_are(tmp_path):
     names = ["a $x_{$ b", "_mine", r"$\alpha$"]
     curves = {name: Curve([64, 512], [0.2, 0.9], [0.1, 0.8], [0.3, 1.0]) for name in names}

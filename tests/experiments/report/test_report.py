@@ -17,6 +17,8 @@ from PIL import Image
 from study_helpers import BACKPROP, SIBLINGS, STUDY, fake_study, p_star, results, sigmoid_curve
 
 from experiments.cli import main
+from experiments.report.page import Page
+from experiments.study.folder import StudyFolder
 from experiments.study.study import Rule, Sizes, Study
 from experiments.study.tidy import complexities, gather
 
@@ -193,3 +195,83 @@ def test_a_name_is_text_for_a_spreadsheet(name, tmp_path, no_pictures):
     texts = {value for row in rows for key, value in row.items() if key in ("run", "stage", "class", "task", "cell", "pairs")}
     assert not any(text.strip().startswith(tuple("=+-@")) for text in texts)
     assert float(rows[0]["test_accuracy"]) >= 0
+
+
+def changed(file, **changes):
+    def change(folder):
+        content = yaml.safe_load((folder / file).read_text(encoding="utf-8"))
+        (content["runs"][0] if file == "runs.json" else content).update(changes)
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+
+    return change
+
+
+def replaced(file, text):
+    return lambda folder: (folder / file).write_text(text, encoding="utf-8")
+
+
+FOREIGN = [
+    replaced(file, text) for file in ("runs.json", "study.yaml") for text in ("", "{", "[1]", "3", "[" * 3000, "a: 1\na: 2")
+]
+FOREIGN += [
+    changed("runs.json", task={"v": "x"}),
+    changed("runs.json", task={"v": 8, "n": 8, "m": 9, "s": 2, "L": 3}),
+    changed("runs.json", sizes=["64"]),
+    changed("runs.json", sizes=None),
+    changed("runs.json", cell=[]),
+    changed("runs.json", name=3),
+    changed("runs.json", vary="P"),
+    changed("runs.json", args=[3]),
+    changed("runs.json", more=1),
+    changed("study.yaml", rules=3),
+    changed("study.yaml", rules=["dfa"]),
+    changed("study.yaml", search=[1]),
+    changed("study.yaml", threshold="small"),
+]
+
+
+@pytest.mark.parametrize("change", FOREIGN)
+def test_a_study_of_somebody_else_is_refused_in_a_line(change, made, tmp_path, capsys, no_pictures):
+    for file in "runs.json", "study.yaml":
+        shutil.copy(made[0] / file, tmp_path)
+    change(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(tmp_path)])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith(f"rhm: run_dir: got {tmp_path}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"a": 3}', '{"a": {"kind": "?", "message": "b"}}', '{"a": {"kind": "failed"}}', "[" * 100000]
+)
+def test_failures_that_cannot_be_read_are_not_known(text, tmp_path):
+    (tmp_path / "failed.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="failed.json: "):
+        StudyFolder(tmp_path).read_failed()
+
+
+def test_a_disk_that_fills_up_while_figures_are_drawn_is_said_in_a_line(made, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Page, "figure", full)
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(made[0]), f"--out={tmp_path / 'a'}"])
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith(
+        f"rhm: out: got {tmp_path / 'a'} (No space left on device), "
+    )
+
+
+def test_replicas_that_have_diverged_are_counted_and_named(tmp_path, no_pictures):
+    runs = fake_study(tmp_path, Study([Rule("backprop")], [{"L": 3}], Sizes([64, 512]), seeds=[0, 1]), lambda *_: 0.5, False)
+    path = tmp_path / "runs" / runs[0].name / "results.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for replica in content["replicas"]:
+        replica["diverged"] = (replica["seed"], replica["train_size"]) == (1, 512)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    main(["report", str(tmp_path)])
+    page = (tmp_path / "report/index.html").read_text(encoding="utf-8")
+    assert (
+        f"<summary>Diverged replicas, counted with what weights that are not finite reach: 1</summary><ul><li>{runs[0].name}: seed 1 of 512 strings"
+        in page
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from dataclasses import replace
@@ -13,7 +14,7 @@ import yaml
 from study_helpers import NAMES, STUDY, fake_study, p_star, sigmoid_curve
 
 from experiments.cli import main
-from experiments.report.tables import chosen_table, exponents, ratio
+from experiments.report.tables import chosen_table, exponents, ratio, unit_of
 from experiments.study.complexity import sample_complexity
 from experiments.study.study import Rule, Search, Sizes, Study
 from experiments.study.tidy import complexities, gather
@@ -92,9 +93,9 @@ def test_growth_from_level_to_level_is_given_for_tasks_that_differ_in_depth_alon
     [
         (500, 1000, "0.5"),
         (math.inf, 1000, "> 4.1"),
-        (-math.inf, 640, "< 0.1"),
+        (-math.inf, 640, "≤ 0.1"),
         (500, math.inf, "< 0.12"),
-        (500, -math.inf, "> 7.8"),
+        (500, -math.inf, "≥ 7.8"),
         (math.inf, math.inf, "–"),
         (math.inf, -math.inf, "> 64"),
         (500, None, "–"),
@@ -107,3 +108,20 @@ def test_the_ratio_to_the_reference_is_a_number_or_the_bound_that_is_known(own, 
         )
 
     assert ratio(known(own), None if other is None else known(other)) == shown
+
+
+def test_a_study_of_labels_counts_labelled_strings_and_says_in_a_sentence_who_needs_how_many(tmp_path, no_pictures):
+    need = {"backprop": 900, "sibling_contrastive": 60, "clapp": 2, "frozen": 9999}
+    rules = [Rule("backprop", vary="train_size", sizes=Sizes([256, 1024, 4096])), *map(Rule, [*need][1:])]
+    labels = {"vary": "label_size", "settings": {"data.train_size": 4096}, "seeds": [0, 1]}
+    study = Study(rules, [{"L": 3}], Sizes([8, 32, 128, 512]), "How few labels?", **labels)
+    runs = fake_study(tmp_path / "a", study, sigmoid_curve(lambda run, task: need[run.rule]), False)
+    main(["report", str(tmp_path / "a")])
+    page = html.unescape((tmp_path / "a/report/index.html").read_text(encoding="utf-8"))
+    table = gather(tmp_path / "a/runs", runs).table
+    own = {rule: found.shown(found.value) for (rule, *_), found in complexities(table, 0.1).items()}
+    counts = f"clapp ≤ 8, sibling_contrastive {own['sibling_contrastive']}, backprop {own['backprop']}, frozen > 512"
+    assert f"<li>v=8 n=8 m=4 s=2 L=3, labelled strings for a small error: {counts}.</li>" in page
+    assert "<h2>Labelled strings that each rule needs</h2>" in page and "smallest number of labelled strings" in page
+    assert "training strings" not in page
+    assert all(unit_of(rows) == ("training" if rule == "backprop" else "labelled") for (rule,), rows in table.group_by("rule"))

@@ -162,3 +162,11 @@ def test_settings_of_an_earlier_version_take_todays_defaults_and_unknown_ones_ar
     with pytest.raises(InvalidInput, match="model.network.girth: unknown key"):
         load_run(str(tmp_path / "a"))
     assert "model.network.girth: unknown key" in refused(capsys, "test", f"--run_dir={tmp_path / 'a'}")
+
+
+def test_a_run_does_not_start_in_a_link_that_leads_nowhere(tmp_path, capsys):
+    (tmp_path / "a").symlink_to(tmp_path / "gone")
+    line = refused(capsys, "check", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'a'}")
+    assert (
+        f"run_dir: got {tmp_path / 'a'}, allowed: a folder; this is a link to {tmp_path / 'gone'}, which is not there" in line
+    )

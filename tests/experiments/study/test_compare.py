@@ -34,7 +34,7 @@ def test_a_comparison_goes_on_with_other_rules_and_tasks_and_never_takes_runs_of
     rhm(*command)
     second = task_file(tmp_path / "b.yaml", L=3)
     rhm(*command, "--rules=[frozen,dfa]", f"--tasks=[{second},{task}]", "--jobs=1")
-    assert runs.made == ["a/dfa", "b/frozen", "b/dfa", "a/frozen", "a/dfa"]
+    assert runs.made == ["a/dfa", "b/frozen", "b/dfa", "a/frozen"]
     (tmp_path / "c").mkdir()
     other_task = task_file(tmp_path / "c/a.yaml", m=3)
     for other, words in (
@@ -53,7 +53,7 @@ def test_a_comparison_goes_on_with_other_rules_and_tasks_and_never_takes_runs_of
     content["rule"]["model"]["class_path"] = "Backprop"
     written(kept, content)
     assert "rule.model.class_path=Backprop" in refused(capsys, *command)
-    assert len(runs.made) == 5 and not (tmp_path / "run/a/gim").exists()
+    assert len(runs.made) == 4 and not (tmp_path / "run/a/gim").exists()
 
 
 def test_rules_that_fail_are_missing_in_the_table_and_the_exit_code_says_so(tmp_path, capsys, monkeypatch):
@@ -76,3 +76,43 @@ def test_rules_that_fail_are_missing_in_the_table_and_the_exit_code_says_so(tmp_
         assert stop.value.code == 1 and said.err.startswith(closing) and "failed: a/dfa: no memory" in said.out
         assert (out.read_text() == old) == (len(fails) == 2)
     assert "| frozen |" in out.read_text() and "| dfa |" not in out.read_text()
+
+
+def test_what_would_share_a_folder_or_cannot_be_written_is_refused_before_hours_of_training(tmp_path, capsys):
+    command = ["compare", f"--tasks=[{task_file(tmp_path / 'a.yaml')}]", f"--run_dir={tmp_path / 'run'}"]
+    assert "rhm: rules: got ['dfa', 'dfa']" in refused(capsys, *command, "--rules=[dfa,dfa]")
+    assert "rhm: rates: got [0.01, 0.01000000001]" in refused(capsys, *command, "--rates=[0.01,0.01000000001]")
+    (tmp_path / "b.md").write_bytes(b"\xff")
+    for out in tmp_path / "b.md", tmp_path / "none.md", tmp_path:
+        assert f"rhm: out: got {out} " in refused(capsys, *command, f"--out={out}")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    assert "which is not there" in refused(capsys, *command[:-1], f"--run_dir={tmp_path / 'link'}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("final/results.json", '{"status": "finished"}'),
+        ("final/results.json", '{"status": "stopped", "replicas": [{"test_accuracy": null}]}'),
+        ("chosen.json", "[]"),
+        ("chosen.json", '{"rate": "fast", "step_time_ratio": 1}'),
+        ("search-0.1/results.json", "[1]"),
+        ("search-0.1/results.json", '{"status": "finished", "replicas": [{"test_accuracy": 1e400}]}'),
+    ],
+)
+def test_a_rule_whose_results_cannot_be_read_is_named_and_left_out(file, text, tmp_path, capsys, monkeypatch):
+    MadeUpRuns(monkeypatch)
+    task = task_file(tmp_path / "a.yaml")
+    command = ["compare", f"--tasks=[{task}]", "--rules=[dfa,frozen]", "--rates=[0.1]", f"--run_dir={tmp_path / 'run'}"]
+    rhm(*command)
+    (tmp_path / "run/a/dfa" / file).write_text(text, encoding="utf-8")
+    if file.startswith("search"):
+        (tmp_path / "run/a/dfa/chosen.json").unlink()  # else nothing is searched again
+    monkeypatch.setattr("experiments.study.compare.launch", lambda jobs, *_: {})
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        rhm(*command)
+    out, err = capsys.readouterr()
+    assert stop.value.code == 1 and err.startswith("rhm: 1 of 2 rows are missing") and "a/dfa" in out and "| frozen |" in out
+    assert "| dfa |" not in out and list(json.loads((tmp_path / "run/compare.json").read_text())["a"]) == ["frozen"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from experiments.study.grid import expand
 from experiments.study.study import Rule, Sizes, Steps, Study
+from rhm import InvalidInput
 
 
 def test_a_task_that_is_given_twice_is_one():
@@ -67,3 +70,16 @@ def test_label_sizes_can_be_varied_instead():
     siblings, backprop = (c.run("grid", c.sizes, [0], {}) for c in expand(study)[0])
     assert {"--data.train_size=1024", "--data.label_size=[16, 64]"} <= set(siblings.args) and siblings.steps == 80
     assert "--data.train_size=[16, 64]" in backprop.args and not any("label_size" in a for a in backprop.args)
+
+
+@pytest.mark.parametrize(
+    ("vary", "where", "name"),
+    [("train_size", "settings", "label_size"), ("train_size", "rule", "label_size"), ("label_size", "settings", "train_size")],
+)
+def test_a_list_of_sizes_beside_those_that_vary_is_refused(vary, where, name):
+    """Its replicas would be taken for seeds of one size."""
+    given = {f"data.{name}": [100, 200]}
+    rule = Rule("lpl", settings=given) if where == "rule" else Rule("lpl")
+    study = Study([rule], [{}], Sizes([16, 64]), vary=vary, settings=given if where == "settings" else {})
+    with pytest.raises(InvalidInput, match=rf"data.{name}: got \[100, 200\], allowed: one number"):
+        expand(study)

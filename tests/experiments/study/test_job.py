@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from experiments.study.job import take
+from dataclasses import asdict
+
+from experiments.study.job import FAILED, NOTHING_CHOSEN, STOPPED_EARLY, Failure, take
 
 
 def test_a_requeued_slurm_job_goes_on_with_what_it_had_taken_and_no_other_takes_it(tmp_path):
     assert take(tmp_path / "run", "7") and not take(tmp_path / "run", "8") and take(tmp_path / "run", "7")
     (tmp_path / "run.done").touch()
     assert not take(tmp_path / "run", "7")
+
+
+def test_a_failure_is_read_as_it_was_written_and_a_text_is_an_error():
+    for failure in Failure("no memory"), Failure("behind", STOPPED_EARLY), Failure("none", NOTHING_CHOSEN):
+        assert Failure.of(asdict(failure)) == failure
+    assert Failure.of("stopped early: so an error may begin") == Failure("stopped early: so an error may begin", FAILED)

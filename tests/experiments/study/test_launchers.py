@@ -13,21 +13,24 @@ from pathlib import Path
 import pytest
 from sweeps import nobody_is_left, refused, results, sweep, wait_for, write
 
+from experiments.study.job import STOPPED_EARLY, Failure, Job
+from experiments.study.launchers import _bring_up_to_date
+
 ROOT = Path(__file__).parents[3]
 
 
 LAUNCH = """
 import json, sys
 from pathlib import Path
-from experiments.study.job import Job
+from experiments.study.job import Failure, Job
 from experiments.study.launcher import Launcher
 from experiments.study.launchers import launch
 from study_helpers import {function} as function
-folder, failed = Path(sys.argv[1]), {{"b": "no memory"}}
+folder, failed = Path(sys.argv[1]), {{"b": Failure("no memory")}}
 try:
     launch([Job(name, function, (str(folder),)) for name in "ab"], folder, Launcher(jobs=1), "test", failed=failed)
 finally:
-    (folder / "failed.json").write_text(json.dumps(failed))
+    (folder / "failed.json").write_text(json.dumps({{name: failure.message for name, failure in failed.items()}}))
 """
 
 
@@ -113,3 +116,11 @@ def test_launchers_that_are_not_there_are_refused(tmp_path, capsys, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "sbatch" in refused(capsys, study, run_dir, "--launcher=slurm")
     assert "jobs" in refused(capsys, study, run_dir, "--jobs=0")
+
+
+def test_a_run_that_was_behind_others_is_told_from_an_error_by_its_mark(tmp_path):
+    for mark in ("a.taken", "a.failed", "b.taken", "b.behind", "c.taken"):
+        (tmp_path / mark).write_text("stopped early: so says", encoding="utf-8")
+    failed = {"c": Failure("before")}
+    assert _bring_up_to_date(failed, [Job(name, print, ()) for name in "abcd"], tmp_path, ended=False) == 1
+    assert failed == {"a": Failure("stopped early: so says"), "b": Failure("stopped early: so says", STOPPED_EARLY)}

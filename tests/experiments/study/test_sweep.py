@@ -16,6 +16,7 @@ from sweeps import GROUP, SEARCHED, MadeUp, nobody_is_left, rates, refused, resu
 from experiments.cli import main
 from experiments.study.draw import draw
 from experiments.study.grid import expand
+from experiments.study.job import NOTHING_CHOSEN
 from experiments.study.study import Rule, Sizes, Study
 
 ROOT = Path(__file__).parents[3]
@@ -166,7 +167,7 @@ def test_without_a_trial_that_has_finished_nothing_is_trained_with_other_setting
     for _ in range(2):
         sweep(study, f"--run_dir={tmp_path / 'a'}")
         failed = json.loads((tmp_path / "a/failed.json").read_text())
-        assert "none of the settings" in failed[f"{GROUP}/grid"] and f"{GROUP}/grid" not in runs.made
+        assert failed[f"{GROUP}/grid"]["kind"] == NOTHING_CHOSEN and f"{GROUP}/grid" not in runs.made
     sweep(study, f"--run_dir={tmp_path / 'a'}", "--retry")
     assert f"{GROUP}/grid" not in runs.made and runs.made.count("dfa/v4_n4_m2_s2_L3/grid") == 1
     runs.fails = set()

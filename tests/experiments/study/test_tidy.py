@@ -86,3 +86,48 @@ def test_refinement_does_not_crash_where_the_first_size_is_above_the_bound_by_a_
     sizes = np.array([64.0, 100.0])
     found = sample_complexity(sizes, np.array([[0.0875 * (1 + 1.5e-9), 0.0]]), 0.0875)
     assert next_size(sizes, found) == 80
+
+
+def repeated(content):
+    content["replicas"][1] = content["replicas"][0]
+
+
+def shortened(content):
+    del content["replicas"][0], content["supervision"]["readout_labels"][0]
+
+
+FOREIGN = {
+    "a seed twice": repeated,
+    "a replica less": shortened,
+    "another seed": setting("replicas", 0, "seed", value=9),
+    "another size": setting("replicas", 0, "train_size", value=9),
+    "another task": setting("task", "L", value=4),
+    "a probe above 1": setting("replicas", 0, "probe", "layer1", "level1", value=1.5),
+    "a probe in letters": setting("replicas", 0, "probe", "layer1", "level1", value="0.5"),
+    "a probe without end": setting("replicas", 0, "probe", "layer1", "level1", value=10**400),
+    "a sensitivity in letters": setting("diagnostics", "SynonymicSensitivity", "level1", "layer1", value="abcd"),
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
+def test_results_of_another_run_are_named_and_left_out(change, tmp_path):
+    """A seed that is counted twice, or a size that only some seeds have, moves a mean and nobody sees it."""
+    study = Study([Rule("backprop"), Rule("dfa")], [{"L": 3}], Sizes([64, 512]), seeds=[0, 1])
+    runs = fake_study(tmp_path / "a", study, sigmoid_curve(lambda *_: 100))
+    path = tmp_path / "a/runs" / runs[0].name / "results.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    gathered = gather(tmp_path / "a/runs", runs)
+    assert list(gathered.damaged) == [runs[0].name] and gathered.table["run"].unique().to_list() == [runs[1].name]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "[1]", "3", "null", '"finished"', '{"status": "finished"}', "[" * 100000, "\0"]
+)
+def test_results_that_are_no_results_are_named_and_left_out(text, tmp_path):
+    study = Study([Rule("backprop"), Rule("dfa")], [{"L": 3}], Sizes([64, 512]), seeds=[0])
+    runs = fake_study(tmp_path / "a", study, sigmoid_curve(lambda *_: 100), maps=False)
+    (tmp_path / "a/runs" / runs[0].name / "results.json").write_text(text, encoding="utf-8")
+    gathered = gather(tmp_path / "a/runs", runs)
+    assert list(gathered.damaged) == [runs[0].name] and gathered.table["run"].unique().to_list() == [runs[1].name]
