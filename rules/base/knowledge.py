@@ -93,7 +93,6 @@ class Knowledge(pl.LightningModule):
         rule.__dict__.update(data=data, _trainer=self._trainer)  # a rule may ask for its step
         devices = range(torch.cuda.device_count()) if batch.x_RBD.is_cuda else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(0)
             said = rule.layer_updates(rule.compute(batch))
         gradients = {f"{name} of layer {k}": grad for k, layer in enumerate(said.layers, 1) for name, grad in layer.items()}
         return gradients | {f"the estimate of {name}": value for name, value in said.estimates.items()}

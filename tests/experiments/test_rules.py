@@ -49,6 +49,8 @@ def test_rules_lists_every_settings_file_with_what_the_rule_that_it_builds_says(
 class Mine(LocalRule):
     """A rule with no more than a rule must have."""
 
+    knowledge = "none"
+
     def layer_updates(self, step):
         return []
 

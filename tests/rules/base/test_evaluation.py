@@ -25,6 +25,4 @@ def test_a_second_fit_of_a_rule_writes_what_it_measures_at_a_step_of_the_first(t
             enable_model_summary=False,
         )
         trainer.fit(rule, data)
-        assert [row["test/accuracy"] for row in logger.experiment.metrics if "test/accuracy" in row] or any(
-            "test/accuracy" in path.read_text() for path in (tmp_path / name).rglob("*.csv")
-        ), name
+        assert any("test/accuracy" in path.read_text() for path in (tmp_path / name).rglob("*.csv")), name
