@@ -37,6 +37,7 @@ VALUE = re.compile(r"(?:Got value|Given value): (.*)")
 NESTED = re.compile(r"NestedArg\(key='([^']+)', val=(.*)\)")
 NO_FILE = re.compile(r"File does not exist: '([^']+)'")
 NO_PATH = re.compile(r"Unable to load config (.*)|Expected a path but (\S+)")
+BUILDING = re.compile(r"Problem with given class_path '([\w.]+)'")
 NOT_FINITE = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
 NUMBERS = {"int", "float"}
 _QUOTES = "\"'), "
@@ -61,7 +62,12 @@ def refusal(error: BaseException | None) -> InvalidInput | None:
 
     The parser passes on what built classes refuse as an error of its own.
     """
+    name = "a class"
     while error is not None and not isinstance(error, InvalidInput):
+        if isinstance(error, ModuleNotFoundError):
+            return InvalidInput(name, f"{error}", "a class whose packages are installed")
+        if problem := BUILDING.search(str(error)):
+            name = problem[1]
         error = error.__cause__
     return error
 

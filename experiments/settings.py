@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from pydoc import locate
@@ -219,6 +220,11 @@ def _read_float(loader: Any, node: yaml.ScalarNode) -> Any:
     return _meant(node.value, loader.construct_yaml_float(node))
 
 
+def _write_member(dumper: yaml.SafeDumper, member: Enum) -> yaml.Node:
+    return dumper.represent_data(member.value)
+
+
+yaml.SafeDumper.add_multi_representer(Enum, _write_member)  # such as the interval of a Timer
 # The parser reads a plain number without its loader for YAML, and has no place to say how.
 _loaders_dumpers.load_basic = _read_plain
 _loaders_dumpers.get_yaml_default_loader().add_constructor("tag:yaml.org,2002:float", _read_float)

@@ -93,6 +93,7 @@ def quiet() -> None:
     """Keep Lightning to what a person needs to know, and warnings to a line."""
     for name in "pytorch_lightning", "lightning_fabric":
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # their reports, which were asked for
     warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
     for message in (
         r".*LightningCLI's args parameter.*",

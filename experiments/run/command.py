@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import yaml
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -194,7 +195,7 @@ class RunCommand(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(self.folder.path.parent, name=self.folder.path.name, version="")
         kwargs["callbacks"] = self._callbacks(trains, chosen.enable_progress_bar is not False)
         kwargs["default_root_dir"] = str(self.folder.path)
-        kwargs["enable_progress_bar"] = any(isinstance(c, RunProgress) for c in kwargs["callbacks"])
+        kwargs["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in kwargs["callbacks"])
         kwargs["enable_checkpointing"] = trains
         try:
             trainer = super().instantiate_trainer(**kwargs)
@@ -212,7 +213,8 @@ class RunCommand(LightningCLI):
         if trains:
             checkpoint = StepCheckpoint(self.folder.checkpoints, self._get(self.config, "checkpoint_every"))
             self.stop = StopOnSignal(checkpoint)
-            own += [EventFiles(), StepLog(), HyperParameters(), checkpoint, self.stop, *([RunProgress()] if progress else [])]
+            own += [EventFiles(), StepLog(), HyperParameters(), checkpoint, self.stop]
+            own += [RunProgress()] if progress and not any(isinstance(c, ProgressBar) for c in given) else []
         return [*given, *(callback for callback in own if not any(isinstance(other, type(callback)) for other in given))]
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -19,6 +19,7 @@ from rules.base import trainer_settings
 from rules.base.trainer_settings import TRAINER_SETTINGS, check_precision, check_setting
 from rules.base.trainer_settings import precision_name as precision_name
 
+STRATEGIES = ("auto", "ddp")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 
 
@@ -38,6 +39,9 @@ def check_settings(trainer: Any, checkpoint_every: int | None, matmul_precision:
     usable = accelerators()
     if isinstance(trainer.accelerator, str) and trainer.accelerator not in usable:
         raise InvalidInput("trainer.accelerator", trainer.accelerator, f"{' or '.join(usable)}; this machine has no other")
+    if isinstance(trainer.strategy, str) and trainer.strategy not in STRATEGIES:
+        allowed = f"{' or '.join(STRATEGIES)}: ranks are processes of their own, and each holds whole layers"
+        raise InvalidInput("trainer.strategy", trainer.strategy, allowed)
     for key in TRAINER_SETTINGS:
         check_setting(key, trainer[key])
     if checkpoint_every is None or checkpoint_every < 1:

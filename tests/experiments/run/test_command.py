@@ -207,6 +207,12 @@ REFUSED = {
     "unknown trainer key": (["--trainer.max_stepz=5"], ["trainer.max_stepz", "unknown key", "'max_steps'"]),
     "wrong type": (["--data.L=deep"], ["data.L", "deep", "int"]),
     "mistyped link": (["--data.train_size=${data.Ll}"], ["data.train_size", "${data.Ll}", "an integer of at least 1"]),
+    "ranks that are forks": (
+        ["--trainer.strategy=ddp_spawn", "--trainer.devices=2"],
+        ["trainer.strategy", "ddp_spawn", "auto or ddp"],
+    ),
+    "layers in parts": (["--trainer.strategy=fsdp"], ["trainer.strategy", "fsdp", "auto or ddp"]),
+    "a logger that is not installed": (["--trainer.logger=WandbLogger"], ["WandbLogger", "pip install", "packages"]),
     "precision": (["--trainer.precision=16-mixed"], ["trainer.precision", "16-mixed", "bf16-mixed"]),
     "learning rate": (["--model.optimizer.lr=-1"], ["model.optimizer", "-1"]),
     "accelerator": (["--trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
@@ -352,6 +358,21 @@ def test_a_run_that_diverges_ends_and_says_so(tmp_path, capsys):
     assert all(0 <= r["test_accuracy"] <= 0.6 for r in results["replicas"])
     rhm("fit", "--model=Backprop", *RUN, f"--run_dir={tmp_path / 'b'}")
     assert not json.loads((tmp_path / "b/results.json").read_text())["replicas"][0]["diverged"]
+
+
+def test_callbacks_and_profilers_that_people_bring_do_what_they_are_for(tmp_path, capsys, caplog):
+    """Each beside those that every run has; a bar of Lightning's takes the place of ours."""
+    run = ["fit", "--model=Backprop", *RUN, "--tables=false"]
+    with caplog.at_level("INFO", "pytorch_lightning.profilers.profiler"):
+        rhm(*run, "--trainer.profiler=simple", f"--run_dir={tmp_path / 'profiled'}")
+    assert "Profiler Report" in caplog.text
+    bar, timer = "--trainer.callbacks=RichProgressBar", "--trainer.callbacks+=Timer"
+    rhm(*run, bar, timer, "--trainer.callbacks.duration=00:00:01:00", f"--run_dir={tmp_path / 'timed'}")
+    out, err = capsys.readouterr()
+    assert "6/6" in out and "step 6/6" not in err
+    kept = yaml.safe_load((tmp_path / "timed/config.yaml").read_text())["trainer"]["callbacks"]
+    assert [callback["class_path"].rpartition(".")[2] for callback in kept] == ["RichProgressBar", "Timer"]
+    assert kept[1]["init_args"]["interval"] == "step"
 
 
 def test_probes_that_are_fitted_on_training_strings_say_so(tmp_path, capsys):
