@@ -1,6 +1,6 @@
 """The mask ladder: from backpropagation to direct feedback in steps, each of which changes one thing.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, C channel, N classes.
 """
 
 from __future__ import annotations

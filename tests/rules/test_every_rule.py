@@ -21,6 +21,8 @@ from networks.vector import VectorLayer
 from rhm import InvalidInput
 from rules import Locality, LocalRule, Step, Updates
 from rules.base.layerwise import LayerwiseRule
+from rules.maths.losses import project
+from rules.simsiam import SimSiam
 
 
 @pytest.fixture(autouse=True)
@@ -322,7 +324,10 @@ def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
         ]
         sides = rule.positives(seen, k)
         head = layer.get_submodule(name.split(".")[0]) if "." in name else None
-        rows += [side.flatten(1, 2) for side in (*sides, *(head(*sides) if head is not None else ()))]
+        compared = head(*sides) if head is not None else ()
+        rows += [side.flatten(1, 2) for side in (*sides, *compared)]
+        if name.endswith("predictor_out_REC"):
+            return [project(side, head.get_parameter("predictor_in_RCE")).relu().flatten(1, 2) for side in compared]
         rows.append(top.out_RBDC.flatten(2))
     return rows
 
@@ -334,8 +339,13 @@ MATRICES = re.compile(r"(projection_RGEC|label_head_RFE|(units_)?head\.(?!label_
 def test_a_matrix_is_used_in_both_directions_only_where_the_rule_says_so(name):
     for args in variants(name):
         wide = ["--data.batch_size=4", "--model.network.width=128"]
-        if from_settings(name, *args).network_config.bottleneck is not None:
+        shipped = from_settings(name, *args)
+        if shipped.network_config.bottleneck is not None:
             wide.append("--model.network.bottleneck=96")
+        if isinstance(shipped, LayerwiseRule) and shipped.block.head is not None:
+            wide.append("--model.block.head=96")
+        if isinstance(shipped, SimSiam):
+            wide.append("--model.hidden=96")
         rule = from_settings(name, *args, *wide)
         shake(rule)
         moved = used_backwards(rule)
