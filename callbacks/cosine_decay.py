@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -28,9 +27,9 @@ class CosineDecay(Callback):
             raise InvalidInput("CosineDecay.floor", floor, "a number in [0, 1]")
         self.floor = floor
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def before_step(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         """Set the step's rate."""
-        share = self.floor + (1 - self.floor) * (1 + math.cos(math.pi * trainer.global_step / trainer.max_steps)) / 2
+        share = self.floor + (1 - self.floor) * (1 + math.cos(math.pi * step / trainer.max_steps)) / 2
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * share

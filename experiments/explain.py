@@ -42,7 +42,17 @@ NOT_FINITE = re.compile(r"[-+]?\.?(nan|inf|infinity)", re.IGNORECASE)
 NUMBERS = {"int", "float"}
 _QUOTES = "\"'), "
 
-RUN_KEYS = ("data", "model", "trainer", "run_dir", "checkpoint_every", "matmul_precision", "tables", "spread_replicas")
+RUN_KEYS = (
+    "data",
+    "model",
+    "trainer",
+    "run_dir",
+    "checkpoint_every",
+    "matmul_precision",
+    "tables",
+    "spread_replicas",
+    "steps_per_call",
+)
 """The settings of a run, whatever its parser lists."""
 BRANCHES: Branches = {
     "trainer": (Trainer, "--help"),

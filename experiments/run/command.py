@@ -24,6 +24,7 @@ from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
 from experiments.run.kept import config_files, kept_from_files
+from experiments.run.pace import steps_per_call
 from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
 from experiments.run.spread import (
@@ -118,6 +119,12 @@ class RunCommand(LightningCLI):
             default=RUN["spread_replicas"],
             help="each of trainer.devices ranks trains a share of the replicas",
         )
+        parser.add_argument(
+            "--steps_per_call",
+            type=int | None,
+            default=RUN["steps_per_call"],
+            help="steps between two looks of the trainer; null: as many as logs, validations and checkpoints allow",
+        )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
@@ -194,6 +201,11 @@ class RunCommand(LightningCLI):
         elif chosen.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(self.folder.path.parent, name=self.folder.path.name, version="")
         kwargs["callbacks"] = self._callbacks(trains, chosen.enable_progress_bar is not False)
+        if trains:
+            paces = {"trainer.val_check_interval": chosen.val_check_interval, "checkpoint_every": self.stop.checkpoint.every}
+            wanted = self._get(self.config, "steps_per_call")
+            steps = steps_per_call(wanted, self.model, self.datamodule, paces, kwargs["callbacks"])
+            self.model.steps_per_call, kwargs["val_check_interval"] = steps, chosen.val_check_interval // steps
         kwargs["default_root_dir"] = str(self.folder.path)
         kwargs["enable_progress_bar"] = any(isinstance(c, ProgressBar) for c in kwargs["callbacks"])
         kwargs["enable_checkpointing"] = trains

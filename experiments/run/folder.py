@@ -24,6 +24,7 @@ from rules import LocalRule
 FREE_KEYS = {
     "run_dir",
     "checkpoint_every",
+    "steps_per_call",
     "tables",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",

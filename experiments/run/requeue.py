@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from experiments.run import slurm
 from experiments.run.checkpoints import StepCheckpoint
 from rhm import InvalidInput
+from rules import LocalRule
 
 
 class Stopped(Exception):
@@ -36,9 +37,9 @@ class Stopped(Exception):
 class StopOnSignal(Callback):
     """On SIGINT, SIGTERM or SIGUSR1 all ranks save a checkpoint at the same step and raise :class:`Stopped`.
 
-    A signal may reach ranks at different steps, or only one of them. So they ask one another every ``EVERY`` batches, and read
-    the answer ``EVERY`` batches later, when it has long arrived: no step waits. A single rank stops after the batch that it is
-    at. A validation that is stopped is not made again: the run goes on with the step after it.
+    A signal may reach ranks at different steps, or only one of them. So they ask one another every ``EVERY`` batches, or after
+    each call of more steps, and read the answer when they ask again, as it has long arrived: no step waits. A single rank stops
+    after the call that it is at. A validation that is stopped is not made again: the run goes on with the step after it.
 
     Args:
         checkpoint: saves.
@@ -51,7 +52,7 @@ class StopOnSignal(Callback):
         self.signum = 0
         self.before: dict[int, Any] = {}
         self.group: Any = None
-        self.batches = 0
+        self.batches, self.every = 0, self.EVERY
         self.asked: tuple[distributed.Work, Tensor] | None = None
 
     @contextmanager
@@ -73,6 +74,8 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take signals, Lightning's SIGTERM too, and prepare to ask the other ranks."""
+        assert isinstance(pl_module, LocalRule)
+        self.every = max(1, self.EVERY // pl_module.steps_per_call)
         self.before = {signum: listen(signum, self._take) for signum in (signal.SIGINT, signal.SIGTERM)}
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             self.group = distributed.new_group(backend="gloo")  # flags stay on the host: no step waits for a device
@@ -109,7 +112,7 @@ class StopOnSignal(Callback):
     def _ask(self) -> int:
         """The largest signal that a rank had at the last question; a new question every so many batches."""
         self.batches += 1
-        if self.batches % self.EVERY:
+        if self.batches % self.every:
             return 0
         answer = self._answer()
         flag = torch.tensor(self.signum)

@@ -22,6 +22,7 @@ from rhm import InvalidInput
 from rhm.errors import nearest
 from rhm.hashing import fold, normal, seed_keys
 from rules.base.backpropagation import backpropagate, weight_products
+from rules.base.before_step import BeforeStep
 from rules.base.contract import Locality, Step, Updates
 from rules.base.evaluation import Evaluation
 from rules.base.knowledge import Knowledge
@@ -29,7 +30,7 @@ from rules.base.metrics import ReplicaAccuracy
 from rules.base.optimizers import check_optimizer
 from rules.base.ranks import SharedBatch
 from rules.base.restoring import Restorable, plain_network
-from rules.base.trainer_settings import check_datamodule, check_trainer
+from rules.base.trainer_settings import callbacks_of, check_datamodule, check_trainer
 
 __all__ = ["LocalRule", "NetworkConfig", "OptimizerCallable", "default_network"]  # what a rule's constructor needs
 
@@ -67,6 +68,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         knowledge: what it learns from beyond strings and its pairs: ``none``, ``labels`` or ``grammar``. Each rule says it.
         uses_pairs, uses_label_slot: whether it needs pairs, or a place in the string for a class.
         takes_vectors, takes_codes: whether its layers may have vector units, or hand on codes.
+        steps_per_call: how many steps a call of :meth:`training_step` makes. A trainer counts calls, and its callbacks see one
+            in so many steps; ``trainer.global_step`` counts steps.
         compares_strings: whether a string's part in an update depends on the other strings of the batch.
         upper_layers_learn: whether the layers above those that the rule trains learn with the readout, from labels.
         end_to_end_needs_labels: whether the loss that is propagated through all layers is the readout's.
@@ -104,6 +107,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         self.automatic_optimization = False
         self.network_config, self.optimizer, self.clip = plain_network(network), optimizer, clip
         self.rate = 0.0
+        self.steps_per_call = 1
+        self._before_step: list[BeforeStep] = []
 
     # ---------------------------------------------------------------- what a rule says of itself
 
@@ -291,10 +296,27 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
 
     @torch.no_grad()
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Updates of all layers and of the readout, and one optimizer step; the step's losses, for callbacks."""
-        updates = self.updates(self.compute(batch))
-        self.apply_updates(updates)
+        """Updates of all layers and of the readout, and an optimizer step, ``steps_per_call`` times; the last losses."""
+        first = self.trainer.global_step
+        for step in range(first, self.end_of_call(first)):
+            if step > first:
+                batch = self.data.train_batch(step, self.data.rank, self.data.world)
+            for callback in self._before_step:
+                callback.before_step(self.trainer, self, step)
+            updates = self.updates(self.compute(batch))
+            self.apply_updates(updates)
         return {"losses": updates.losses}
+
+    def end_of_call(self, step: int) -> int:
+        """The step to which a call goes that starts at this one: the next multiple of ``steps_per_call``, or the run's end."""
+        return min((step // self.steps_per_call + 1) * self.steps_per_call, max(self.trainer.max_steps, step + 1))
+
+    def on_train_start(self) -> None:
+        """Count calls as if each had made ``steps_per_call`` steps: validations then come in their turn after any resume."""
+        self._before_step = [c for c in callbacks_of(self.trainer) if isinstance(c, BeforeStep)]
+        progress, calls = self.trainer.fit_loop.epoch_loop.batch_progress, self.trainer.global_step // self.steps_per_call
+        for count in progress.total, progress.current:
+            vars(count).update(dict.fromkeys(vars(count), calls))
 
     def compute(self, batch: Batch) -> Step:
         """Run network and readout; a second view goes through the network together with the first."""
