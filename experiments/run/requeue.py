@@ -52,7 +52,7 @@ class StopOnSignal(Callback):
         self.signum = 0
         self.before: dict[int, Any] = {}
         self.group: Any = None
-        self.batches, self.every = 0, self.EVERY
+        self.batches, self.between = 0, self.EVERY
         self.asked: tuple[distributed.Work, Tensor] | None = None
 
     @contextmanager
@@ -75,7 +75,7 @@ class StopOnSignal(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take signals, Lightning's SIGTERM too, and prepare to ask the other ranks."""
         assert isinstance(pl_module, LocalRule)
-        self.every = max(1, self.EVERY // pl_module.steps_per_call)
+        self.between = max(1, self.EVERY // pl_module.steps_per_call)
         self.before = {signum: listen(signum, self._take) for signum in (signal.SIGINT, signal.SIGTERM)}
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             self.group = distributed.new_group(backend="gloo")  # flags stay on the host: no step waits for a device
@@ -112,7 +112,7 @@ class StopOnSignal(Callback):
     def _ask(self) -> int:
         """The largest signal that a rank had at the last question; a new question every so many batches."""
         self.batches += 1
-        if self.batches % self.every:
+        if self.batches % self.between:
             return 0
         answer = self._answer()
         flag = torch.tensor(self.signum)

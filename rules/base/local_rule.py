@@ -305,6 +305,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
                 callback.before_step(self.trainer, self, step)
             updates = self.updates(self.compute(batch))
             self.apply_updates(updates)
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped += step - first  # where loggers put what is logged
         return {"losses": updates.losses}
 
     def end_of_call(self, step: int) -> int:
