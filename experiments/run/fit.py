@@ -89,6 +89,8 @@ class Fit:
             if self.tables and not self.shared:
                 show(results, probe, self.data)
                 print(f"results in {self.folder.results}, probe heat map in {self.folder.picture}")
+                if self.trainer.loggers:
+                    print(f"curves: tensorboard --logdir {self.folder.path}, those of all layers in its tab Custom scalars")
 
     def _stopped(self, stopped: Stopped) -> None:
         """Say so, and put a Slurm job that was asked to make room back into the queue."""
