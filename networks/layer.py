@@ -81,13 +81,16 @@ class Layer(nn.Module):
 
     def fold(self, h_RBDC: Tensor) -> Tensor:
         """Merge neighbouring positions into patches, ``[R, G, M, patch * C]``: a view if positions share weights."""
-        h_RBDC = h_RBDC.unflatten(2, (-1, self.patch)).flatten(3)
-        return h_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else h_RBDC.transpose(1, 2)
+        R, B, D, C = h_RBDC.shape
+        if self.groups == 1:
+            return h_RBDC.reshape(R, 1, B * D // self.patch, self.patch * C)
+        return h_RBDC.reshape(R, B, D // self.patch, self.patch * C).transpose(1, 2)
 
     def unfold(self, x_RGMF: Tensor, batch: int) -> Tensor:
         """The inverse of :meth:`fold` for any number of channels: ``[R, B, D, C]`` with ``D * patch`` positions of a patch."""
-        x_RBDF = x_RGMF.unflatten(2, (batch, -1))[:, 0] if self.groups == 1 else x_RGMF.transpose(1, 2)
-        return x_RBDF.unflatten(3, (self.patch, -1)).flatten(2, 3)
+        R, _, _, F = x_RGMF.shape
+        x = x_RGMF if self.groups == 1 else x_RGMF.transpose(1, 2)
+        return x.reshape(R, batch, -1, F // self.patch)
 
     def forward(self, h_RBDC: Tensor, noise_RGME: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
         """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`.
@@ -123,7 +126,8 @@ class Layer(nn.Module):
 
     def by_group(self, x_RBDC: Tensor) -> Tensor:
         """The inverse of :meth:`by_position`: ``[R, G, M, C]``."""
-        return x_RBDC.flatten(1, 2)[:, None] if self.groups == 1 else x_RBDC.transpose(1, 2)
+        R, B, D, C = x_RBDC.shape
+        return x_RBDC.reshape(R, 1, B * D, C) if self.groups == 1 else x_RBDC.transpose(1, 2)
 
     def backward(
         self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
@@ -200,15 +204,17 @@ class Layer(nn.Module):
         return first, rest
 
     def _by_position(self, x_RGMC: Tensor, batch: int, positions: int) -> Tensor:
-        return x_RGMC.unflatten(2, (batch, positions))[:, 0] if self.groups == 1 else x_RGMC.transpose(1, 2)
+        R, C = x_RGMC.shape[0], x_RGMC.shape[3]
+        return x_RGMC.reshape(R, batch, positions, C) if self.groups == 1 else x_RGMC.transpose(1, 2)
 
 
 def multiply(a_RGMF: Tensor, b_RGFE: Tensor) -> Tensor:
     """One matrix product for all replicas and groups."""
-    return torch.bmm(a_RGMF.flatten(0, 1), b_RGFE.flatten(0, 1)).unflatten(0, a_RGMF.shape[:2])
+    R, G, M, _ = a_RGMF.shape
+    return torch.bmm(a_RGMF.flatten(0, 1), b_RGFE.flatten(0, 1)).view(R, G, M, b_RGFE.shape[-1])
 
 
 def multiply_add(c_RG1E: Tensor, a_RGMF: Tensor, b_RGFE: Tensor) -> Tensor:
     """``c + a b`` in one pass."""
-    product = torch.baddbmm(c_RG1E.flatten(0, 1), a_RGMF.flatten(0, 1), b_RGFE.flatten(0, 1))
-    return product.unflatten(0, a_RGMF.shape[:2])
+    R, G, M, _ = a_RGMF.shape
+    return torch.baddbmm(c_RG1E.flatten(0, 1), a_RGMF.flatten(0, 1), b_RGFE.flatten(0, 1)).view(R, G, M, b_RGFE.shape[-1])

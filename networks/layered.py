@@ -6,6 +6,7 @@ Shape suffixes: R replica, B batch, D position, C channel; G groups of positions
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import cast
 
 import torch
@@ -62,7 +63,7 @@ class LayeredNetwork(nn.Module):
     def forward_from(self, first: int, h_RBDC: Tensor) -> list[LayerState]:
         """States of ``layers[first:]`` for an input of ``layers[first]``."""
         states = []
-        for layer in self.layers[first:]:
+        for layer in islice(self.layers, first, None):  # a slice of modules is a new module
             states.append(layer(h_RBDC))
             h_RBDC = states[-1].out_RBDC
         return states

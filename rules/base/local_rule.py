@@ -173,6 +173,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
     def prepare(self, data: RHMDataModule) -> Self:
         """Build the network for a datamodule's task and replicas; a trainer has it done before anything else."""
         self.__dict__["data"] = data  # not a submodule
+        self.__dict__.pop("patches", None)  # of data before
         self.check_network()
         self.check_data()
         seeds_R = torch.tensor(data.replica_seeds)
@@ -234,7 +235,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
             allowed = f"null for {name}, whose hidden layers learn from labels; use data.train_size"
             raise InvalidInput("data.label_size", data.label_sizes_R.tolist(), allowed)
 
-    @property
+    @cached_property
     def patches(self) -> list[int]:
         """Positions that each layer merges; known once there are data, before the network is built."""
         config, task = self.network_config, self.data.task
@@ -340,9 +341,9 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
                 f"{type(self).__name__}.layer_updates", got, f"one for each layer that it trains: {self.trained_layers}"
             )
         step = self.labelled(step)
-        upper: list[LayerUpdate] = [{} for _ in self.network.layers[self.trained_layers :]]
-        if "labels" in self.trained_by[self.trained_layers : -1]:
-            upper = self.backpropagate(step, down_to=self.trained_layers)
+        upper: list[LayerUpdate] = [{}] * (len(self.network) - len(said.layers))
+        if upper and self.data.labels and self.upper_layers_learn:
+            upper = self.backpropagate(step, down_to=len(said.layers))
         rest = [*upper, self.readout_update(step) if self.data.labels else {}]
         return Updates([*said.layers, *rest], said.estimates, {**said.losses, "loss/readout": step.readout.loss_R})
 

@@ -29,8 +29,13 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def test_every_settings_file_has_an_equation():
-    assert EQUATIONS.keys() == RULES.keys()
+@pytest.mark.parametrize("name", [*RULES])
+def test_a_settings_file_has_an_equation(name):
+    assert name in EQUATIONS
+
+
+def test_an_equation_has_a_settings_file():
+    assert EQUATIONS.keys() <= RULES.keys()
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)

@@ -21,6 +21,7 @@ from networks.vector import VectorLayer
 from rhm import InvalidInput
 from rules import Locality, LocalRule, Step, Updates
 from rules.base.layerwise import LayerwiseRule
+from rules.base.local_label_loss import LocalLabelLoss
 from rules.maths.losses import project
 from rules.simsiam import SimSiam
 
@@ -597,11 +598,14 @@ def test_only_forward_forward_takes_a_network_with_a_label_slot(name):
 # -------------------------------------------------------------------- products of local factors need no graph
 
 
-EXPLICIT = [
-    *("clapp", "clapp_local", "lpl", "forward_forward", "scff", "softhebb", "gevb", "backprop", "mask_ladder", "pepita"),
-    *("dfa", "sign_dfa", "drtp", "dkp", "forward_dfa", "ebd", "feedback_alignment", "usf", "frsf", "brsf", "kolen_pollack"),
-    *("weight_mirror", "low_rank_feedback", "node_perturbation"),
-]
+def asks_autograd(rule: LocalRule) -> bool:
+    """Whether it has a loss of which a base class takes the gradient."""
+    return isinstance(rule, LocalLabelLoss) or (
+        isinstance(rule, LayerwiseRule) and type(rule).pair_gradient is LayerwiseRule.pair_gradient
+    )
+
+
+EXPLICIT = [name for name in RULES if not asks_autograd(from_settings(name))]
 
 
 def forbidden(*args, **kwargs):
