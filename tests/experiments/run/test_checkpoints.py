@@ -130,6 +130,7 @@ def test_a_full_disk_while_a_checkpoint_is_written_leaves_the_one_before(tmp_pat
     assert_same_run(tmp_path / "whole", tmp_path / "a")
 
 
+@pytest.mark.chaos
 def test_a_limit_on_file_sizes_stops_a_run_with_one_line_and_a_larger_one_lets_it_go_on(tmp_path):
     run, small = tmp_path / "a", ["--trainer.logger=false"]
     main(fit(tmp_path / "whole", *small))

@@ -69,7 +69,7 @@ def test_a_number_that_does_not_fit_the_paces_is_refused(each, words, tmp_path, 
 
 def test_calls_are_as_long_as_paces_and_patience_allow():
     paces, found = {"trainer.val_check_interval": 500, "checkpoint_every": 100}, []
-    for width in 8, 512, 8192:
+    for width in 8, 512, 2048:
         rule = from_settings("backprop", f"--model.network.width={width}", "--data.batch_size=128", seeds=(0,))
         found.append(steps_per_call(None, rule, rule.data, dict(paces), []))
     assert found[0] == 100 and 1 < found[1] < 100 and found[2] == 1 and not 100 % found[1], found
