@@ -23,7 +23,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
+from benchmarks.jax_step import jax_loop
 from callbacks import (
     Diagnostic,
     EventFiles,
@@ -37,6 +40,8 @@ from callbacks import (
     SynonymicSensitivity,
 )
 from callbacks.find import callbacks_of
+from callbacks.logistic import TOLERANCE, fit_logistic
+from callbacks.probes import targets_of
 from datamodules import Batch, RHMDataModule, SiblingPairs
 from networks import HierarchicalNetwork
 from rhm import RandomHierarchyModel
@@ -47,6 +52,8 @@ from rules.contrastive import LayerwiseContrastive
 from rules.lpl import LatentPredictiveLearning
 
 STRINGS = 100_000
+PROBE_ROWS, PENALTY = 4096, 1e-5
+"""Of the logistic probes of a run."""
 TASKS = [(8, 8, 8, 2, 3), (8, 8, 8, 2, 4), (16, 16, 8, 2, 3), (16, 16, 8, 2, 4), (16, 16, 8, 2, 5)]
 
 
@@ -135,24 +142,32 @@ def autograd_loop(width: int, batch: int) -> Callable[[int], None]:
 
 
 class Stopwatch(pl.Callback):
-    """Seconds that the steps after the first took."""
+    """Seconds that the steps after the first took.
+
+    Args:
+        first: steps to warm up.
+    """
+
+    def __init__(self, first: int):
+        self.first = first
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Start after the first step, stop at each."""
-        if trainer.global_step == 10:
+        """Start after the first steps, stop at each."""
+        if trainer.global_step == self.first:
             self.start = time.perf_counter()
         self.seconds = time.perf_counter() - getattr(self, "start", time.perf_counter())
 
 
-def through_lightning(width: int, batch: int, steps: int) -> float:
+def through_lightning(width: int, batch: int, steps: int, per_call: int = 1, replicas: int = 1) -> float:
     """Seconds a step in a Trainer with the command line's callbacks and logger."""
-    rule, data = rule_and_data(width, batch, 1)
-    watch = Stopwatch()
+    rule, data = rule_and_data(width, batch, replicas)
+    rule.steps_per_call, first = per_call, max(10, per_call)
+    watch = Stopwatch(first)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
-            max_steps=steps + 10,
+            max_steps=steps + first,
             max_epochs=-1,
             accelerator="cpu",
             logger=TensorBoardLogger(folder, name="", version=""),
@@ -180,6 +195,37 @@ def lightning(table: Table) -> None:
         against_autograd = statistics.median(o / p for o, p in zip(ours, autograd, strict=True))
         note = f"{statistics.median(ours) * 1e3:.2f} ms; {against_autograd:.2f} of ordinary PyTorch with autograd"
         table.add_row("b", f"Lightning / plain loop, width {width}, batch {batch}", f"{ratio:.2f}", goal, note)
+
+
+STEPS_A_CALL = 50
+"""What a run takes by itself where steps are short: as many as there are from one line of the log to the next."""
+
+
+def limit(table: Table) -> None:
+    """(i) A step through Lightning, as a run makes it, against autograd, JAX and the matrix products alone."""
+    for replicas, width in track([(r, w) for r in (1, 16) for w in (32, 64, 256)], "limit"):
+        steps = 100 if replicas * width <= 64 else 50 if replicas * width < 1024 else STEPS_A_CALL // 5
+        per_call, rounds = min(STEPS_A_CALL, steps), 5
+        rule, data = rule_and_data(width, 128, replicas)
+        others = {
+            "plain loop": partial(PlainLoop(rule, data), steps),
+            "matrix products": partial(bare_products(rule, 128), steps),
+            "JAX": jax_loop(width, rule_and_data(width, 128, replicas)[1], steps),
+            "autograd": partial(autograd_loop(width, 128), steps) if replicas == 1 else None,
+        }
+        there = {name: run for name, run in others.items() if run is not None}
+        for run in there.values():
+            run()
+        ours, theirs = [], {name: list[float]() for name in there}
+        for _ in range(rounds):
+            ours.append(through_lightning(width, 128, steps, per_call, replicas))
+            for name, run in there.items():
+                theirs[name].append(turns(run, rounds=1)[0] / steps)
+        note = f"{statistics.median(ours) * 1e3 / replicas:.2f} ms a replica and step"
+        for name, seconds in theirs.items():
+            ratio = statistics.median(s / o for s, o in zip(seconds, ours, strict=True))
+            table.add_row("i", f"{name} / ours, R = {replicas}, width {width}", f"{ratio:.2f}", "", note)
+            note = ""
 
 
 class Turns(pl.Callback):
@@ -369,6 +415,32 @@ def diagnostics(table: Table) -> None:
             table.add_row("h", name, f"{one / step:.1f}", "", note)
 
 
+def probes(table: Table) -> None:
+    """(j) The logistic probes of a layer against scikit-learn's, to the same tolerance, on what backpropagation has learned."""
+    rule, data = rule_and_data(64, 128, 1)
+    PlainLoop(rule, data)(300)
+    strings = data.grammar.sample(torch.arange(*data.probe_range))
+    with torch.no_grad():
+        states = rule(strings.x_RBD)
+    for k, (positions, state) in enumerate(zip(rule.network.positions, states, strict=True), 1):
+        targets = targets_of(data.task, positions)
+        x_RGMF = state.out_RBDC.flatten(1, 2)[:, None, :PROBE_ROWS]
+        y = [target.of(strings.symbols[target.level], 1)[:, :, :PROBE_ROWS] for target in targets]
+        z = StandardScaler().fit_transform(x_RGMF[0, 0].numpy())
+        symbols = [slot.numpy() for y_t in y for slot in y_t[0, 0].unbind(-1)]
+        logistic = LogisticRegression(C=1 / (2 * PENALTY * len(z)), tol=TOLERANCE, max_iter=500)
+        run, other = partial(fit_logistic, x_RGMF, y, targets, PENALTY, 500), partial(each, logistic, z, symbols)
+        ours, theirs = turns(run, other, rounds=3)
+        note = f"{len(symbols)} regressions, {len(z)} rows: {ours:.2f} against {theirs:.2f} s"
+        table.add_row("j", f"scikit-learn / logistic probes, layer {k}", f"{theirs / ours:.1f}", "1 and more", note)
+
+
+def each(logistic: Any, z: Any, symbols: list[Any]) -> None:
+    """A regression after another on the same rows."""
+    for of in symbols:
+        logistic.fit(z, of)
+
+
 def main() -> None:
     """Print all ratios, or those of the parts that are named."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -378,9 +450,8 @@ def main() -> None:
     )
     for column in "", "ratio", "value", "goal", "measured":
         table.add_column(column)
-    parts = {
-        part.__name__: part for part in (sampling, lightning, products, replicas, batches, forms, logging_share, diagnostics)
-    }
+    all_parts = sampling, lightning, products, replicas, batches, forms, logging_share, diagnostics, limit, probes
+    parts = {part.__name__: part for part in all_parts}
     named = sys.argv[1:] or list(parts)
     if not parts.keys() >= set(named):
         raise SystemExit(f"benchmarks: got {' '.join(named)}, allowed: {' '.join(parts)}")
