@@ -142,7 +142,7 @@ def test_a_limit_on_file_sizes_stops_a_run_with_one_line_and_a_larger_one_lets_i
     done = subprocess.run(
         [sys.executable, "-m", "experiments.cli", *command],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/helpers'}"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/helpers'}"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
         capture_output=True,
         text=True,
