@@ -93,7 +93,7 @@ def test_a_callback_that_looks_at_steps_has_a_pace_and_a_persons_own_sees_each_s
 
 def test_partners_are_work_and_weights_of_their_own_at_each_position_are_none():
     def work(*args):
-        rule = from_settings("lpl", "--model.block.head=null", *args)
+        rule = from_settings("lpl", "--model.block.separate_heads=false", "--model.block.head=null", *args)
         return operations(rule, rule.data)
 
     assert work("--data.pairs=ClassPairs") == 2 * work()
