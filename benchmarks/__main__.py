@@ -1,7 +1,7 @@
 """``python -m benchmarks``: prints ratios. The two sides of a ratio take turns, so that a slow minute slows both.
 ``python -m benchmarks diagnostics`` prints a part by its name; several may be named.
 
-Shape suffixes: R replica, B batch, D position, G groups of positions, N classes, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, C channel, G groups of positions, M rows, N classes, F inputs, E units.
 """
 
 from __future__ import annotations

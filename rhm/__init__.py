@@ -1,10 +1,18 @@
-"""The Random Hierarchy Model: strings from a random grammar whose hidden symbols are known."""
+"""The Random Hierarchy Model: strings from a random grammar whose hidden symbols are known.
 
-from rhm.derivation import Derivation
-from rhm.encoding import one_hot, whitened_one_hot
+What needs torch is imported when it is first asked for: a command's help does not wait for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from rhm.errors import InvalidInput, InvalidString
-from rhm.model import RandomHierarchyModel
-from rhm.task import Task
+
+if TYPE_CHECKING:
+    from rhm.derivation import Derivation
+    from rhm.encoding import one_hot, whitened_one_hot
+    from rhm.model import RandomHierarchyModel
+    from rhm.task import Task
 
 __all__ = [
     "Derivation",
@@ -15,3 +23,17 @@ __all__ = [
     "one_hot",
     "whitened_one_hot",
 ]
+_MODULES = {
+    "Derivation": "derivation",
+    "RandomHierarchyModel": "model",
+    "Task": "task",
+    "one_hot": "encoding",
+    "whitened_one_hot": "encoding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value

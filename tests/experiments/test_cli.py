@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +37,13 @@ def test_help_lists_the_commands(capsys):
             "demo",
         )
     )
+
+
+@pytest.mark.parametrize("args", [[], ["--version"]], ids=["help", "version"])
+def test_help_and_version_wait_for_no_library(args):
+    script = f"import sys; from experiments.cli import main; main({args}); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("installed", [True, False])
