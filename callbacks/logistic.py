@@ -65,7 +65,8 @@ def _fit(
     """Weights ``[F, T]`` of centred features, constants ``[1, T]``, and the largest slope, of one replica and group.
 
     L-BFGS works on directions of the features that are uncorrelated and of one scale, in which the loss is about as steep
-    everywhere. In double precision where single precision gets no further: where units are all but copies of one another.
+    everywhere. In double precision where single precision gets no further, such as with next to no penalty and symbols that can
+    be told apart.
     """
     rows_UF, place_M, number_U = x_MF.unique(dim=0, return_inverse=True, return_counts=True)
     share_U = number_U.double() / len(x_MF)

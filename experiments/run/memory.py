@@ -66,8 +66,8 @@ def bytes_of(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tuple[floa
         with torch.device("meta"):
             twin.prepare(data)
             weights = sum(p.nbytes for p in twin.parameters())
-            step = _most(lambda: twin.updates(twin.compute(_batch(data, data.batch_size // world, training=True))))
-            evaluation = _most(lambda: twin.compute(_batch(data, data.eval_batch_size // world, training=False)))
+            step = _most(twin, lambda: twin.updates(twin.compute(_batch(data, data.batch_size // world, training=True))))
+            evaluation = _most(twin, lambda: twin.compute(_batch(data, data.eval_batch_size // world, training=False)))
     except RuntimeError:  # sizes beyond 63 bits
         return float("inf"), float("inf")
     grams = [8 * data.replicas * layer.groups * layer.out_channels**2 for layer in twin.network.layers]
@@ -109,9 +109,11 @@ def largest_setting(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tup
     return key, f"{got} replicas, with their sizes" if key == "data.seeds" else got
 
 
-def _most(compute: Callable[[], Any]) -> int:
-    """The most bytes that live at once while something is computed, or until what has no content cannot be gone on with."""
+def _most(rule: LocalRule, compute: Callable[[], Any]) -> int:
+    """The most bytes that live at once, beside a rule's own, while something is computed, or until what has no content cannot
+    be gone on with."""
     live = Live()
+    live.known.update(own.untyped_storage()._cdata for own in (*rule.parameters(), *rule.buffers()))
     with live, torch.no_grad():
         try:
             compute()

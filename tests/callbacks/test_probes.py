@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from callbacks.logistic import TOLERANCE, fit_logistic
+from callbacks import logistic as regressions
+from callbacks.logistic import TOLERANCE, Steps, fit_logistic
 from callbacks.probes import Probe, ProbeCounts, RidgeSums, Target, targets_of
 from rhm import Task
 
@@ -42,8 +43,8 @@ def ridge(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float
     return sums.solve()
 
 
-def logistic(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float = 1e-3) -> Probe:
-    probe, slope_R = fit_logistic(x_RGMF, y, targets, penalty, 2000)
+def logistic(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float = 1e-3, iterations: int = 2000) -> Probe:
+    probe, slope_R = fit_logistic(x_RGMF, y, targets, penalty, iterations)
     assert (slope_R <= TOLERANCE).all()
     return probe
 
@@ -90,7 +91,7 @@ def test_ridge_probes_are_those_of_scikit_learn_on_standardised_features(seed, f
 def test_logistic_probes_are_those_of_scikit_learn_on_standardised_features(seed, features, rows):
     x_RGMF, y, targets = made_up(seed, features, rows)
     penalty = (1e-3, 1e-2)[seed % 2]
-    parts = logistic(x_RGMF, y, targets, penalty).scores(x_RGMF).split([t.columns for t in targets], -1)
+    parts = logistic(x_RGMF, y, targets, penalty, 100).scores(x_RGMF).split([t.columns for t in targets], -1)
     for part, y_t, target in zip(parts, y, targets, strict=True):
         for r, g, slot in np.ndindex(2, 2, target.slots):
             z_MF, y_M = StandardScaler().fit_transform(x_RGMF[r, g].numpy()), y_t[r, g, :, slot]
@@ -114,6 +115,60 @@ def test_rows_that_are_equal_count_as_often_as_they_occur():
         z_MF = StandardScaler().fit_transform(many_RGMF[r, j].numpy())
         theirs = LogisticRegression(C=1 / (2 * 1e-3 * 300), tol=1e-8, max_iter=5000).fit(z_MF, y[1][r, j, :, 0].numpy())
         np.testing.assert_allclose(ours[r, j][:, theirs.classes_].numpy(), theirs.predict_proba(z_MF), atol=5e-3)
+
+
+SLOTS = 5
+
+
+def near_copies(apart: float) -> tuple[Tensor, list[Tensor], list[Target]]:
+    """Six units and six that are all but copies of them; symbols that depend on both and on what is between them, some on little
+    else than noise, so that regressions converge one after another."""
+    g = torch.Generator().manual_seed(0)
+    first, between = (
+        torch.randn(1, 1, 400, 6, generator=g, dtype=torch.float64),
+        torch.randn(1, 1, 400, 6, generator=g, dtype=torch.float64),
+    )
+    teach = torch.randn(12, SLOTS * 3, generator=g, dtype=torch.float64)
+    noise = torch.randn(1, 1, 400, SLOTS, 3, generator=g, dtype=torch.float64) * torch.tensor([[0.01], [0.3], [1], [3], [30]])
+    symbols = ((torch.cat([first, between], -1) @ teach).unflatten(-1, (SLOTS, 3)) + noise).argmax(-1)
+    return torch.cat([first, first + apart * between], -1), [symbols], [Target(0, SLOTS, 1, 3)]
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 1e-5])
+def test_units_that_are_all_but_copies_have_the_probes_of_scikit_learn_by_steps_of_which_none_leads_up(penalty, monkeypatch):
+    x_RGMF, y, targets = near_copies(0.04)
+    assert abs(np.corrcoef(x_RGMF[0, 0, :, 0], x_RGMF[0, 0, :, 6])[0, 1] - 0.9992) < 1e-4
+    rises, step_down = [], regressions.step_down
+
+    def watched(rows, seen_NQI, at_NQI, loss_Q, *rest):
+        found = step_down(rows, seen_NQI, at_NQI, loss_Q, *rest)
+        rises.append((found[1] - loss_Q).max())
+        return found
+
+    monkeypatch.setattr(regressions, "step_down", watched)
+    scores = logistic(x_RGMF, y, targets, penalty, 40).scores(x_RGMF)[0, 0].unflatten(-1, (SLOTS, 3))
+    assert max(rises) < 1e-5
+    z_MF = StandardScaler().fit_transform(x_RGMF[0, 0].numpy())
+    for slot in range(SLOTS):
+        y_M = y[0][0, 0, :, slot]
+        theirs = LogisticRegression(C=1 / (2 * penalty * 400), tol=1e-8, max_iter=5000).fit(z_MF, y_M.numpy())
+        np.testing.assert_allclose(scores[:, slot].softmax(-1).numpy(), theirs.predict_proba(z_MF), atol=5e-3)
+        alone = logistic(x_RGMF, [y[0][..., slot : slot + 1]], [Target(0, 1, 1, 3)], penalty, 40).scores(x_RGMF)[0, 0]
+        torch.testing.assert_close(scores[:, slot].softmax(-1), alone.softmax(-1), rtol=0, atol=1e-3)
+
+
+def test_regressions_of_which_single_precision_gets_no_further_converge_in_double_precision():
+    """With next to no penalty, symbols that the units give away have losses that are all but flat."""
+    logistic(*near_copies(1.0), 1e-8)
+
+
+def test_a_step_that_shows_no_curvature_is_remembered_as_none():
+    slope_NQI = torch.ones(2, 3, 4)
+    steps = Steps(slope_NQI)
+    before_NQI = steps.direction(slope_NQI)
+    steps.add(slope_NQI, torch.stack([torch.zeros(2, 4), -torch.ones(2, 4), torch.ones(2, 4)], 1))
+    after_NQI = steps.direction(slope_NQI)
+    assert after_NQI[:, :2].equal(before_NQI[:, :2]) and after_NQI[:, 2].equal(-slope_NQI[:, 2])
 
 
 CHANGES = {

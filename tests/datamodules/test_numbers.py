@@ -20,10 +20,11 @@ from rhm import InvalidInput
         ("3", [3]),
         (range(3), [0, 1, 2]),
         ((4, 2), [4, 2]),
-        ([np.int64(2), 1e1, np.float32(5), "1e2"], [2, 10, 5, 100]),
+        ([np.int64(2), 1e1, np.float32(5), "1e2", torch.tensor(7.0)], [2, 10, 5, 100, 7]),
         (np.arange(3), [0, 1, 2]),
         (torch.arange(3), [0, 1, 2]),
         (2**63 - 1, [2**63 - 1]),
+        (str(2**53 + 1), [2**53 + 1]),
     ],
 )
 def test_seeds_and_sizes_are_integers_in_whatever_form(given, kept):
@@ -33,6 +34,17 @@ def test_seeds_and_sizes_are_integers_in_whatever_form(given, kept):
     if 0 not in kept and max(kept) < 5000:
         data = RHMDataModule(train_size=given)
         assert data.replica_sizes == kept and {type(size) for size in data.replica_sizes} == {int}
+
+
+def test_numbers_of_strings_are_kept_as_integers():
+    data = RHMDataModule(batch_size="1e1", test_size=np.int64(64), probe_size=32.0, eval_batch_size="16")
+    kept = (
+        data.batch_size,
+        data.test_range[1] - data.test_range[0],
+        data.probe_range[1] - data.probe_range[0],
+        data.eval_batch_size,
+    )
+    assert kept == (10, 64, 32, 16) and {*map(type, kept)} == {int}
 
 
 def test_one_size_is_kept_as_a_number_and_one_seed_in_a_list():

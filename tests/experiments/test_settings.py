@@ -12,7 +12,7 @@ from rule_helpers import from_settings, small
 from run_processes import equal
 
 from experiments.files import read_settings
-from experiments.settings import instantiate, parse
+from experiments.settings import check_given, instantiate, parse
 from rhm import InvalidInput
 from rules.base.block import Block
 
@@ -286,6 +286,26 @@ def test_null_in_a_file_is_refused_by_its_name(key, capsys, tmp_path):
 def test_null_is_refused_where_a_rule_is_built_without_a_run():
     with pytest.raises(InvalidInput, match="model.network.width: got null, allowed: int"):
         instantiate([QUICK.replace("-c", "--config"), "--model.network.width=null"])
+
+
+def test_null_is_taken_where_it_is_the_default_whatever_the_hint_says():
+    class Foreign:
+        def __init__(self, a: int = None, b: int = 0):
+            pass
+
+    check_given({"a": None, "b": 1}, kind=Foreign)
+    with pytest.raises(InvalidInput, match="place.b: got null"):
+        check_given({"a": None, "b": None}, "place", Foreign)
+
+
+def test_null_within_a_list_of_classes_is_refused_by_its_name():
+    looks = [
+        {"class_path": f"callbacks.{name}", "init_args": {"every": every}}
+        for name, every in (("StepLog", 5), ("StepLog", None))
+    ]
+    check_given({"callbacks": looks[:1]}, "trainer")
+    with pytest.raises(InvalidInput, match="trainer.callbacks.every: got null, allowed: int"):
+        check_given({"callbacks": looks}, "trainer")
 
 
 @pytest.mark.parametrize(("head", "width"), [("v", 4), ("3v", 12), ("5", 5), ("null", None)])

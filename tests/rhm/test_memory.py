@@ -21,7 +21,9 @@ def test_memory_is_what_the_system_and_the_groups_of_the_process_leave(tmp_path,
     }
     monkeypatch.setattr(rhm.memory, "_lines", lambda path: files.get(str(path), "").splitlines())
     assert free_memory() == 450_000
-    files["/sys/fs/cgroup/job/memory.max"] = "max"
+    files["/sys/fs/cgroup/job/step/memory.max"] = "401000"
+    assert free_memory() == 400_000
+    files["/sys/fs/cgroup/job/step/memory.max"] = files["/sys/fs/cgroup/job/memory.max"] = "max"
     assert free_memory() == 4_096_000
     files.clear()
     assert free_memory() == float("inf")
@@ -32,8 +34,9 @@ def test_what_does_not_fit_is_refused_in_one_line():
     with pytest.raises(InvalidInput) as caught:
         check_memory("key", 3, "it", 3 * 2**30, free=2**30)
     assert str(caught.value) == "key: got 3, allowed: less: it would take about 3.0 GiB of memory, and 1.0 GiB are free"
-    with pytest.raises(InvalidInput, match="more of memory than any machine has"):
-        check_memory("key", 3, "it", float("inf"), free=2**30)
+    for need in 2.0**61, float("inf"):
+        with pytest.raises(InvalidInput, match="more of memory than any machine has"):
+            check_memory("key", 3, "it", need, free=2**30)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from experiments.report.figures import (
     Curve,
     Line,
     Point,
+    RoundNumbers,
     ladder,
     learning_curves,
     p_star_by_task,
@@ -114,6 +115,19 @@ def test_legends_are_whole_and_leave_room_for_the_panels(count, length):
         for ax in figure.axes:
             box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
             assert box.width > 2.5 and box.height > 1.8
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (32, 2048, [100, 300, 1000]),
+        (20, 80, [20, 50]),
+        (400, 900, [400, 500, 600, 700, 800, 900]),
+        (1, 1e7, [1, 30, 1e3, 3e4, 1e6]),
+    ],
+)
+def test_ticks_are_round_numbers_as_few_as_there_must_be(low, high, ticks):
+    assert RoundNumbers().tick_values(low, high) == pytest.approx(ticks)
 
 
 @pytest.mark.parametrize("sizes", [[450, 470, 500], [1200, 2400, 4800, 9600], [7], [1, 10**7], [32, 128, 512, 2048]])

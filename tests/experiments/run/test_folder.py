@@ -142,6 +142,7 @@ def test_settings_of_an_earlier_version_take_todays_defaults_and_unknown_ones_ar
     kept = yaml.safe_load(config.read_text())
     for branch in ["model", "init_args", "clip"], ["data", "init_args", "eval_batch_size"], ["matmul_precision"]:
         without(kept, *branch)
+    without(kept, "trainer", "accumulate_grad_batches")
     without(kept, "model", "init_args", "network", "init_args", "activation")
     config.write_text(yaml.safe_dump(kept))
     capsys.readouterr()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import yaml
 from command_line import ROOT, rhm
+
+from experiments.run.kept import kept_from_files
 
 QUICKSTART = f"-c={ROOT / 'configs/quickstart.yaml'}"
 SMALL = ["--data.seeds=[0]", "--model.network.width=8", "--trainer.accelerator=cpu"]
@@ -24,3 +27,17 @@ def test_what_a_later_file_or_the_command_line_says_is_not_kept(tmp_path, capsys
     assert capsys.readouterr().err == ""
     rhm("check", QUICKSTART, *SMALL, f"--run_dir={tmp_path / 'a'}")
     assert capsys.readouterr().err == ""
+
+
+def test_only_what_is_as_in_the_file_and_has_not_been_typed_is_kept(tmp_path):
+    contrastive = {
+        "class_path": "LayerwiseContrastive",
+        "init_args": {"clip": 1, "block": {"head": 4}, "optimizer": {"lr": 0.1}},
+    }
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"model": contrastive}))
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"clip": 2}}}))  # of no rule
+    model = {"class_path": "rules.Backprop", "init_args": {"clip": 2.0, "optimizer": {"lr": "1e-1"}, "network": {"width": 8}}}
+    files = ["-c", str(tmp_path / "a.yaml"), f"--config={tmp_path / 'b.yaml'}"]
+    assert kept_from_files(files, model) == ("LayerwiseContrastive", ["model.optimizer.lr=1e-1"])
+    for typed in ["--model.optimizer.lr=0.1"], ["--model.init_args.optimizer.init_args.lr", "0.1"]:
+        assert kept_from_files([*files, *typed], model) == ("LayerwiseContrastive", [])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from command_line import RUN, refused
-from rule_helpers import RULES, parsed
+from rule_helpers import RULES, from_settings, parsed
 
 import rhm.memory
 from experiments.run import limits
@@ -30,6 +30,14 @@ def test_the_memory_of_every_rule_is_found_without_building_it(name):
     assert whole > 3 * weights + sum(b.nbytes for b in rule.buffers())
 
 
+def test_the_memory_of_a_wide_network_is_that_of_its_weights_their_moments_and_the_sums_of_its_probes():
+    rule = from_settings("backprop", "--model.network.width=512", "--data.batch_size=1", "--data.eval_batch_size=1")
+    weights, whole = bytes_of(rule, rule.data)
+    square = 8 * rule.data.replicas * 512**2
+    sums, solved = len(rule.network.layers) * square, 4 * square
+    assert 0 < whole - 3 * weights - sums - solved < weights / 10
+
+
 def test_live_bytes_are_those_of_tensors_that_are_not_yet_gone():
     live = Live()
     with live:
@@ -43,6 +51,9 @@ def test_live_bytes_are_those_of_tensors_that_are_not_yet_gone():
         del b
         assert live.now == 400  # a part of it is kept
         del c
+        d = torch.empty(50, device="meta")
+        assert live.now == d.nbytes == 200
+        del d
     assert live.now == 0 and live.most == 800
 
 
@@ -54,6 +65,7 @@ def test_the_bytes_of_a_step_without_content_are_those_of_a_step(name):
         with torch.device(device), torch.no_grad(), Live() as live:
             rule.prepare(rule.data)
             batch = _batch(rule.data, 16, training=True) if device == "meta" else rule.data.train_batch(0)
+            rule.updates(rule.compute(batch))  # makes what is made once and kept, such as the tokens' codes
             rest = live.most = live.now
             rule.updates(rule.compute(batch))
         found.append(live.most - rest)
@@ -68,6 +80,8 @@ def test_the_bytes_of_a_step_without_content_are_those_of_a_step(name):
         ("--model.network.width=10000000", "model.network.width"),
         ("--data.batch_size=10000000", "data.batch_size"),
         ("--data.batch_size=1000000000000", "data.batch_size"),
+        ("--data.batch_size=9000000000000000000", "data.batch_size"),
+        ("--data.batch_size=200 --model.network.width=10000000", "model.network.width"),
         ("--data.eval_batch_size=1e9", "data.eval_batch_size"),
         (f"--data.seeds={[*range(300)]}", "data.seeds"),
         ("--model.network.bottleneck=1e5", "model.network.bottleneck"),

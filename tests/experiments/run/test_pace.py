@@ -6,12 +6,15 @@ import signal
 
 import pytest
 from command_line import refused
+from pytorch_lightning import Callback
 from rule_helpers import from_settings
 from run_processes import SIGNAL, assert_same_run, fit, results, steps
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from callbacks.step_log import StepLog
 from experiments.cli import main
-from experiments.run.pace import steps_per_call
+from experiments.run.pace import operations, steps_per_call
+from rhm import InvalidInput
 from rules import LocalRule
 
 PACES = {"trainer__val_check_interval": 20, "checkpoint_every": 10}
@@ -73,3 +76,25 @@ def test_calls_are_as_long_as_paces_and_patience_allow():
         rule = from_settings("backprop", f"--model.network.width={width}", "--data.batch_size=128", seeds=(0,))
         found.append(steps_per_call(None, rule, rule.data, dict(paces), []))
     assert found[0] == 100 and 1 < found[1] < 100 and found[2] == 1 and not 100 % found[1], found
+
+
+def test_a_callback_that_looks_at_steps_has_a_pace_and_a_persons_own_sees_each_step():
+    class Looks(Callback):
+        def on_train_batch_end(self, *_):
+            pass
+
+    rule = from_settings("backprop", "--model.network.width=8", "--data.batch_size=128", seeds=(0,))
+    for callbacks, each in (([], 100), ([Callback()], 100), ([StepLog(every=30)], 10), ([StepLog(every=30), Looks()], 1)):
+        assert steps_per_call(None, rule, rule.data, {"checkpoint_every": 100}, callbacks) == each
+    assert steps_per_call(5, rule, rule.data, {"checkpoint_every": 100}, [Looks()]) == 5, "what is asked for"
+    with pytest.raises(InvalidInput, match=r"steps_per_call: got 20, .* StepLog.every=30"):
+        steps_per_call(20, rule, rule.data, {"checkpoint_every": 100}, [StepLog(every=30)])
+
+
+def test_partners_are_work_and_weights_of_their_own_at_each_position_are_none():
+    def work(*args):
+        rule = from_settings("lpl", "--model.block.separate_heads=false", "--model.block.head=null", *args)
+        return operations(rule, rule.data)
+
+    assert work("--data.pairs=ClassPairs") == 2 * work()
+    assert work("--model.network=LocallyConnectedNetwork") == work() > 0

@@ -152,6 +152,11 @@ def test_a_rank_that_fails_ends_all_and_is_reported(tmp_path, capfd, monkeypatch
 
 def test_results_are_put_together_only_when_all_ranks_have_finished(tmp_path):
     assert put_together(tmp_path, 2, 6) is None
+    for rank in 0, 1:
+        folder = RunFolder(tmp_path / f"rank-{rank}-of-2")
+        folder.path.mkdir()
+        write_json(folder.results, {"status": "finished", "steps": 6, "max_steps": 6})
+    assert put_together(tmp_path, 2, 7) is None, "of a run that has been made longer"
 
 
 def test_a_rank_that_has_finished_leaves_the_others_alone_while_they_train(tmp_path):

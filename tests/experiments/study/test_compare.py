@@ -99,6 +99,11 @@ def test_what_would_share_a_folder_or_cannot_be_written_is_refused_before_hours_
         ("chosen.json", '{"rate": "fast", "step_time_ratio": 1}'),
         ("search-0.1/results.json", "[1]"),
         ("search-0.1/results.json", '{"status": "finished", "replicas": [{"test_accuracy": 1e400}]}'),
+        ("final/results.json", {"status": "stopped"}),
+        ("final/results.json", {"test_accuracy": 1.5}),
+        ("final/results.json", {"test_accuracy": "0.5"}),
+        ("chosen.json", {"step_time_ratio": "fast"}),
+        ("chosen.json", {"rate": None}),
     ],
 )
 def test_a_rule_whose_results_cannot_be_read_is_named_and_left_out(file, text, tmp_path, capsys, monkeypatch):
@@ -106,7 +111,14 @@ def test_a_rule_whose_results_cannot_be_read_is_named_and_left_out(file, text, t
     task = task_file(tmp_path / "a.yaml")
     command = ["compare", f"--tasks=[{task}]", "--rules=[dfa,frozen]", "--rates=[0.1]", f"--run_dir={tmp_path / 'run'}"]
     rhm(*command)
-    (tmp_path / "run/a/dfa" / file).write_text(text, encoding="utf-8")
+    path = tmp_path / "run/a/dfa" / file
+    if isinstance(text, dict):  # what is there, but for this
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content |= text
+        for replica in content.get("replicas", []):
+            replica |= {key: value for key, value in text.items() if key in replica}
+        text = json.dumps(content)
+    path.write_text(text, encoding="utf-8")
     if file.startswith("search"):
         (tmp_path / "run/a/dfa/chosen.json").unlink()  # else nothing is searched again
     monkeypatch.setattr("experiments.study.compare.launch", lambda jobs, *_: {})

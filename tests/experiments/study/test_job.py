@@ -8,9 +8,11 @@ from experiments.study.job import FAILED, NOTHING_CHOSEN, STOPPED_EARLY, Failure
 
 
 def test_a_requeued_slurm_job_goes_on_with_what_it_had_taken_and_no_other_takes_it(tmp_path):
-    assert take(tmp_path / "run", "7") and not take(tmp_path / "run", "8") and take(tmp_path / "run", "7")
-    (tmp_path / "run.done").touch()
-    assert not take(tmp_path / "run", "7")
+    for end in "done", "failed":
+        run = tmp_path / f"run-{end}"
+        assert take(run, "7") and not take(run, "8") and take(run, "7")
+        run.with_name(f"{run.name}.{end}").touch()
+        assert not take(run, "7")
 
 
 def test_a_failure_is_read_as_it_was_written_and_a_text_is_an_error():

@@ -14,6 +14,7 @@ from networks import HierarchicalNetwork
 from rhm import InvalidInput
 from rules import Locality, LocalRule, Updates
 from rules.backprop import Backprop
+from rules.base.knowledge import differ
 from rules.contrastive import LayerwiseContrastive
 from rules.dfa import DirectFeedbackAlignment
 from rules.forward_dfa import ForwardDirectFeedback
@@ -91,6 +92,12 @@ def test_noise_is_not_taken_for_knowledge_and_random_states_stay():
     rule.check_knowledge()
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(value, weights[name]) for name, value in rule.state_dict().items())
+
+
+def test_a_change_counts_from_ten_times_what_the_same_question_changes():
+    first, again = torch.tensor([1.0, 5.0]), torch.tensor([1.1, 5.0])
+    assert differ(first, again, torch.tensor([1.0, 6.1])) and not differ(first, again, torch.tensor([1.0, 5.9]))
+    assert differ(first, first, again) and not differ(first, first, first)
 
 
 def test_a_rule_that_keeps_something_is_asked_on_a_copy():
