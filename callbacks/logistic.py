@@ -121,6 +121,11 @@ class Rows:
     share_U: Tensor
     penalty_II: Tensor
 
+    @property
+    def curvature(self) -> float:
+        """A bound of the curvature of a loss with its penalty, in any direction."""
+        return STEEPEST + 2 * float(torch.linalg.matrix_norm(self.penalty_II))
+
     def loss_and_slope(self, seen_NQI: Tensor, theta_NQI: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses ``[Q]`` with their penalties, and their gradients ``[N, Q, I]``.
 
@@ -142,10 +147,11 @@ class Steps:
 
     Args:
         theta_NQI: where the regressions start.
+        curvature: of the losses, at the most.
     """
 
-    def __init__(self, theta_NQI: Tensor):
-        self.scale_Q = theta_NQI.new_full(theta_NQI.shape[1:2], 1 / STEEPEST)
+    def __init__(self, theta_NQI: Tensor, curvature: float):
+        self.scale_Q = theta_NQI.new_full(theta_NQI.shape[1:2], 1 / curvature)
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def direction(self, slope_NQI: Tensor) -> Tensor:
@@ -180,7 +186,7 @@ def descend(rows: Rows, seen_NAI: Tensor, theta_NAI: Tensor, iterations: int) ->
     theta_NAI = theta_NAI.clone()
     left_Q = torch.arange(theta_NAI.shape[1], device=theta_NAI.device)
     slope_A, moved_Q = theta_NAI.new_zeros(len(left_Q)), torch.ones_like(left_Q, dtype=torch.bool)
-    seen_NQI, at_NQI, steps = seen_NAI, theta_NAI.clone(), Steps(theta_NAI)
+    seen_NQI, at_NQI, steps = seen_NAI, theta_NAI.clone(), Steps(theta_NAI, rows.curvature)
     loss_Q, slope_NQI = rows.loss_and_slope(seen_NQI, at_NQI)
     for iteration in range(iterations + 1):
         slope_A[left_Q] = slope_NQI.abs().amax((0, -1))

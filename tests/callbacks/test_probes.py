@@ -164,7 +164,7 @@ def test_regressions_of_which_single_precision_gets_no_further_converge_in_doubl
 
 def test_a_step_that_shows_no_curvature_is_remembered_as_none():
     slope_NQI = torch.ones(2, 3, 4)
-    steps = Steps(slope_NQI)
+    steps = Steps(slope_NQI, 0.5)
     before_NQI = steps.direction(slope_NQI)
     steps.add(slope_NQI, torch.stack([torch.zeros(2, 4), -torch.ones(2, 4), torch.ones(2, 4)], 1))
     after_NQI = steps.direction(slope_NQI)
