@@ -257,6 +257,7 @@ class Prepared:
 
 def prepared(name: str, args: tuple[str, ...], folders: tuple[Path, ...]) -> Prepared:
     """Build a case, see that it passes, and note the lines under ``folders`` that ran."""
+    args = (*EQUATIONS[name].small, *args)
     rule = build(name, *args)
     case = Prepared(rule, wanted(EQUATIONS[name], copied(rule), name, args))
 
