@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import signal
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +15,11 @@ from callbacks.find import callbacks_of
 from datamodules import RHMDataModule
 from experiments.run import ranks, slurm
 from experiments.run.folder import RunFolder
-from experiments.run.pace import operations
 from experiments.run.ranks import say
 from experiments.run.requeue import StopOnSignal, Stopped, requeue
 from experiments.run.results import RunRecord
 from experiments.run.tables import draw, show
-from experiments.run.threads import fitting_threads
+from experiments.run.threads import say_if_cores_are_busy
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -61,8 +59,9 @@ class Fit:
             InvalidInput: the folder or a checkpoint is refused, or the disk is full.
         """
         try:
-            on_gpu = self.trainer.strategy.root_device.type != "cpu"
-            with self.stop.listening(), nullcontext() if on_gpu else fitting_threads(operations(self.rule, self.data)):
+            if self.trainer.strategy.root_device.type == "cpu":
+                say_if_cores_are_busy()
+            with self.stop.listening():
                 self._train()
         except (KeyboardInterrupt, SystemExit):
             say(f"stopped; the same command goes on from the last checkpoint in {self.folder.path}")

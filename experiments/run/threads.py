@@ -1,19 +1,22 @@
-"""How many of the processor's threads a run takes."""
+"""Threads that wait for cores: two on one core are many times slower than one.
+
+How many a run takes is not decided here: sums in another order are other numbers in the third digit, and a run that goes on
+after a stop, on a machine that is less or more busy, would not go on as it was.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 
 import torch
 
 from experiments.run.ranks import say
 
-WORK = 2e8
-"""Floating-point operations of a step from which on a second thread pays: below, handing over takes longer than computing."""
 SAID = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a person, or a launcher, says how many threads a process takes."""
+ROUNDING = 0.5
+"""Cores by which the load may pass what is free: it counts what has run for a moment."""
 
 
 def busy_cores() -> float:
@@ -21,26 +24,10 @@ def busy_cores() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def threads_for(operations: float, most: int) -> int:
-    """Threads for a step of so many operations, ``most`` at the most, on cores that are free.
-
-    Two threads that share a core with another process wait for one another at each product, and are many times slower than one.
-    """
-    if operations < WORK:
-        return 1
-    return max(1, min(most, round(most - busy_cores())))
-
-
-@contextmanager
-def fitting_threads(operations: float) -> Iterator[None]:
-    """While a run trains on the processor it takes as many threads as fit it, unless it was said how many."""
-    before = torch.get_num_threads()
-    chosen = before if any(os.environ.get(name) for name in SAID) else threads_for(operations, before)
-    if chosen < before:
-        why = "short steps" if operations < WORK else "other processes are busy"
-        say(f"{chosen} of {before} threads: {why} (OMP_NUM_THREADS says otherwise)")
-        torch.set_num_threads(chosen)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+@cache
+def say_if_cores_are_busy() -> None:
+    """One line, once, where a run takes more threads than there are free cores and nobody has said how many."""
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    busy = busy_cores()
+    if threads > 1 and threads + busy > cores + ROUNDING and not any(os.environ.get(name) for name in SAID):
+        say(f"rhm: note: other processes keep about {busy:.0f} of {cores} cores busy; OMP_NUM_THREADS=1 may be much faster")

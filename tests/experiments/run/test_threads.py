@@ -1,43 +1,41 @@
-"""Threads by the size of the work and the free cores; a person's word counts."""
+"""A run that takes more threads than there are free cores says so, once; a person's word counts."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 import torch
 
 from experiments.run import threads
-from experiments.run.threads import SAID, WORK, fitting_threads, threads_for
+from experiments.run.threads import SAID, say_if_cores_are_busy
 
 
 @pytest.fixture(autouse=True)
-def eight_threads(monkeypatch):
-    """A machine whose torch would take eight, and of which nobody has said how many; what was set, in its order."""
+def four_of_eight(monkeypatch):
+    """A machine of eight cores on which torch takes four threads, and of which nobody has said how many."""
     for name in SAID:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    taken = []
-    monkeypatch.setattr(torch, "set_num_threads", taken.append)
-    return taken
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    say_if_cores_are_busy.cache_clear()
+    yield
+    say_if_cores_are_busy.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("operations", "busy", "wanted"), [(WORK / 2, 0, 1), (WORK, 0, 8), (WORK, 0.4, 8), (WORK, 2.6, 5), (WORK, 40, 1)]
-)
-def test_short_steps_take_one_thread_and_long_ones_the_cores_that_are_free(operations, busy, wanted, monkeypatch):
+@pytest.mark.parametrize(("busy", "lines"), [(0.0, 0), (4.4, 0), (4.6, 1), (40.0, 1)])
+def test_a_run_on_busy_cores_says_so_once_and_changes_nothing(busy, lines, monkeypatch, capsys):
     monkeypatch.setattr(threads, "busy_cores", lambda: busy)
-    assert threads_for(operations, 8) == wanted
-
-
-def test_a_run_says_what_it_takes_and_gives_it_back(eight_threads, capsys):
-    with fitting_threads(WORK / 2):
-        assert eight_threads == [1]
-    assert eight_threads == [1, 8]
-    assert capsys.readouterr().err == "1 of 8 threads: short steps (OMP_NUM_THREADS says otherwise)\n"
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: pytest.fail("the number of threads was changed"))
+    for _ in range(3):
+        say_if_cores_are_busy()
+    said = capsys.readouterr().err
+    assert said.count("\n") == lines and ("OMP_NUM_THREADS=1" in said) == bool(lines)
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_what_a_person_says_stays(name, eight_threads, monkeypatch, capsys):
-    monkeypatch.setenv(name, "8")
-    with fitting_threads(1.0):
-        pass
-    assert eight_threads == [8] and capsys.readouterr().err == ""
+def test_nothing_is_said_where_a_person_has_said_how_many(name, monkeypatch, capsys):
+    monkeypatch.setenv(name, "4")
+    monkeypatch.setattr(threads, "busy_cores", lambda: 40.0)
+    say_if_cores_are_busy()
+    assert capsys.readouterr().err == ""
