@@ -1,7 +1,7 @@
 """Threads that wait for cores: two on one core are many times slower than one.
 
-How many a run takes is not decided here: sums in another order are other numbers in the third digit, and a run that goes on
-after a stop, on a machine that is less or more busy, would not go on as it was.
+How many a run takes is not decided here: sums in another order may be other numbers, and a run that goes on after a stop, on a
+machine that is less or more busy, has to go on as it was.
 """
 
 from __future__ import annotations
