@@ -63,7 +63,7 @@ studies: $(STAMP)
 	done
 
 test: lint
-	$(BIN)/pytest -n 2 -m "not learning and not chaos" --durations=10
+	$(BIN)/pytest -n 2 --dist worksteal -m "not learning and not chaos" --durations=10
 
 # Everything, the slow ones too.
 test-all: test test-learning test-chaos
