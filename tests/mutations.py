@@ -24,17 +24,17 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
-import torch  # noqa: E402
-import yaml  # noqa: E402
-from equations import EQUATIONS  # noqa: E402
-from equations.ask import build  # noqa: E402
-from equations.check import Wanted, check, wanted  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.progress import Progress  # noqa: E402
-from rich.table import Table  # noqa: E402
-from rule_helpers import copied  # noqa: E402
+import torch
+import yaml
+from equations import EQUATIONS
+from equations.ask import build
+from equations.check import Wanted, check, wanted
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rule_helpers import copied
 
-from rules import LocalRule  # noqa: E402
+from rules import LocalRule
 
 MARKERS = "<!-- mutations -->", "<!-- /mutations -->"
 

@@ -17,8 +17,13 @@ from experiments.run.ranks import say
 from experiments.settings import dumped, parse
 from rhm import InvalidInput
 
-RUN: dict[str, Any] = {"checkpoint_every": 500, "matmul_precision": "highest", "tables": True, "spread_replicas": False}
-RUN["steps_per_call"] = None
+RUN: dict[str, Any] = {
+    "checkpoint_every": 500,
+    "matmul_precision": "highest",
+    "tables": True,
+    "spread_replicas": False,
+    "steps_per_call": None,
+}
 """What a run has beside model, data and trainer, where nothing is said."""
 TRAINER = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
 

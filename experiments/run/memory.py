@@ -76,11 +76,30 @@ def bytes_of(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tuple[floa
     return weights, kept + max(step, evaluation + probes)
 
 
+Change = Callable[[LocalRule, RHMDataModule], None]
+"""Sets something of a rule and of its data."""
+
+
+def in_network(key: str, value: Any) -> Change:
+    """Set a size of the network."""
+    return lambda rule, data: setattr(rule.network_config, key, value)
+
+
+def in_data(key: str, value: Any) -> Change:
+    """Set a size of the data."""
+    return lambda rule, data: setattr(data, key, value)
+
+
+def in_task(key: str, value: int) -> Change:
+    """Set a size of the task."""
+    return lambda rule, data: setattr(data, "task", replace(data.task, **{key: value}))
+
+
 def largest_setting(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tuple[str, Any]:
     """The setting without which a run would be smallest, and what it is."""
     found: dict[str, tuple[float, Any]] = {}
 
-    def look(key: str, value: Any, usual: Any, change: Callable[[LocalRule, RHMDataModule], None]) -> None:
+    def look(key: str, value: Any, usual: Any, change: Change) -> None:
         if isinstance(value, int) and value > usual:
             other, others_data = copy.copy(rule), copy.copy(data)
             other.network_config, others_data.pairs = copy.copy(rule.network_config), copy.copy(data.pairs)
@@ -96,12 +115,12 @@ def largest_setting(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tup
     for key, value in vars(rule.network_config).items():
         usual = usual_network.get(key)
         if isinstance(usual, int) and not isinstance(value, bool):
-            look(f"model.network.{key}", value, usual, lambda r, d, k=key, u=usual: setattr(r.network_config, k, u))  # type: ignore[misc]
+            look(f"model.network.{key}", value, usual, in_network(key, usual))
     for key in "batch_size", "eval_batch_size":
-        look(f"data.{key}", getattr(data, key), DATA[key], lambda r, d, k=key: setattr(d, k, DATA[k]))  # type: ignore[misc]
+        look(f"data.{key}", getattr(data, key), DATA[key], in_data(key, DATA[key]))
     for key, value in vars(data.task).items():
-        look(f"data.{key}", value, DATA[key], lambda r, d, k=key: setattr(d, "task", replace(d.task, **{k: DATA[k]})))  # type: ignore[misc]
-    look("data.seeds", data.replicas, 1, lambda r, d: setattr(d, "replica_seeds", d.replica_seeds[:1]))
+        look(f"data.{key}", value, DATA[key], in_task(key, DATA[key]))
+    look("data.seeds", data.replicas, 1, in_data("replica_seeds", data.replica_seeds[:1]))
     if not found:
         return "model", type(rule).__name__
     key = min(found, key=lambda key: found[key][0])

@@ -57,6 +57,6 @@ def sees_each_step(callback: Callback) -> bool:
 
 def operations(rule: LocalRule, data: RHMDataModule) -> float:
     """Floating-point operations of a step, roughly: those of the layers' products."""
-    strings = data.batch_size * (2 if data.pairs is not None and data.pairs.two_strings else 1)
+    strings = data.batch_size * (2 if rule.uses_pairs and data.pairs is not None and data.pairs.two_strings else 1)
     weights = [sum(w.numel() for w in layer.parameters()) / layer.groups for layer in rule.network.layers]
     return FORWARD_AND_BACKWARD * strings * sum(w * p for w, p in zip(weights, rule.network.positions, strict=True))

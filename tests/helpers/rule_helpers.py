@@ -124,21 +124,26 @@ def copied(rule: LocalRule) -> LocalRule:
     return other
 
 
+def quiet_trainer(**settings: Any) -> pl.Trainer:
+    """A trainer on the processor that writes, shows and validates nothing, but for what is set."""
+    return pl.Trainer(
+        **{
+            "max_epochs": -1,
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "limit_val_batches": 0,
+            **settings,
+        }
+    )
+
+
 def train(rule: LocalRule, steps: int = 6, precision: Any = "64-true", **kwargs: Any) -> dict[str, Tensor]:
     """The state of a rule after some steps of a trainer."""
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        precision=precision,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        **kwargs,
-    )
+    trainer = quiet_trainer(max_steps=steps, precision=precision, **kwargs)
     trainer.fit(rule, rule.data)
     assert trainer.global_step == steps or kwargs.get("devices", 1) > 1  # which children count, not this process
     return rule.state_dict()

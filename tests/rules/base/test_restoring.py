@@ -6,9 +6,8 @@ import copy
 import pickle
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from rule_helpers import RULES, from_settings, make_data, same, train, updates
+from rule_helpers import RULES, from_settings, make_data, quiet_trainer, same, train, updates
 
 from datamodules import HalfPairs, SynonymPairs
 from networks import DenseNetwork, HierarchicalNetwork, NetworkConfig, VectorNetwork
@@ -22,16 +21,7 @@ from rules.softhebb import SoftHebb
 
 
 def saved(rule: LocalRule, path, precision="32-true", **settings) -> str:
-    trainer = pl.Trainer(
-        max_steps=2,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        limit_val_batches=0,
-        precision=precision,
-    )
+    trainer = quiet_trainer(max_steps=2, precision=precision)
     trainer.fit(rule, rule.data)
     trainer.save_checkpoint(path / "a.ckpt", **settings)
     return str(path / "a.ckpt")
@@ -162,4 +152,4 @@ def test_a_rule_without_data_says_that_it_must_be_prepared(name):
         Backprop()(torch.zeros(1, 1, 8))
     assert not hasattr(Backprop(), "network")
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
-        Backprop().prepare(make_data()).nothing_of_the_kind  # noqa: B018
+        _ = Backprop().prepare(make_data()).nothing_of_the_kind
