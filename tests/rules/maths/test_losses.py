@@ -31,6 +31,15 @@ def test_scores_that_are_all_equal_tell_nothing():
     assert losses.cross_entropy(torch.full((1, 5, 3), 7.0), torch.zeros(1, 5)).item() == pytest.approx(math.log(3))
 
 
+def test_info_nce_has_the_slope_that_finite_differences_find_and_no_overflow():
+    scores = random(2, 3, 5, 5).requires_grad_()
+    for loss in losses.info_nce, losses.info_nce_of_targets:
+        assert torch.autograd.gradcheck(loss, scores)
+        far = torch.eye(5).expand(1, 2, 5, 5) * 2e3
+        torch.testing.assert_close(loss(far - 1e3), torch.zeros(1))
+        torch.testing.assert_close(loss(1e3 - far), torch.full((1,), 2e3 + math.log(4)))
+
+
 def test_slowness_does_not_change_if_channels_are_mixed_and_does_not_reward_collapse():
     z1 = random(2, 50, 2, 4) * 0.7 + 0.3
     z2 = 0.6 * z1 + random(2, 50, 2, 4, seed=1) * 0.5
