@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare search studies studies-quick test test-learning test-chaos test-mutations test-all lint bench tensorboard clean
+.PHONY: install demo curves compare search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -63,10 +63,10 @@ studies: $(STAMP)
 	done
 
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal -m "not learning and not chaos" --durations=10
+	$(BIN)/pytest -n 2 --dist worksteal -m "not learning and not chaos and not compiled" --durations=10
 
 # Everything, the slow ones too.
-test-all: test test-learning test-chaos
+test-all: test test-learning test-chaos test-compiled
 
 test-learning: $(STAMP)
 	$(BIN)/pytest -n 2 -m learning
@@ -74,6 +74,10 @@ test-learning: $(STAMP)
 # Runs on one and two ranks by each launcher, killed by SIGKILL ten times each, and other slow tests of processes.
 test-chaos: $(STAMP)
 	$(BIN)/pytest -n 0 -s -m chaos
+
+# Each rule's step compiled, against the step as it is, about half a minute a rule.
+test-compiled: $(STAMP)
+	$(BIN)/pytest -n 2 -m compiled
 
 # Each rule's update broken one term at a time, in memory: its equation must notice. Writes the table of docs/testing.md.
 test-mutations: $(STAMP)

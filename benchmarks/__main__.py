@@ -25,8 +25,10 @@ from rich.progress import track
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.jax_step import jax_loop
+from benchmarks.steps import CONFIGS, rule_of
 from callbacks import (
     Diagnostic,
     EventFiles,
@@ -113,8 +115,7 @@ class PlainLoop:
     @torch.no_grad()
     def __call__(self, steps: int) -> None:
         for _ in range(steps):
-            self.rule.give_gradients(self.rule.updates(self.rule.compute(self.data.train_batch(self.step))).layers)
-            self.optimizer.step()
+            self.rule.apply_updates(self.rule.updates_of(self.data.train_batch(self.step)), self.optimizer)
             self.step += 1
 
 
@@ -226,6 +227,46 @@ def limit(table: Table) -> None:
             ratio = statistics.median(s / o for s, o in zip(seconds, ours, strict=True))
             table.add_row("i", f"{name} / ours, R = {replicas}, width {width}", f"{ratio:.2f}", "", note)
             note = ""
+
+
+def costs(table: Table) -> None:
+    """(k) A step of each settings file against one of backpropagation: computing time, and operations of matrix products."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    reference = PlainLoop(*with_data(rule_of("backprop", COST_REPLICAS, COST_WIDTH)))
+    for name in track(sorted(path.stem for path in CONFIGS.glob("*.yaml")), "costs"):
+        loop, times = PlainLoop(*with_data(rule_of(name, COST_REPLICAS, COST_WIDTH))), list[tuple[float, float]]()
+        for run in loop, reference:
+            run(2)
+        for _ in range(9):
+            times.append((computing(loop, COST_STEPS), computing(reference, COST_STEPS)))
+        ratio = statistics.median(own / other for own, other in times)
+        products = operations(loop) / operations(reference)
+        note = f"{products:.1f} in matrix products" if products else "no matrix products"
+        table.add_row("k", f"{name} / backprop", f"{ratio:.1f}", "under 2", note)
+    torch.set_num_threads(threads)
+
+
+COST_REPLICAS, COST_WIDTH, COST_STEPS = 4, 64, 5
+
+
+def with_data(rule: LocalRule) -> tuple[LocalRule, RHMDataModule]:
+    """A rule and its data."""
+    return rule, rule.data
+
+
+def computing(run: Callable[[int], object], steps: int) -> float:
+    """Seconds of computing time."""
+    start = time.process_time()
+    run(steps)
+    return time.process_time() - start
+
+
+def operations(loop: PlainLoop) -> int:
+    """Floating-point operations of the matrix products of a step."""
+    with FlopCounterMode(display=False) as counter:
+        loop(1)
+    return counter.get_total_flops()
 
 
 class Turns(pl.Callback):
@@ -450,7 +491,7 @@ def main() -> None:
     )
     for column in "", "ratio", "value", "goal", "measured":
         table.add_column(column)
-    all_parts = sampling, lightning, products, replicas, batches, forms, logging_share, diagnostics, limit, probes
+    all_parts = sampling, lightning, products, replicas, batches, forms, logging_share, diagnostics, limit, costs, probes
     parts = {part.__name__: part for part in all_parts}
     named = sys.argv[1:] or list(parts)
     if not parts.keys() >= set(named):

@@ -52,6 +52,7 @@ RUN_KEYS = (
     "tables",
     "spread_replicas",
     "steps_per_call",
+    "compile",
 )
 """The settings of a run, whatever its parser lists."""
 BRANCHES: Branches = {

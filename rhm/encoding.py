@@ -28,7 +28,9 @@ def whitened_one_hot(x: Tensor, v: int, dtype: torch.dtype | None = None) -> Ten
     With ``v = 1`` there is nothing to tell apart and the code is zero.
     """
     dtype = dtype or torch.get_default_dtype()
-    return functional.embedding(x.int(), codes_of(v, dtype, x.device)) if v <= LARGEST_TABLE else whitened(x, v, dtype)
+    if v > LARGEST_TABLE or torch.compiler.is_compiling():
+        return whitened(x, v, dtype)
+    return functional.embedding(x.int(), codes_of(v, dtype, x.device))
 
 
 def whitened(x: Tensor, v: int, dtype: torch.dtype) -> Tensor:

@@ -70,8 +70,15 @@ def fold(key: Tensor, *data: SupportsIndex | str | Tensor) -> Tensor:
                 raise InvalidInput("key", f"a tensor of {item.dtype}", "integers")
             key = scramble(key * MULTIPLIER_2 + scramble(item.to(torch.int64)))
         else:  # hashed in Python: a tensor of one number would cost a copy to the device
-            key = scramble(key * MULTIPLIER_2 + _digest(item if isinstance(item, str) else integer(item)))
+            key = scramble(key * MULTIPLIER_2 + _word(item))
     return key
+
+
+def _word(item: SupportsIndex | str) -> int:
+    return _digest(item if isinstance(item, str) else integer(item))
+
+
+torch.compiler.assume_constant_result(_word)  # a compiled step need not look into hashlib
 
 
 def integer(item: SupportsIndex | Tensor) -> int:

@@ -20,6 +20,7 @@ from datamodules import RHMDataModule
 from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
 from experiments.run.checkpoints import StepCheckpoint, newest_readable
+from experiments.run.compiling import CompiledStep, compiles
 from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
@@ -125,6 +126,12 @@ class RunCommand(LightningCLI):
             default=RUN["steps_per_call"],
             help="steps between two looks of the trainer; null: as many as logs, validations and checkpoints allow",
         )
+        parser.add_argument(
+            "--compile",
+            type=bool | None,
+            default=RUN["compile"],
+            help="compile the step (torch.compile), the same up to rounding; null: where a run is long enough to win it back",
+        )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
@@ -214,6 +221,8 @@ class RunCommand(LightningCLI):
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InvalidInput("trainer", error, "what `rhm fit --help` lists under trainer") from error
         limits.check_trainer(trainer, kwargs["callbacks"], self.model, self.datamodule, self.place is not None)
+        if trains and compiles(self._get(self.config, "compile"), self.model, self.datamodule, trainer.max_steps, trainer):
+            vars(trainer)["callbacks"].append(CompiledStep())
         return trainer
 
     def _callbacks(self, trains: bool, progress: bool) -> list[Callback]:

@@ -23,6 +23,7 @@ RUN: dict[str, Any] = {
     "tables": True,
     "spread_replicas": False,
     "steps_per_call": None,
+    "compile": None,
 }
 """What a run has beside model, data and trainer, where nothing is said."""
 TRAINER = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}

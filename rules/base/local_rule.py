@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn, Self
 
-import pytorch_lightning as pl
 import torch
 from jsonargparse import lazy_instance
 from pytorch_lightning import Callback
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from datamodules import Batch, Pairs, RHMDataModule
 from networks import HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, VectorNetwork
@@ -29,7 +30,7 @@ from rules.base.knowledge import Knowledge
 from rules.base.metrics import ReplicaAccuracy
 from rules.base.optimizers import check_optimizer
 from rules.base.ranks import SharedBatch
-from rules.base.restoring import Restorable, plain_network
+from rules.base.restoring import COMPILED, Restorable, plain_network
 from rules.base.trainer_settings import callbacks_of, check_datamodule, check_trainer
 
 __all__ = ["LocalRule", "NetworkConfig", "OptimizerCallable", "default_network"]  # what a rule's constructor needs
@@ -298,14 +299,15 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
     @torch.no_grad()
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Updates of all layers and of the readout, and an optimizer step, ``steps_per_call`` times; the last losses."""
-        first = self.trainer.global_step
+        first, optimizer = self.trainer.global_step, self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
         for step in range(first, self.end_of_call(first)):
             if step > first:
                 batch = self.data.train_batch(step, self.data.rank, self.data.world)
             for callback in self._before_step:
                 callback.before_step(self.trainer, self, step)
-            updates = self.updates(self.compute(batch))
-            self.apply_updates(updates)
+            updates = self.updates_of(batch)
+            self.apply_updates(updates, optimizer)
         self.trainer.fit_loop.epoch_loop._batches_that_stepped += step - first  # where loggers put what is logged
         return {"losses": updates.losses}
 
@@ -319,6 +321,24 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         progress, calls = self.trainer.fit_loop.epoch_loop.batch_progress, self.trainer.global_step // self.steps_per_call
         for count in progress.total, progress.current:
             vars(count).update(dict.fromkeys(vars(count), calls))
+
+    def updates_of(self, batch: Batch) -> Updates:
+        """What a step makes of a batch, before the optimizer."""
+        return self.updates(self.compute(batch))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Have :meth:`updates_of` compiled, at its next call; a pickle or a copy of the rule is as it was before.
+
+        Args:
+            args, options: see :func:`torch.compile`; shapes do not change in a run.
+        """
+        torch.compiler.reset()  # a process trains one rule at a time, and each has its own code
+        if hasattr(
+            torch._dynamo.config, "trace_autograd_ops"
+        ):  # newer versions: a step with autograd of a layer's loss is one graph
+            torch._dynamo.config.trace_autograd_ops = True
+        assert self.patches  # known by now: the compiler cannot enter the lock of a property that is computed once
+        self.__dict__[COMPILED] = torch.compile(type(self).updates_of.__get__(self), *args, dynamic=False, **options)
 
     def compute(self, batch: Batch) -> Step:
         """Run network and readout; a second view goes through the network together with the first."""
@@ -361,7 +381,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         """What the tracked buffers move towards, by their names, from the estimates averaged over ranks: those themselves."""
         return estimates
 
-    def apply_updates(self, updates: Updates) -> None:
+    def apply_updates(self, updates: Updates, optimizer: Optimizer | LightningOptimizer) -> None:
         """Average over ranks, clip each layer, take one optimizer step and move the tracked buffers."""
         self.give_gradients(updates.layers)
         estimates = updates.estimates
@@ -375,8 +395,6 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
             for parameters in self._named_parameters:
                 clip_by_replica([p.grad for p in parameters.values() if p.grad is not None], self.clip)
         targets = self._targets(self.tracked(estimates))
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
         for buffer, target in targets:
             buffer.lerp_(target.to(buffer.dtype), self.rate)

@@ -23,6 +23,8 @@ KEY = "made_with"
 PARTS = (NetworkConfig, Pairs, Block)
 """Kinds of arguments that are written as ``{"class_path": name, "init_args": values}``."""
 OPTIMIZER = "optimizer"
+COMPILED = "updates_of"
+"""What is compiled of a rule, in place of the method: it has no pickle."""
 
 
 class Restorable(pl.LightningModule):
@@ -106,7 +108,7 @@ class Restorable(pl.LightningModule):
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        state = {key: value for key, value in super().__getstate__().items() if key != COMPILED}
         if "data" in state:
             state["data"] = copy.copy(self.data)
             state["data"].trainer = state["data"]._block = None

@@ -52,8 +52,10 @@ def info_nce_of_targets(scores_RDBB: Tensor) -> Tensor:
 
 
 class _InfoNCE(torch.autograd.Function):
-    """Loss and slope from the same exponentials: ``dLoss_r / du_rdij = (p_ij + q_ij - 2 [i = j]) / (2 D B)`` with ``p`` the softmax of
-    a row and ``q`` that of a column, or ``(p_ij - [i = j]) / (D B)`` in one direction. Autograd takes two to four times as long.
+    """Loss and slope from the same exponentials; autograd takes two to four times as long.
+
+    ``dLoss_r / du_rdij = (p_ij + q_ij - 2 [i = j]) / (2 D B)`` with ``p`` the softmax of a row and ``q`` that of a column, or
+    ``(p_ij - [i = j]) / (D B)`` in one direction.
     """
 
     @staticmethod

@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
+import torch
 from suffixes import axes_of, held_by, names_in, shape_mistakes
 
 PACKAGES = ("rhm", "networks", "datamodules", "rules", "callbacks", "experiments")
@@ -31,8 +32,11 @@ reached: set[str] = set()
 def look(place: str, named: Mapping[str, Any]) -> None:
     """Compare a function's names with what they hold, and those of the named tuples and modules among its values.
 
-    One that ends with an exception is not looked at: it may have refused a shape.
+    One that ends with an exception is not looked at: it may have refused a shape. Nor is a function that is traced, whose shapes are
+    those of the same function run as it is.
     """
+    if torch.compiler.is_compiling():
+        return
     reached.add(place)
     error = sys.exc_info()[1]
     if error is not None and error.__traceback__ is not None and error.__traceback__.tb_frame is sys._getframe(1):

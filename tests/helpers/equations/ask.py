@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from rule_helpers import RULES, from_settings
 from torch import Tensor
 
@@ -131,19 +130,10 @@ def said(rule: LocalRule, step: Step) -> tuple[Updates, Answer]:
     return updates, answer
 
 
-class Alone(LightningOptimizer):
-    """An optimizer as Lightning hands it to a module, without a trainer behind it."""
-
-    def step(self, closure: Any = None, **kwargs: Any) -> Any:
-        return self._optimizer.step()
-
-
 def move(rule: LocalRule, updates: Updates, own_optimizer: bool = False) -> State:
     """The state after one step of gradient descent, or of the rule's own optimizer, with these updates."""
     if not own_optimizer:
         rule.optimizer = lambda groups: torch.optim.SGD(groups, lr=LEARNING_RATE)
-    optimizer = Alone(rule.configure_optimizers())
-    rule.__dict__["optimizers"] = lambda: optimizer
     with torch.no_grad():
-        rule.apply_updates(updates)
+        rule.apply_updates(updates, rule.configure_optimizers())
     return snapshot(rule)
