@@ -25,10 +25,9 @@ from rich.progress import track
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.jax_step import jax_loop
-from benchmarks.steps import CONFIGS, rule_of
+from benchmarks.steps import CONFIGS, Steps, operations, rule_of
 from callbacks import (
     Diagnostic,
     EventFiles,
@@ -105,20 +104,6 @@ def rule_and_data(width: int, batch: int, replicas: int) -> tuple[LocalRule, RHM
     return Backprop(HierarchicalNetwork(width)).prepare(data), data
 
 
-class PlainLoop:
-    """A rule's step without Lightning."""
-
-    def __init__(self, rule: LocalRule, data: RHMDataModule):
-        self.rule, self.data, self.step = rule, data, 0
-        self.optimizer = rule.configure_optimizers()
-
-    @torch.no_grad()
-    def __call__(self, steps: int) -> None:
-        for _ in range(steps):
-            self.rule.apply_updates(self.rule.updates_of(self.data.train_batch(self.step)), self.optimizer)
-            self.step += 1
-
-
 def autograd_loop(width: int, batch: int) -> Callable[[int], None]:
     """The same network in ordinary PyTorch: linear layers on reshaped patches, autograd, Adam."""
     data = RHMDataModule(L=4, batch_size=batch)
@@ -185,7 +170,7 @@ def through_lightning(width: int, batch: int, steps: int, per_call: int = 1, rep
 def lightning(table: Table) -> None:
     """(b) A step through Lightning against the same step in a plain loop."""
     for width, batch, goal, steps in ((256, 128, "at most 1.1", 60), (32, 32, "at most 1.5", 400)):
-        loop, ordinary = PlainLoop(*rule_and_data(width, batch, 1)), autograd_loop(width, batch)
+        loop, ordinary = Steps(rule_and_data(width, batch, 1)[0]), autograd_loop(width, batch)
         loop(10), ordinary(10)
         ours, plain, autograd = [], [], []
         for _ in track(range(7), f"Lightning, width {width}"):
@@ -209,7 +194,7 @@ def limit(table: Table) -> None:
         per_call, rounds = min(STEPS_A_CALL, steps), 5
         rule, data = rule_and_data(width, 128, replicas)
         others = {
-            "plain loop": partial(PlainLoop(rule, data), steps),
+            "plain loop": partial(Steps(rule), steps),
             "matrix products": partial(bare_products(rule, 128), steps),
             "JAX": jax_loop(width, rule_and_data(width, 128, replicas)[1], steps),
             "autograd": partial(autograd_loop(width, 128), steps) if replicas == 1 else None,
@@ -233,9 +218,9 @@ def costs(table: Table) -> None:
     """(k) A step of each settings file against one of backpropagation: computing time, and operations of matrix products."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    reference = PlainLoop(*with_data(rule_of("backprop", COST_REPLICAS, COST_WIDTH)))
+    reference = Steps(rule_of("backprop", COST_REPLICAS, COST_WIDTH))
     for name in track(sorted(path.stem for path in CONFIGS.glob("*.yaml")), "costs"):
-        loop, times = PlainLoop(*with_data(rule_of(name, COST_REPLICAS, COST_WIDTH))), list[tuple[float, float]]()
+        loop, times = Steps(rule_of(name, COST_REPLICAS, COST_WIDTH)), list[tuple[float, float]]()
         for run in loop, reference:
             run(2)
         for _ in range(9):
@@ -250,23 +235,11 @@ def costs(table: Table) -> None:
 COST_REPLICAS, COST_WIDTH, COST_STEPS = 4, 64, 5
 
 
-def with_data(rule: LocalRule) -> tuple[LocalRule, RHMDataModule]:
-    """A rule and its data."""
-    return rule, rule.data
-
-
 def computing(run: Callable[[int], object], steps: int) -> float:
     """Seconds of computing time."""
     start = time.process_time()
     run(steps)
     return time.process_time() - start
-
-
-def operations(loop: PlainLoop) -> int:
-    """Floating-point operations of the matrix products of a step."""
-    with FlopCounterMode(display=False) as counter:
-        loop(1)
-    return counter.get_total_flops()
 
 
 class Turns(pl.Callback):
@@ -348,7 +321,7 @@ def products(table: Table) -> None:
     """(c) The share of the matrix products in a step."""
     for replicas in track((1, 16), "matrix products"):
         rule, data = rule_and_data(256, 128, replicas)
-        loop, bare = PlainLoop(rule, data), bare_products(rule, 128)
+        loop, bare = Steps(rule), bare_products(rule, 128)
         steps = 20 if replicas == 1 else 3
         whole, alone = turns(partial(loop, steps), partial(bare, steps))
         note = f"{alone / steps * 1e3:.1f} of {whole / steps * 1e3:.1f} ms"
@@ -358,7 +331,7 @@ def products(table: Table) -> None:
 def replicas(table: Table) -> None:
     """(d) What a replica costs when several train together."""
     for width, batch in ((256, 128), (32, 32)):
-        loops = [PlainLoop(*rule_and_data(width, batch, r)) for r in (1, 4, 16)]
+        loops = [Steps(rule_and_data(width, batch, r)[0]) for r in (1, 4, 16)]
         steps = 5 if width == 256 else 50
         seconds = turns(*(partial(loop, steps) for loop in loops), rounds=5)
         for r, own in zip((4, 16), seconds[1:], strict=True):
@@ -382,7 +355,7 @@ def batches(table: Table) -> None:
     """(e) The share of making batches."""
     for r in track((1, 16), "batches"):
         rule, data = rule_and_data(256, 128, r)
-        loop, steps = PlainLoop(rule, data), 64 if r == 1 else 16
+        loop, steps = Steps(rule), 64 if r == 1 else 16
         making = MakingBatches(data)
         whole, alone = turns(partial(loop, steps), partial(making, 16 * steps), rounds=5)
         making_share = alone / 16 / whole
@@ -448,7 +421,7 @@ def diagnostics(table: Table) -> None:
             (paired, PairStatistics()),
         ):
             diagnostic.check(rule)
-            loop, steps = PlainLoop(rule, rule.data), 10 if r == 1 else 2
+            loop, steps = Steps(rule), 10 if r == 1 else 2
             one, step = turns(partial(look, diagnostic, trainer, rule), partial(loop, steps), rounds=5)
             step /= steps
             name = f"{type(diagnostic).__name__}, {type(rule).__name__}, R = {r}"
@@ -459,7 +432,7 @@ def diagnostics(table: Table) -> None:
 def probes(table: Table) -> None:
     """(j) The logistic probes of a layer against scikit-learn's, to the same tolerance, on what backpropagation has learned."""
     rule, data = rule_and_data(64, 128, 1)
-    PlainLoop(rule, data)(300)
+    Steps(rule)(300)
     strings = data.grammar.sample(torch.arange(*data.probe_range))
     with torch.no_grad():
         states = rule(strings.x_RBD)

@@ -14,33 +14,14 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.steps import NAMES, move, rule_of, updates_of
+from benchmarks.steps import NAMES, Steps, move, operations, rule_of
 from datamodules import Batch
 from rules import LocalRule
 
 
-class Step:
-    """Training steps of a rule without Lightning, whose strings are made on the device too."""
-
-    def __init__(self, rule: LocalRule):
-        self.rule, self.updates, self.step = rule, updates_of(rule), 0
-        self.optimizer = rule.configure_optimizers()
-
-    @torch.no_grad()
-    def __call__(self) -> None:
-        self.learn(self.rule.data.train_batch(self.step))
-        self.step += 1
-
-    def learn(self, batch: Batch) -> None:
-        """All of a step but its strings."""
-        self.rule.give_gradients(self.updates(batch))
-        self.optimizer.step()
-
-
-class CapturedStep(Step):
-    """The same with all but the strings as one CUDA graph.
+class CapturedSteps(Steps):
+    """Steps that are, but for their strings, one CUDA graph.
 
     Raises:
         RuntimeError: the step does something that a graph cannot hold.
@@ -67,12 +48,13 @@ class CapturedStep(Step):
         return Batch._make(item.clone() if isinstance(item, torch.Tensor) else item for item in batch)
 
     @torch.no_grad()
-    def __call__(self) -> None:
-        for own, new in zip(self.batch, self.rule.data.train_batch(self.step), strict=True):
-            if isinstance(own, torch.Tensor) and isinstance(new, torch.Tensor):
-                own.copy_(new)
-        self.graph.replay()
-        self.step += 1
+    def __call__(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            for own, new in zip(self.batch, self.rule.data.train_batch(self.step), strict=True):
+                if isinstance(own, torch.Tensor) and isinstance(new, torch.Tensor):
+                    own.copy_(new)
+            self.graph.replay()
+            self.step += 1
 
 
 def seconds(step: Callable[[], object], steps: int, device: torch.device) -> float:
@@ -99,14 +81,7 @@ def product_rate(device: torch.device, size: int) -> float:
     return 2 * 8 * size**3 / seconds(lambda: torch.bmm(x_RMF, w_RFE), 20, device)
 
 
-def operations(step: Step) -> int:
-    """Floating-point operations of the matrix products of a step."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
-
-
-def host_waits(step: Step, device: torch.device) -> str:
+def host_waits(step: Steps, device: torch.device) -> str:
     """How often the host waits for the device in a step."""
     if device.type != "cuda":
         return "-"
@@ -125,7 +100,7 @@ def captured(rule: LocalRule, eager: float, steps: int, device: torch.device) ->
     if device.type != "cuda":
         return "-"
     try:
-        return f"{eager / seconds(CapturedStep(rule), steps, device):.2f}"
+        return f"{eager / seconds(CapturedSteps(rule), steps, device):.2f}"
     except RuntimeError as error:
         return f"no: {str(error).splitlines()[0][:40]}"
 
@@ -153,7 +128,7 @@ def main(args: list[str] | None = None) -> None:
         for replicas in counts:
             rule = rule_of(name, replicas, width, batch)
             move(rule, device)
-            step = Step(rule)
+            step = Steps(rule)
             own = seconds(step, steps, device)
             flops, waits = operations(step), host_waits(step, device)
             samples, share = f"{replicas * batch / own:,.0f}", f"{flops / own / rate:.2f}"

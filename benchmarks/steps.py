@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules import Batch
 from experiments.settings import instantiate
@@ -22,13 +22,33 @@ def rule_of(name: str, replicas: int, width: int = 256, batch: int = 128) -> Loc
     return rule.prepare(rule.data)
 
 
-def updates_of(rule: LocalRule) -> Callable[[Batch], list[dict[str, torch.Tensor]]]:
-    """A step without its optimizer: gradients of all layers and the readout."""
+class Steps:
+    """Training steps of a prepared rule without Lightning.
 
-    def updates(batch: Batch) -> list[dict[str, torch.Tensor]]:
-        return rule.updates(rule.compute(batch)).layers
+    Args:
+        rule: with its data in ``rule.data``.
+    """
 
-    return updates
+    def __init__(self, rule: LocalRule):
+        self.rule, self.step = rule, 0
+        self.optimizer = rule.configure_optimizers()
+
+    @torch.no_grad()
+    def __call__(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            self.learn(self.rule.data.train_batch(self.step))
+            self.step += 1
+
+    def learn(self, batch: Batch) -> None:
+        """All of a step but its strings."""
+        self.rule.apply_updates(self.rule.updates_of(batch), self.optimizer)
+
+
+def operations(steps: Steps) -> int:
+    """Floating-point operations of the matrix products of a step."""
+    with FlopCounterMode(display=False) as counter:
+        steps(1)
+    return counter.get_total_flops()
 
 
 def move(rule: LocalRule, device: torch.device) -> None:

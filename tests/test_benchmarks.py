@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.gpu import Step, main, operations
-from benchmarks.steps import rule_of
+from benchmarks.gpu import main
+from benchmarks.steps import Steps, operations, rule_of
 
 
 def test_the_gpu_benchmark_says_so_where_there_is_no_gpu(capsys, monkeypatch):
@@ -25,4 +25,4 @@ def test_operations_are_those_of_the_matrix_products_of_a_step_of_backprop():
     rule = rule_of("backprop", 3, width=16, batch=4)
     weights = [(8 * 2 * 16, 8), (16 * 2 * 16, 4), (16 * 2 * 16, 2), (16 * 2 * 16, 1), (16 * 8, 1)]
     expected = sum(2 * 3 * 4 * count * positions * (2 if k == 0 else 3) for k, (count, positions) in enumerate(weights))
-    assert operations(Step(rule)) == expected
+    assert operations(Steps(rule)) == expected
