@@ -17,6 +17,7 @@ from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+from rules.maths.forward_mode import tangents
 
 LOSSES = ("local", "output")
 
@@ -76,17 +77,10 @@ class ActivityPerturbation(LocalRule):
             head = normal(self.keys_R("head", k), (inputs, self.data.task.n)) / math.sqrt(inputs)
             layer.register_parameter("label_head_RFE", nn.Parameter(head.to(torch.get_default_dtype())))
 
-    def perturbation(self, step: Step, k: int) -> Tensor:
-        """``v_k`` at what layer ``k`` from 1 hands on, ``[R, B, D, C]``."""
-        return self.noise(step.batch, f"tangent {k}", tuple(step.states[k - 1].out_RBDC.shape[2:]))
-
-    def tangents(self, step: Step) -> list[Tensor]:
-        """How what each layer hands on would change, ``[R, B, D, C]``, along its own noise and that of all layers below."""
-        found = [self.perturbation(step, 1)]
-        for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
-            if k > 1:
-                found.append(layer.tangent(state, found[-1]) + self.perturbation(step, k))
-        return found
+    def noises(self, step: Step) -> list[Tensor]:
+        """``v_l`` at what each layer hands on, ``[R, B, D, C]``."""
+        shapes = [tuple(state.out_RBDC.shape[2:]) for state in step.states]
+        return [self.noise(step.batch, f"tangent {k}", shape) for k, shape in enumerate(shapes, 1)]
 
     def layer_updates(self, step: Step) -> Updates:
         return self.from_local_losses(step) if self.loss == "local" else self.from_the_output(step)
@@ -94,8 +88,9 @@ class ActivityPerturbation(LocalRule):
     def from_local_losses(self, step: Step) -> Updates:
         """``t`` of each string, position and group of channels, from each layer's own classifier."""
         updates, losses, y_RB1 = [], {}, step.batch.y_RB.long()[..., None]
-        for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
-            head, noise = layer.get_parameter("label_head_RFE"), self.perturbation(step, k)
+        layers = zip(self.network.layers, step.states, self.noises(step), strict=True)
+        for k, (layer, state, noise) in enumerate(layers, 1):
+            head = layer.get_parameter("label_head_RFE")
             flat = state.out_RBDC.flatten(2).to(head.dtype)
             log_p = torch.bmm(flat, head).to(head.dtype).log_softmax(-1)
             error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0)) / log_p.shape[1]
@@ -107,11 +102,12 @@ class ActivityPerturbation(LocalRule):
 
     def from_the_output(self, step: Step) -> Updates:
         """One ``t`` of each string, from the tangent of the logits along the noise of all layers."""
-        error_RBN = step.readout.error_RBN / step.readout.error_RBN.shape[1]
-        slope_RB = (error_RBN * self.readout.tangent(self.tangents(step)[-1].flatten(2))).sum(-1)
+        noises, error_RBN = self.noises(step), step.readout.error_RBN / step.readout.error_RBN.shape[1]
+        tangent = tangents(self.network, step.states, noises)[-1]
+        slope_RB = (error_RBN * self.readout.tangent(tangent.flatten(2))).sum(-1)
         updates: list[LayerUpdate] = []
-        for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
-            signal = slope_RB[..., None, None] * self.perturbation(step, k)
+        for layer, state, noise in zip(self.network.layers, step.states, noises, strict=True):
+            signal = slope_RB[..., None, None] * noise
             updates.append(layer.backward(state, signal.to(state.out_RBDC.dtype))[0])
         return Updates(updates)
 

@@ -23,6 +23,8 @@ from rules import Locality, LocalRule, Step, Updates
 from rules.activity_perturbation import ActivityPerturbation
 from rules.base.layerwise import LayerwiseRule
 from rules.base.local_label_loss import LocalLabelLoss
+from rules.forward_dfa import ForwardDirectFeedback
+from rules.maths.forward_mode import tangents
 from rules.maths.losses import project
 from rules.simsiam import SimSiam
 
@@ -320,13 +322,13 @@ def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
     layer, states = rule.network.layers[k - 1], [s[k - 1] for s in (step.states, step.view_states) if s is not None]
     if name == "weight_RGFE":
         inputs = [s.input_RGMF for s in states]
-        if isinstance(rule, ActivityPerturbation) and rule.loss == "output" and k > 1:
-            inputs.append(layer.fold(rule.tangents(step)[k - 2]))
+        if isinstance(rule, ActivityPerturbation | ForwardDirectFeedback) and k > 1:
+            inputs.append(layer.fold(tangents(rule.network, step.states, rule.noises(step))[k - 2]))
         return [(layer._components(x) if isinstance(layer, VectorLayer) else x).flatten(1, 2) for x in inputs]
     rows = [s.units_RGME.flatten(1, 2) for s in states]
     rows += [s.out_RBDC.flatten(1, 2) for s in states] + [s.out_RBDC.flatten(2) for s in states]
     if isinstance(rule, ActivityPerturbation) and name == "label_head_RFE":
-        rows.append(perturbed_alone(rule, rule.perturbation(step, k)))
+        rows.append(perturbed_alone(rule, rule.noises(step)[k - 1]))
     if isinstance(rule, LayerwiseRule):
         top = step.states[rule.trained_layers - 1]
         seen = [
