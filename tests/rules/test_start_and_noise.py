@@ -50,6 +50,7 @@ NORMAL: dict[str, Callable[[LocalRule, str, Tensor], float | Tensor]] = {
     r".*\.top_\w+_RDEC": lambda rule, name, x: 1 / math.sqrt(x.shape[-1] * x.shape[-2]),
     r".*\.label_RNC": lambda rule, name, x: 1.0,
     r".*code\.prototypes_RSKJ": lambda rule, name, x: 2 / x.shape[-1],
+    r".*\.inverse_RGEF": lambda rule, name, x: inputs(rule, x),
     r"P_\d+_\w+": lambda rule, name, x: 1 / math.sqrt(x.shape[-1]),
 }
 """Normal numbers of mean 0, by the names of buffers and parameters: the standard deviation that the rule's file states."""
@@ -58,7 +59,7 @@ GIVEN: dict[str, Callable[[LocalRule, str, Tensor], Tensor]] = {
     r"target_\d+_\w+": lambda rule, name, x: rule.network.layers[int(name.split("_")[1]) - 1].get_parameter(
         name.split("_", 2)[2]
     ),
-    r".*code\.mean_R1E": lambda rule, name, x: torch.zeros_like(x),
+    r".*\.inverse_bias_RG1F|.*code\.mean_R1E": lambda rule, name, x: torch.zeros_like(x),
     r".*code\.joint_RSKK": lambda rule, name, x: torch.full_like(x, 1 / x.shape[-1] ** 2),
     r".*\.gate_REK": lambda rule, name, x: x.sign(),
 }
