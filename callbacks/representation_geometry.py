@@ -67,7 +67,7 @@ class RepresentationGeometry(Diagnostic):
         x_RBD = self.held_out(rule)
         values: dict[str, Tensor] = {}
         codes = []
-        for k, (layer, state) in enumerate(zip(rule.network.layers, rule.network(x_RBD), strict=True), 1):
+        for k, (layer, state) in enumerate(zip(rule.network.layers, rule(x_RBD), strict=True), 1):
             codes.append(full(state.out_RBDC).flatten(2))
             rows_RGMC = layer.by_group(state.out_RBDC).double()
             variances_RGC = eigenvalues(centred(rows_RGMC, 2))

@@ -13,6 +13,7 @@ from rules.base.contract import Locality, Step, Updates
 from rules.base.direct_feedback import DirectFeedback
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.maths.feedback import error_correlation
+from rules.maths.forward_mode import tangents
 
 
 class ForwardDirectFeedback(DirectFeedback):
@@ -56,11 +57,15 @@ class ForwardDirectFeedback(DirectFeedback):
         return step.readout.error_RBN
 
     def layer_updates(self, step: Step) -> Updates:
-        tangent, noises = None, []
-        for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
-            noises.append(self.noise(step.batch, f"tangent {k}", tuple(state.out_RBDC.shape[2:])))
-            tangent = noises[-1] if tangent is None else layer.tangent(state, tangent) + noises[-1]
-        assert tangent is not None
-        tangent_o = self.readout.tangent(tangent.flatten(2)).to(noises[0].dtype)
-        estimates = {f"feedback_{k}": error_correlation(tangent_o, noise) for k, noise in enumerate(noises, 1)}
-        return Updates(super().layer_updates(step).layers, estimates)
+        return Updates(super().layer_updates(step).layers, self.mean_jacobians(step))
+
+    def noises(self, step: Step) -> list[Tensor]:
+        """``v_l`` at what each layer hands on, ``[R, B, D, C]``."""
+        shapes = [tuple(state.out_RBDC.shape[2:]) for state in step.states]
+        return [self.noise(step.batch, f"tangent {k}", shape) for k, shape in enumerate(shapes, 1)]
+
+    def mean_jacobians(self, step: Step) -> dict[str, Tensor]:
+        """The batch's estimate of each ``E[J_l]``, ``[R, N, D * C]``, by the name of ``B_l``."""
+        noises = self.noises(step)
+        tangent_o = self.readout.tangent(tangents(self.network, step.states, noises)[-1].flatten(2)).to(noises[0].dtype)
+        return {f"feedback_{k}": error_correlation(tangent_o, noise) for k, noise in enumerate(noises, 1)}

@@ -34,7 +34,7 @@ class Evaluation(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[LayerState]]:
         """States of all layers, for callbacks; accuracy on the test strings."""
-        states = self.network(batch.x_RBD)
+        states: list[LayerState] = self(batch.x_RBD)
         if dataloader_idx == TEST:
             self.accuracy.update(self.readout(states[-1].out_RBDC, batch.y_RB).logits_RBN, batch.y_RB)
         return {"states": states}

@@ -20,8 +20,11 @@ from networks import HierarchicalNetwork, Layer, LayerState, ReadoutState
 from networks.vector import VectorLayer
 from rhm import InvalidInput
 from rules import Locality, LocalRule, Step, Updates
+from rules.activity_perturbation import ActivityPerturbation
 from rules.base.layerwise import LayerwiseRule
 from rules.base.local_label_loss import LocalLabelLoss
+from rules.forward_dfa import ForwardDirectFeedback
+from rules.maths.forward_mode import tangents
 from rules.maths.losses import project
 from rules.simsiam import SimSiam
 
@@ -319,9 +322,13 @@ def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
     layer, states = rule.network.layers[k - 1], [s[k - 1] for s in (step.states, step.view_states) if s is not None]
     if name == "weight_RGFE":
         inputs = [s.input_RGMF for s in states]
+        if isinstance(rule, ActivityPerturbation | ForwardDirectFeedback) and k > 1:
+            inputs.append(layer.fold(tangents(rule.network, step.states, rule.noises(step))[k - 2]))
         return [(layer._components(x) if isinstance(layer, VectorLayer) else x).flatten(1, 2) for x in inputs]
     rows = [s.units_RGME.flatten(1, 2) for s in states]
     rows += [s.out_RBDC.flatten(1, 2) for s in states] + [s.out_RBDC.flatten(2) for s in states]
+    if isinstance(rule, ActivityPerturbation) and name == "label_head_RFE":
+        rows.append(perturbed_alone(rule, rule.noises(step)[k - 1]))
     if isinstance(rule, LayerwiseRule):
         top = step.states[rule.trained_layers - 1]
         seen = [
@@ -335,6 +342,16 @@ def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
             return [project(side, head.get_parameter("predictor_in_RCE")).relu().flatten(1, 2) for side in compared]
         rows.append(top.out_RBDC.flatten(2))
     return rows
+
+
+def perturbed_alone(rule: ActivityPerturbation, noise_RBDC: Tensor) -> Tensor:
+    """Noise at one position and one group of channels, and none elsewhere, as rows ``[R, n, D * C]``."""
+    positions, channels = noise_RBDC.shape[2:]
+    size = rule.group or channels
+    place = torch.arange(positions * channels)
+    group = place // channels * channels + place % channels // size
+    alone = (group == group.unique()[:, None]).to(noise_RBDC.dtype)
+    return (noise_RBDC.flatten(2)[:, :, None] * alone).flatten(1, 2)
 
 
 MATRICES = re.compile(r"(projection_RGEC|label_head_RFE|(units_)?head\.(?!label_)\w+)$")

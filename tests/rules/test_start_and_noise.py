@@ -1,6 +1,6 @@
 """What a rule draws has the distribution that its file states: oracles take start values and noise as given.
 
-Shape suffixes: R replica, B batch; M numbers of a matrix, S samples.
+Shape suffixes: R replica, B batch; M numbers of a matrix, S samples, N classes, F numbers of a layer.
 """
 
 from __future__ import annotations
@@ -50,20 +50,29 @@ NORMAL: dict[str, Callable[[LocalRule, str, Tensor], float | Tensor]] = {
     r".*\.top_\w+_RDEC": lambda rule, name, x: 1 / math.sqrt(x.shape[-1] * x.shape[-2]),
     r".*\.label_RNC": lambda rule, name, x: 1.0,
     r".*code\.prototypes_RSKJ": lambda rule, name, x: 2 / x.shape[-1],
+    r".*\.inverse_RGEF": lambda rule, name, x: inputs(rule, x),
     r"P_\d+_\w+": lambda rule, name, x: 1 / math.sqrt(x.shape[-1]),
 }
 """Normal numbers of mean 0, by the names of buffers and parameters: the standard deviation that the rule's file states."""
 GIVEN: dict[str, Callable[[LocalRule, str, Tensor], Tensor]] = {
     r"magnitude_\d+_\w+": lambda rule, name, x: rms(carried(rule, name)) * rule.feedback_scale,
+    r"class_vectors_\d+": lambda rule, name, x: sines(x),
     r"target_\d+_\w+": lambda rule, name, x: rule.network.layers[int(name.split("_")[1]) - 1].get_parameter(
         name.split("_", 2)[2]
     ),
-    r".*code\.mean_R1E": lambda rule, name, x: torch.zeros_like(x),
+    r".*\.inverse_bias_RG1F|.*code\.mean_R1E": lambda rule, name, x: torch.zeros_like(x),
     r".*code\.joint_RSKK": lambda rule, name, x: torch.full_like(x, 1 / x.shape[-1] ** 2),
     r".*\.gate_REK": lambda rule, name, x: x.sign(),
 }
 """Start values that are no noise."""
 NETWORK = re.compile(r".*\.(weight_RGFE|bias_RG1E|projection_RGEC|weight_RFN|bias_R1N)")
+
+
+def sines(x_RNF: Tensor) -> Tensor:
+    """``sin(f_n t)``, ``f_n`` spaced evenly from 50 to 512."""
+    N, F = x_RNF.shape[1:]
+    rows = [[math.sin((50 + n * 462 / (N - 1)) * t) for t in range(F)] for n in range(N)]
+    return torch.tensor(rows, dtype=x_RNF.dtype).expand_as(x_RNF)
 
 
 def own(rule: LocalRule) -> dict[str, Tensor]:
