@@ -20,8 +20,8 @@ class BackpropContrastive(LayerwiseContrastive):
     (deeply supervised nets, Lee et al. 2015, with InfoNCE in the place of their classifiers).
 
     Args:
-        network, optimizer, clip, block, score, temperature: see :class:`rules.contrastive.LayerwiseContrastive`; the block is end to
-            end with all losses.
+        network, optimizer, clip, block, score, temperature: see :class:`rules.contrastive.LayerwiseContrastive`; the block is
+            end to end with all losses.
         weight: of the layers' losses.
 
     Raises:

@@ -26,9 +26,10 @@ class BYOL(SimSiam):
 
     The loss is SimSiam's, ``-(cos + cos') / 2``: a quarter of the paper's symmetric ``4 - 2 (cos + cos')``, up to a constant.
 
-    The weights of the copy and of its heads follow the layer's, ``target += (1 - momentum) (W - target)``, with ``W`` as it was in
-    the step (the paper: after it), and see the same input, from the layers below as they are; end to end all layers are copies, as
-    in the paper. Batch norm is SimSiam's; the paper has it in the hidden layers of projector and predictor (app. C).
+    The weights of the copy and of its heads follow the layer's, ``target += (1 - momentum) (W - target)``, with ``W`` as it
+    was in the step (the paper: after it), and see the same input, from the layers below as they are; end to end all layers
+    are copies, as in the paper. Batch norm is SimSiam's; the paper has it in the hidden layers of projector and predictor
+    (app. C).
 
     Args:
         network, optimizer, clip, block, hidden: see :class:`rules.simsiam.SimSiam`.

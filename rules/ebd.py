@@ -5,6 +5,8 @@ Shape suffixes: R replica, B batch, D position, C channel, N classes, F = D * C.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -25,12 +27,14 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
     hands on.
 
     Against units that die, two terms of the paper, on what the layer hands on, means over strings and positions: a channel's
-    power is kept, ``power sum_c (E[h_c^2] - target_power)^2``, and channels are kept apart, ``- entropy / 2 log det(Q_l + eps)``
+    power is kept, ``power sum_c (E[h_c^2] - target_power)^2``, and channels are kept apart, ``- entropy / 2 log det(Q_l +
+        eps)``
     with ``Q_l <- (1 - rate) Q_l + rate E[h_l h_l^T]``; of its gradient the factor ``rate`` is left to ``entropy``.
 
-    Random: ``R_l`` at the start. ``Q_l`` starts at one on its diagonal. Learned: ``R_l`` and ``Q_l``. They are means over strings,
-    so that strings of a batch meet in an update. Not like the paper: the error is that of the cross-entropy, the paper's of squares;
-    its penalty on weights and its momentum are left to the optimizer.
+    Random: ``R_l`` at the start. ``Q_l`` starts at one on its diagonal. Learned: ``R_l`` and ``Q_l``. They are means over
+        strings,
+    so that strings of a batch meet in an update. Not like the paper: the error is that of the cross-entropy, the paper's of
+    squares; its penalty on weights and its momentum are left to the optimizer.
 
     Args:
         network, optimizer, clip, form: see :class:`rules.base.direct_feedback.DirectFeedback`.
@@ -40,8 +44,8 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
         entropy: weight of the entropy term.
 
     Raises:
-        InvalidInput: ``rate`` not in (0, 1]; ``feedback_scale`` or ``target_power`` not above 0; ``power`` or ``entropy`` under 0;
-            an unknown form.
+        InvalidInput: ``rate`` not in (0, 1]; ``feedback_scale`` or ``target_power`` not above 0; ``power`` or ``entropy``
+            under 0; an unknown form.
     """
 
     source = "Erdogan, Pehlevan, Erdogan 2025, arXiv 2504.11558"
@@ -67,6 +71,8 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
                 raise InvalidInput(f"model.{key}", value, "a number of at least 0")
         if target_power <= 0:
             raise InvalidInput("model.target_power", target_power, "a number above 0")
+        # power and entropy are means over a layer's positions, and entropy is that of its channels together
+        self.locality = replace(self.locality, lateral=self.locality.lateral or power > 0 or entropy > 0)
         self.rate, self.power, self.target_power, self.entropy = rate, power, target_power, entropy
 
     def build(self) -> None:

@@ -20,10 +20,11 @@ from rules.maths.goodness import goodness, goodness_signal
 class ForwardForward(LocalRule):
     """Forward-Forward (Hinton 2022): units are to be active for a string with its class, and silent for one with another class.
 
-    ``softplus(-c (G+ - t)) + softplus(c (G- - t))``, ``G = mean h^2`` of the layer's units, at all positions together or at each, so
-    that ``t = 1`` is Hinton's threshold, the number of units, for the sum of squares, and his slope ``c`` is that number.
-    ``dW = -dLoss/dG 2 h phi'(a) x^T / E``. The class is shown in the input's label slot, at every position; the negative class is
-    drawn anew for every string. Layers hand on normalised units, so that the goodness of one layer is not that of the layer below.
+    ``softplus(-c (G+ - t)) + softplus(c (G- - t))``, ``G = mean h^2`` of the layer's units, at all positions together or at
+    each, so that ``t = 1`` is Hinton's threshold, the number of units, for the sum of squares, and his slope ``c`` is that
+    number. ``dW = -dLoss/dG 2 h phi'(a) x^T / E``. The class is shown in the input's label slot, at every position; the
+    negative class is drawn anew for every string. Layers hand on normalised units, so that the goodness of one layer is not
+    that of the layer below.
 
     The answer to a string is the class with which the goodness of all layers but the first is largest (his section 3.3), or the
     readout's, which, as the probes, sees the string without a class and learns by its own error.
@@ -39,8 +40,9 @@ class ForwardForward(LocalRule):
         answer: ``goodness`` or ``readout``.
 
     Raises:
-        InvalidInput: ``threshold`` or ``slope`` not above 0; an unknown answer; a network without a label slot, without normalisation
-            or with a bottleneck; a task of one class, which has no wrong one; goodness as the answer of a single layer.
+        InvalidInput: ``threshold`` or ``slope`` not above 0; an unknown answer; a network without a label slot, without
+            normalisation or with a bottleneck; a task of one class, which has no wrong one; goodness as the answer of a
+            single layer.
     """
 
     family = "supervised layerwise"
@@ -77,7 +79,7 @@ class ForwardForward(LocalRule):
         if not self.network_config.normalise:
             raise InvalidInput("model.network.normalise", False, "true for ForwardForward: goodness must not be handed on")
         if self.answer == "goodness" and len(self.network) < 2:
-            raise InvalidInput("model.answer", "goodness", "readout for a network of one layer: the first one's goodness is left out")
+            raise InvalidInput("model.answer", "goodness", "readout for a network of one layer: the first is left out")
 
     def compute(self, batch: Batch) -> Step:
         """The states of the string without a class; as views those with its class and, after them, with another."""
@@ -115,11 +117,11 @@ class ForwardForward(LocalRule):
     def answers(self, batch: Batch, states: list[LayerState]) -> Tensor:
         if self.answer == "readout":
             return super().answers(batch, states)
-        goodness_RBN = []
+        found = []
         for label in range(self.data.task.n):
             shown = self.network(batch.x_RBD, torch.full_like(batch.y_RB, label))
-            goodness_RBN.append(torch.stack([self._goodness(k, state) for k, state in enumerate(shown[1:], 2)]).sum(0))
-        return torch.stack(goodness_RBN, -1)
+            found.append(torch.stack([self._goodness(k, state) for k, state in enumerate(shown[1:], 2)]).sum(0))
+        return torch.stack(found, -1)
 
     def _goodness(self, k: int, state: LayerState) -> Tensor:
         """Of layer ``k`` from 1 as a whole, ``[R, B]``."""

@@ -11,8 +11,9 @@ from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, d
 class FrozenFeatures(LocalRule):
     """Hidden layers stay as they were drawn; only the readout learns, from labels.
 
-    ``dW_l = 0``. A rule that claims to learn must do better than this. Rules on sibling pairs leave the top layer to the labels, as
-    the readout's hidden layer: their floor is ``top_learns``, random layers with a top layer that learns as theirs does.
+    ``dW_l = 0``. A rule that claims to learn must do better than this. Rules on sibling pairs leave the top layer to the
+    labels, as the readout's hidden layer: their floor is ``top_learns``, random layers with a top layer that learns as theirs
+    does.
 
     Args:
         network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`.

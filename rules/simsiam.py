@@ -24,8 +24,9 @@ class SimSiam(LayerwiseRule):
 
     ``z`` are the sides behind the head, each channel with mean 0 and variance 1 over the batch. Learned: the weights and the
     predictor ``q``, two matrices with the same batch norm and a relu between them, which belong to the layer. No negatives.
-    Batch norm is where the authors' code has it (facebookresearch/simsiam, ``builder.py``: behind the projector, without scale and
-    shift, and in the predictor's hidden layer, there with them); without it the code collapses. Their projector has three layers.
+    Batch norm is where the authors' code has it (facebookresearch/simsiam, ``builder.py``: behind the projector, without
+    scale and shift, and in the predictor's hidden layer, there with them); without it the code collapses. Their projector has
+    three layers.
 
     Args:
         network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.

@@ -48,7 +48,7 @@ class Block:
         if self.end_to_end and self.expansion != "backprop":
             raise InvalidInput("model.block.expansion", self.expansion, "backprop with model.block.end_to_end")
         if self.all_losses and not self.end_to_end:
-            raise InvalidInput("model.block.all_losses", True, "true only with model.block.end_to_end; layer by layer all have one")
+            raise InvalidInput("model.block.all_losses", True, "true only with model.block.end_to_end")
 
     def locality(self, own: Locality, network: NetworkConfig) -> Locality:
         """What a layer with this block sees, beside what its loss sees of its own: the layers below end to end, and the

@@ -40,7 +40,7 @@ class Evaluation(pl.LightningModule):
         return {"states": states}
 
     def answers(self, batch: Batch, states: list[LayerState]) -> Tensor:
-        """A score of each class for each string, ``[R, B, N]``, of which the largest is the network's answer: the readout's logits."""
+        """A score of each class for each string, ``[R, B, N]``; the largest is the answer: the readout's logits."""
         return self.readout(states[-1].out_RBDC, batch.y_RB).logits_RBN
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[LayerState]]:

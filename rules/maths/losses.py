@@ -88,7 +88,7 @@ def centred(z_RBDC: Tensor) -> Tensor:
 
 
 def batch_norm(z_RBDC: Tensor, eps: float = 1e-5) -> Tensor:
-    """Channels with mean 0 and variance 1 over strings and pairs, ``[R, B, D, C]`` (Ioffe, Szegedy 2015), without scale and shift."""
+    """Channels of mean 0 and variance 1 over strings and pairs (Ioffe, Szegedy 2015), without scale and shift."""
     rows = centred(z_RBDC)
     return (rows / (rows.square().mean(1, keepdim=True) + eps).sqrt()).view_as(z_RBDC)
 

@@ -22,7 +22,7 @@ from rhm import InvalidInput
 from rules import Locality, LocalRule, Step, Updates
 from rules.base.layerwise import LayerwiseRule
 from rules.base.local_label_loss import LocalLabelLoss
-from rules.maths.losses import project
+from rules.maths.losses import batch_norm, project
 from rules.simsiam import SimSiam
 
 
@@ -330,9 +330,12 @@ def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
         sides = rule.positives(seen, k)
         head = layer.get_submodule(name.split(".")[0]) if "." in name else None
         compared = head(*sides) if head is not None else ()
-        rows += [side.flatten(1, 2) for side in (*sides, *compared)]
+        normed = isinstance(rule, SimSiam)  # their sides and their predictor's units are batch normalised
+        told = [batch_norm(side) if normed else side for side in compared]
+        rows += [side.flatten(1, 2) for side in (*sides, *told)]
         if name.endswith("predictor_out_REC"):
-            return [project(side, head.get_parameter("predictor_in_RCE")).relu().flatten(1, 2) for side in compared]
+            hidden = [project(side, head.get_parameter("predictor_in_RCE")) for side in told]
+            return [batch_norm(side).relu().flatten(1, 2) for side in hidden]
         rows.append(top.out_RBDC.flatten(2))
     return rows
 

@@ -138,7 +138,9 @@ def ebd(case: Case) -> Answer:
         estimates[f"feedback_{k}"] = correlation(error, run.out_BDC)
         rows = run.out_BDC.reshape(-1, run.out_BDC.shape[-1])
         estimates[f"activity_{k}"] = sum(np.outer(h, h) for h in rows) / len(rows)
-        feedback, activity = ((1 - rate) * case.buffers[name] + rate * estimates[name] for name in (f"feedback_{k}", f"activity_{k}"))
+        feedback, activity = (
+            (1 - rate) * case.buffers[name] + rate * estimates[name] for name in (f"feedback_{k}", f"activity_{k}")
+        )
         signal = broadcast(case, error, feedback, k)
         inverse = np.linalg.inv(activity + 1e-5 * np.eye(len(activity)))
         for b in range(batch):
