@@ -43,6 +43,7 @@ VARIANTS = (
     ["--model.network.bottleneck=6"],
     ["--model.network.normalise=true"],
     ["--model.network.bottleneck=null"],
+    ["--model.network.normalise=false"],
 )
 
 

@@ -475,13 +475,14 @@ def node_perturbation(case: Case) -> Answer:
 
 
 NOT_NORMALISED = tuple(network for network in NETWORKS if not any("bottleneck" in arg or "normalise" in arg for arg in network))
-DIRECT = (*NETWORKS, *AUTOGRAD)
-LAYERED = (*NETWORKS, *AUTOGRAD)
+PLAIN = ("--model.network.normalise=false",)
+DIRECT = (*NETWORKS, *AUTOGRAD, PLAIN)
+LAYERED = (*NETWORKS, *AUTOGRAD, PLAIN)
 
 EQUATIONS = {
     "dfa": Equation(dfa, variants=DIRECT),
     "sign_dfa": Equation(sign_dfa, variants=DIRECT),
-    "drtp": Equation(drtp, variants=(*DIRECT, ("--model.network.activation=relu",))),
+    "drtp": Equation(drtp, variants=DIRECT),
     "dkp": Equation(dkp, dkp_after, variants=(*DIRECT, ("--model.decay=0.25",))),
     "forward_dfa": Equation(forward_dfa, tracking(0.02), variants=(*DIRECT, ("--model.rate=0.3",))),
     "ebd": Equation(

@@ -48,6 +48,7 @@ def frozen(case: Case) -> Answer:
 
 EQUATIONS = {
     "backprop": Equation(backprop, variants=(*NETWORKS, ("--model.clip=0.01",))),
+    "backprop_bottleneck": Equation(backprop),
     "backprop_decay": Equation(backprop, adamw, own_optimizer=True),
     "frozen": Equation(frozen, variants=(("--data.label_size=16",), ("--data.labels=false",))),
     "frozen_below_top": Equation(frozen, variants=(("--data.label_size=16",), ("--data.labels=false",))),
