@@ -18,7 +18,8 @@ from experiments.study.make import make_run
 from experiments.terminal import mean_and_deviation
 
 RULES = """
-    frozen frozen_below_top backprop backprop_contrastive end_to_end_contrastive end_to_end_all_contrastive sibling_contrastive
+    frozen frozen_below_top backprop backprop_bottleneck backprop_contrastive
+    end_to_end_contrastive end_to_end_all_contrastive sibling_contrastive
     feedback_alignment dfa sign_dfa drtp ebd pepita node_perturbation gevb forward_forward byol simsiam scff softhebb
 """
 TASK, PAGE = CONFIGS / "tasks" / "rules_L3.yaml", CONFIGS.parent / "docs" / "rules-at-their-best.md"

@@ -507,6 +507,6 @@ EQUATIONS = {
     "gevb": Equation(gevb, gevb_after),
     "pepita": Equation(pepita, variants=(*DIRECT, ("--model.feedback_scale=2.0", "--model.network.bottleneck=3"))),
     "node_perturbation": Equation(
-        node_perturbation, variants=(*NETWORKS, ("--model.sigma=0.3", "--model.network.bottleneck=3"))
+        node_perturbation, variants=(*NETWORKS, PLAIN, ("--model.sigma=0.3", "--model.network.bottleneck=3"))
     ),
 }
