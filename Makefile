@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
+.PHONY: install demo curves compare rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -39,6 +39,10 @@ curves: $(STAMP)
 # Every rule with the same search on two tasks, about two hours on 2 cores; writes the tables of docs/rules.md.
 compare: $(STAMP)
 	$(BIN)/rhm compare --tasks='[configs/tasks/compare_L3.yaml,configs/tasks/compare_L4.yaml]' --args='[--model.network.width=64]' --run_dir=runs/compare --out=docs/rules.md
+
+# Rules with the settings of their own files at L = 3, twelve replicas a run; writes the table of docs/rules-at-their-best.md.
+rules-table: $(STAMP)
+	$(BIN)/python -m benchmarks.rules_table
 
 # Settings of the rules without negatives, twenty each, and the best of each on five other seeds.
 NON_CONTRASTIVE := lpl vicreg barlow_twins sfa

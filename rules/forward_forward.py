@@ -6,35 +6,43 @@ Shape suffixes: R replica, B batch, D position, C channel; G groups of positions
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from datamodules import Batch
-from networks import LayerUpdate
+from networks import LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import below, fold
 from rules.base.contract import Locality, Step, Updates, add
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
-from rules.maths.goodness import goodness_signal
+from rules.maths.goodness import goodness, goodness_signal
 
 
 class ForwardForward(LocalRule):
     """Forward-Forward (Hinton 2022): units are to be active for a string with its class, and silent for one with another class.
 
-    ``softplus(-(G+ - t)) + softplus(G- - t)``, ``G = mean h^2`` of a position's units, so that ``t = 1`` is Hinton's threshold,
-    the number of units, for the sum of squares; his slope is steeper by that number. ``dW = -dLoss/dG 2 h phi'(a) x^T / E``.
-    The class is shown in the input's label slot, at every position; the negative class is drawn anew for every string. Layers
-    hand on normalised units, so that the goodness of one layer is not that of the layer below. The readout and the probes see
-    the string without a class.
+    ``softplus(-c (G+ - t)) + softplus(c (G- - t))``, ``G = mean h^2`` of the layer's units, at all positions together or at
+    each, so that ``t = 1`` is Hinton's threshold, the number of units, for the sum of squares, and his slope ``c`` is that
+    number. ``dW = -dLoss/dG 2 h phi'(a) x^T / E``. The class is shown in the input's label slot, at every position; the
+    negative class is drawn anew for every string. Layers hand on normalised units, so that the goodness of one layer is not
+    that of the layer below.
+
+    The answer to a string is the class with which the goodness of all layers but the first is largest (his section 3.3), or the
+    readout's, which, as the probes, sees the string without a class and learns by its own error.
 
     Hinton's code sends the gradient through units that are off, too; here the mask is kept, as in the text.
 
     Args:
         network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`; the network needs ``label_slot`` and
-        ``normalise``.
+            ``normalise``.
         threshold: ``t``.
+        slope: ``c``.
+        whole_layer: whether a layer has one goodness for all positions.
+        answer: ``goodness`` or ``readout``.
 
     Raises:
-        InvalidInput: ``threshold`` not above 0; a network without a label slot, without normalisation or with a bottleneck; a
-            task of one class, which has no wrong one.
+        InvalidInput: ``threshold`` or ``slope`` not above 0; an unknown answer; a network without a label slot, without
+            normalisation or with a bottleneck; a task of one class, which has no wrong one; goodness as the answer of a
+            single layer.
     """
 
     family = "supervised layerwise"
@@ -49,11 +57,17 @@ class ForwardForward(LocalRule):
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
         clip: float | None = None,
         threshold: float = 1.0,
+        slope: float = 8.0,
+        whole_layer: bool = True,
+        answer: str = "goodness",
     ):
         super().__init__(network, optimizer, clip)
-        if threshold <= 0:
-            raise InvalidInput("model.threshold", threshold, "a number above 0")
-        self.threshold = threshold
+        for key, value in ("threshold", threshold), ("slope", slope):
+            if value <= 0:
+                raise InvalidInput(f"model.{key}", value, "a number above 0")
+        if answer not in ("goodness", "readout"):
+            raise InvalidInput("model.answer", answer, "goodness or readout")
+        self.threshold, self.slope, self.whole_layer, self.answer = threshold, slope, whole_layer, answer
 
     def build(self) -> None:
         if not self.network_config.label_slot:
@@ -64,6 +78,8 @@ class ForwardForward(LocalRule):
             raise InvalidInput("data.n", self.data.task.n, "at least 2 for ForwardForward, which shows a wrong class")
         if not self.network_config.normalise:
             raise InvalidInput("model.network.normalise", False, "true for ForwardForward: goodness must not be handed on")
+        if self.answer == "goodness" and len(self.network) < 2:
+            raise InvalidInput("model.answer", "goodness", "readout for a network of one layer: the first is left out")
 
     def compute(self, batch: Batch) -> Step:
         """The states of the string without a class; as views those with its class and, after them, with another."""
@@ -90,10 +106,23 @@ class ForwardForward(LocalRule):
             loss_R = torch.zeros_like(step.readout.loss_RB[:, 0])
             for sign, state in zip((1.0, -1.0), layer.split(both, size), strict=True):
                 units = layer.by_position(state.units_RGME, state)
-                part_R, signal = goodness_signal(units.to(loss_R.dtype), self.threshold, sign)
+                part_R, signal = goodness_signal(units.to(loss_R.dtype), self.threshold, sign, self.slope, self.whole_layer)
                 loss_R = loss_R + part_R
                 delta = layer.activation.masked(layer.by_group(signal).to(state.pre_RGME.dtype), state.pre_RGME)
                 add(update, layer.hebbian(state, delta))
             updates.append(update)
             losses[f"loss/layer{k}"] = loss_R
         return Updates(updates, losses=losses)
+
+    def answers(self, batch: Batch, states: list[LayerState]) -> Tensor:
+        if self.answer == "readout":
+            return super().answers(batch, states)
+        found = []
+        for label in range(self.data.task.n):
+            shown = self.network(batch.x_RBD, torch.full_like(batch.y_RB, label))
+            found.append(torch.stack([self._goodness(k, state) for k, state in enumerate(shown[1:], 2)]).sum(0))
+        return torch.stack(found, -1)
+
+    def _goodness(self, k: int, state: LayerState) -> Tensor:
+        """Of layer ``k`` from 1 as a whole, ``[R, B]``."""
+        return goodness(self.network.layers[k - 1].by_position(state.units_RGME, state)).mean(2)

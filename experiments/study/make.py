@@ -63,7 +63,7 @@ def fit_arguments(args: list[str], folder: str, more_callbacks: Sequence[Any]) -
     """A run's arguments with what all runs of a study have in common."""
     probe = {"class_path": "callbacks.LayerwiseLinearProbe", "init_args": {"logistic": False}}
     more = [{"class_path": callback} if isinstance(callback, str) else callback for callback in more_callbacks]
-    callbacks = f"--trainer.callbacks={json.dumps([probe, *more])}"
+    callbacks = f"--trainer.callbacks+={json.dumps([probe, *more])}"  # beside a rule's own, such as a falling rate
     quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
     return [*args, *quiet, callbacks, f"--run_dir={folder}"]
 

@@ -36,8 +36,12 @@ class Evaluation(pl.LightningModule):
         """States of all layers, for callbacks; accuracy on the test strings."""
         states: list[LayerState] = self(batch.x_RBD)
         if dataloader_idx == TEST:
-            self.accuracy.update(self.readout(states[-1].out_RBDC, batch.y_RB).logits_RBN, batch.y_RB)
+            self.accuracy.update(self.answers(batch, states), batch.y_RB)
         return {"states": states}
+
+    def answers(self, batch: Batch, states: list[LayerState]) -> Tensor:
+        """A score of each class for each string, ``[R, B, N]``; the largest is the answer: the readout's logits."""
+        return self.readout(states[-1].out_RBDC, batch.y_RB).logits_RBN
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[LayerState]]:
         """The same as in validation."""

@@ -146,7 +146,7 @@ class LayerwiseRule(LocalRule):
             got = f"{pairs} with a {network} of {len(self.network)} layers"
             raise InvalidInput("data.pairs", got, "pairs that a layer of the network has, such as ClassPairs or HalfPairs")
         for k, layer in enumerate(self.network.layers[: self.trained_layers], 1):
-            if self.block.end_to_end and k < self.trained_layers:
+            if k not in self.layers_with_loss:
                 continue
             layer.head = self._head(k, layer.out_channels)
             if self._trains_units_apart(layer):
@@ -168,6 +168,12 @@ class LayerwiseRule(LocalRule):
     @property
     def trained_layers(self) -> int:
         return self.pairs.layers(self.patches)
+
+    @property
+    def layers_with_loss(self) -> list[int]:
+        """Numbers of the layers, from 1, that have a loss of their own."""
+        top = self.trained_layers
+        return [top] if self.block.end_to_end and not self.block.all_losses else list(range(1, top + 1))
 
     # ---------------------------------------------------------------- a step
 
@@ -195,18 +201,21 @@ class LayerwiseRule(LocalRule):
         return Updates(updates, losses=losses)
 
     def end_to_end(self, step: Step) -> Updates:
-        """The top layer's loss, propagated back through all layers below."""
+        """The top layer's loss, or the sum of all layers', propagated back through all layers below."""
         top, layers = self.trained_layers, self.network.layers
-        told = self._told_at_top(step)
-        updates: list[LayerUpdate] = [{} for _ in range(top - 1)] + [dict(told.head)]
-        for j, signal in enumerate(told.signals):
+        losing = self.layers_with_loss if self.block.all_losses else [top]
+        activity = self._activity(step, [(k, "head") for k in losing])
+        told = {k: self._told(step, k, "head", activity) for k in losing}
+        updates: list[LayerUpdate] = [dict(told[k].head) if k in told else {} for k in range(1, top + 1)]
+        for j, signal in enumerate(told[top].signals):
             part, delta = self.learn(layers[top - 1], self.states(step, top)[j], signal)
             add(updates[top - 1], part)
             for k in range(top - 1, 0, -1):
                 state = self.states(step, k)[j]
-                part, delta = layers[k - 1].backward(state, layers[k].hand_down(delta, state.out_RBDC.shape[1]))
+                signal = layers[k].hand_down(delta, state.out_RBDC.shape[1])
+                part, delta = layers[k - 1].backward(state, signal + told[k].signals[j] if k in told else signal)
                 add(updates[k - 1], part)
-        return Updates(updates, losses={f"loss/layer{top}": told.loss_R})
+        return Updates(updates, losses={f"loss/layer{k}": told[k].loss_R for k in losing})
 
     def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
         signals = [signal.flatten(2) for signal in self._told_at_top(step).signals]

@@ -29,6 +29,12 @@ def error_correlation(error_RBN: Tensor, out_RBDC: Tensor) -> Tensor:
     return torch.bmm(error_RBN.transpose(1, 2) / error_RBN.shape[1], out_RBDC.flatten(2).to(error_RBN.dtype))
 
 
+def activity_correlation(out_RBDC: Tensor) -> Tensor:
+    """``E[h h^T]`` of a layer's channels, a mean over strings and positions: ``[R, C, C]``."""
+    rows = out_RBDC.flatten(1, 2)
+    return torch.bmm(rows.transpose(1, 2) / rows.shape[1], rows)
+
+
 def random_like(matrix: Tensor, keys_R: Tensor) -> Tensor:
     """A random normal matrix of a parameter's shape and, in each replica, mean square."""
     rms_R = matrix.detach().flatten(1).square().mean(1).sqrt()

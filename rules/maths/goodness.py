@@ -15,9 +15,16 @@ def goodness(units_RBDE: Tensor) -> Tensor:
     return units_RBDE.square().mean(-1)
 
 
-def goodness_signal(units_RBDE: Tensor, threshold: float, sign: float) -> tuple[Tensor, Tensor]:
-    """``softplus(-sign (G - threshold))`` as a mean over strings and positions, ``[R]``, and its gradient by the units."""
-    excess = sign * (goodness(units_RBDE) - threshold)
+def goodness_signal(
+    units_RBDE: Tensor, threshold: float, sign: float, slope: float = 1.0, whole_layer: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``softplus(-sign slope (G - threshold))`` as a mean over strings and positions, ``[R]``, and its gradient by the units.
+
+    ``G`` is a position's goodness, or, of the whole layer, its mean over positions.
+    """
+    good_RBD = goodness(units_RBDE)
+    good_RBD = good_RBD.mean(2, keepdim=True) if whole_layer else good_RBD
+    excess = sign * slope * (good_RBD - threshold)
     strings, positions, units = units_RBDE.shape[1:]
-    slope = -sign * torch.sigmoid(-excess) * 2 / (units * strings * positions)
-    return functional.softplus(-excess).mean((1, 2)), slope[..., None] * units_RBDE
+    steepness = -sign * slope * torch.sigmoid(-excess) * 2 / (units * strings * positions)
+    return functional.softplus(-excess).mean((1, 2)), steepness[..., None] * units_RBDE

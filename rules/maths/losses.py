@@ -125,6 +125,12 @@ def centred(z_RBDC: Tensor) -> Tensor:
     return rows - rows.mean(1, keepdim=True)
 
 
+def batch_norm(z_RBDC: Tensor, eps: float = 1e-5) -> Tensor:
+    """Channels of mean 0 and variance 1 over strings and pairs (Ioffe, Szegedy 2015), without scale and shift."""
+    rows = centred(z_RBDC)
+    return (rows / (rows.square().mean(1, keepdim=True) + eps).sqrt()).view_as(z_RBDC)
+
+
 def covariance(rows_RBC: Tensor) -> Tensor:
     """``sum x x^T / (N - 1)`` of centred rows, ``[R, C, C]``."""
     return torch.bmm(rows_RBC.transpose(1, 2), rows_RBC) / (rows_RBC.shape[1] - 1)

@@ -35,7 +35,8 @@ def test_rules_lists_every_settings_file_with_what_the_rule_that_it_builds_says(
     assert seen["label_context"].startswith("LayerwiseContrastive labels nothing partner, batch, lateral,")
     assert seen["random_expansion"].startswith("LayerwiseContrastive none nothing partner, batch, lateral,")
     assert seen["clapp_pp"] == "CLAPPPlusPlus none labels partner, batch, lateral, arXiv 2601.21683"
-    assert seen["dfa"].startswith("DirectFeedbackAlignment labels error") and seen["drtp"].split()[1:3] == ["labels", "label"]
+    assert seen["dfa"].startswith("DirectFeedbackAlignment labels lateral, error")
+    assert seen["drtp"].split()[1:4] == ["labels", "lateral,", "label"]
     assert table["frozen"][:3] == ["FrozenFeatures", "none", "nothing"]
     order = [*table]
     assert order.index("feedback") < order.index("dfa") < order.index("self-supervised") < order.index("gim")

@@ -226,7 +226,7 @@ WRONG = {
         "model.network": "the name of a class",
         "model.network.width": "int",
         "model.network.activation": "str",
-        "model.block": "head, separate_heads, expansion, end_to_end, each by its name",
+        "model.block": "head, separate_heads, expansion, end_to_end, all_losses, each by its name",
         "model.redundancy": "float",
         "model.optimizer": "the name of a class",
         "model.optimizer.lr": "float",
@@ -254,7 +254,7 @@ WRONG = {
     "[]": {
         "data.seeds": "different integers",
         "data.train_size": "an integer of at least 1",
-        "model.block": "head, separate_heads, expansion, end_to_end, each by its name",
+        "model.block": "head, separate_heads, expansion, end_to_end, all_losses, each by its name",
         "model.network.bottleneck": "int or str",
         "model.optimizer.lr": "float",
     },

@@ -25,6 +25,9 @@ def double():
     ("arguments", "key"),
     [
         ({"rate": 2.0}, "model.rate"),
+        ({"power": -1.0}, "model.power"),
+        ({"entropy": -1.0}, "model.entropy"),
+        ({"target_power": 0.0}, "model.target_power"),
     ],
 )
 def test_what_the_rule_cannot_have_is_refused_by_name(arguments, key):

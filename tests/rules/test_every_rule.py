@@ -25,7 +25,7 @@ from rules.base.layerwise import LayerwiseRule
 from rules.base.local_label_loss import LocalLabelLoss
 from rules.forward_dfa import ForwardDirectFeedback
 from rules.maths.forward_mode import tangents
-from rules.maths.losses import project
+from rules.maths.losses import batch_norm, project
 from rules.simsiam import SimSiam
 
 
@@ -46,6 +46,7 @@ VARIANTS = (
     ["--model.network.bottleneck=6"],
     ["--model.network.normalise=true"],
     ["--model.network.bottleneck=null"],
+    ["--model.network.normalise=false"],
 )
 
 
@@ -275,7 +276,7 @@ def positions_interact(rule: LocalRule, step: Step, k: int) -> bool:
 @pytest.mark.parametrize("name", RULES)
 def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(name):
     for args in variants(name):
-        check_locality(from_settings(name, *args), learns=name != "frozen")
+        check_locality(from_settings(name, *args), learns=name not in ("frozen", "frozen_below_top"))
 
 
 def check_locality(rule: LocalRule, learns: bool) -> None:
@@ -337,9 +338,12 @@ def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
         sides = rule.positives(seen, k)
         head = layer.get_submodule(name.split(".")[0]) if "." in name else None
         compared = head(*sides) if head is not None else ()
-        rows += [side.flatten(1, 2) for side in (*sides, *compared)]
+        normed = isinstance(rule, SimSiam)  # their sides and their predictor's units are batch normalised
+        told = [batch_norm(side) if normed else side for side in compared]
+        rows += [side.flatten(1, 2) for side in (*sides, *told)]
         if name.endswith("predictor_out_REC"):
-            return [project(side, head.get_parameter("predictor_in_RCE")).relu().flatten(1, 2) for side in compared]
+            hidden = [project(side, head.get_parameter("predictor_in_RCE")) for side in told]
+            return [batch_norm(side).relu().flatten(1, 2) for side in hidden]
         rows.append(top.out_RBDC.flatten(2))
     return rows
 

@@ -13,6 +13,7 @@ from rule_helpers import compute, from_settings, train
 from torch import Tensor
 
 from rules import LocalRule
+from rules.base.evaluation import TEST
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,37 @@ def test_the_goodness_of_right_and_wrong_classes_parts():
         assert (right > 1.2 * wrong).all()
 
 
+@pytest.mark.parametrize("network", ["HierarchicalNetwork", "LocallyConnectedNetwork"])
+def test_the_answer_is_the_class_with_the_largest_goodness_of_all_layers_but_the_first(network):
+    """Against a loop over replicas, strings, classes and layers; with ``answer=readout`` it is the readout's."""
+    slot = "--model.network.label_slot=true", "--model.network.normalise=true"
+    args = f"--model.network={network}", "--model.network.width=6", *slot
+    rule = from_settings("forward_forward", *args, "--data.batch_size=4", seeds=(0, 1))
+    batch, n = compute(rule).batch, 4
+    with torch.no_grad():
+        states = rule.network(batch.x_RBD)
+        answers = rule.answers(batch, states)
+        for label in range(n):
+            shown = rule.network(batch.x_RBD, torch.full_like(batch.y_RB, label))
+            for r in range(2):
+                for b in range(4):
+                    total = 0.0
+                    for layer, state in zip(list(rule.network.layers)[1:], shown[1:], strict=True):
+                        units = layer.by_position(state.units_RGME, state)[r, b].flatten().tolist()
+                        total += sum(unit**2 for unit in units) / len(units)
+                    assert answers[r, b, label].item() == pytest.approx(total)
+        rule.answer = "readout"
+        assert torch.equal(rule.answers(batch, states), rule.readout(states[-1].out_RBDC, batch.y_RB).logits_RBN)
+
+
+def test_the_answer_is_what_test_accuracy_counts():
+    rule = from_settings("forward_forward", seeds=(0, 1))
+    batch = compute(rule).batch
+    rule.answers = lambda batch, states: torch.nn.functional.one_hot((batch.y_RB.long() + 1) % 4, 4)
+    rule.validation_step(batch, 0, TEST)
+    assert (rule.accuracy.compute() == 0).all()
+
+
 @pytest.mark.parametrize(
     ("argument", "key"),
     [
@@ -69,6 +101,9 @@ def test_the_goodness_of_right_and_wrong_classes_parts():
         ("--model.network.normalise=false", "model.network.normalise"),
         ("--model.network.bottleneck=4", "model.network.bottleneck"),
         ("--model.threshold=0", "model.threshold"),
+        ("--model.slope=0", "model.slope"),
+        ("--model.answer=best", "model.answer"),
+        ("--model.network.depth=1", "model.answer"),
         ("--data.n=1", "data.n"),
     ],
 )

@@ -58,9 +58,10 @@ GIVEN: dict[str, Callable[[LocalRule, str, Tensor], Tensor]] = {
     r"magnitude_\d+_\w+": lambda rule, name, x: rms(carried(rule, name)) * rule.feedback_scale,
     r"class_vectors_\d+": lambda rule, name, x: sines(x),
     r"target_\d+_\w+": lambda rule, name, x: rule.network.layers[int(name.split("_")[1]) - 1].get_parameter(
-        name.split("_", 2)[2]
+        re.sub(r"^head_", "head.", name.split("_", 2)[2])
     ),
     r".*\.inverse_bias_RG1F|.*code\.mean_R1E": lambda rule, name, x: torch.zeros_like(x),
+    r"activity_\d+": lambda rule, name, x: torch.eye(x.shape[-1], dtype=x.dtype).expand_as(x),
     r".*code\.joint_RSKK": lambda rule, name, x: torch.full_like(x, 1 / x.shape[-1] ** 2),
     r".*\.gate_REK": lambda rule, name, x: x.sign(),
 }

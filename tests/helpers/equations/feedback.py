@@ -126,14 +126,30 @@ def forward_dfa(case: Case) -> Answer:
 
 
 def ebd(case: Case) -> Answer:
-    """Erdogan et al. 2025: ``R_l <- (1 - rate) R_l + rate E[h_l e^T]``, then ``delta_l = D_l R_l e``."""
-    error, rate = error_of(case), case.setting("rate", 0.01)
-    estimates = {f"feedback_{k}": correlation(error, run.out_BDC) for k, run in enumerate(case.runs(), 1)}
+    """Erdogan et al. 2025: ``R_l <- (1 - rate) R_l + rate E[h_l e^T]``, then ``delta_l = D_l (R_l e + power and entropy)``.
 
-    def moved(k: int) -> Array:
-        return (1 - rate) * fixed(case, k) + rate * estimates[f"feedback_{k}"]
-
-    return with_readout(case, direct(case, error, moved), estimates)
+    Of a channel with ``P_c = E[h_c^2]`` over strings and positions, ``power (P_c - P)^2``; of all channels ``- entropy / 2 log det
+    (Q_l + 1e-5)``, ``Q_l <- (1 - rate) Q_l + rate E[h_l h_l^T]``, whose gradient through ``h`` lacks the factor ``rate``.
+    """
+    error, rate, batch = error_of(case), case.setting("rate", 1e-5), len(case.y_B)
+    power, entropy, wanted = case.setting("power", 0.01), case.setting("entropy", 0.001), case.setting("target_power", 1.0)
+    layers, estimates = [], {}
+    for k, (layer, run) in enumerate(zip(case.network.layers, case.runs(), strict=True), 1):
+        estimates[f"feedback_{k}"] = correlation(error, run.out_BDC)
+        rows = run.out_BDC.reshape(-1, run.out_BDC.shape[-1])
+        estimates[f"activity_{k}"] = sum(np.outer(h, h) for h in rows) / len(rows)
+        feedback, activity = (
+            (1 - rate) * case.buffers[name] + rate * estimates[name] for name in (f"feedback_{k}", f"activity_{k}")
+        )
+        signal = broadcast(case, error, feedback, k)
+        inverse = np.linalg.inv(activity + 1e-5 * np.eye(len(activity)))
+        for b in range(batch):
+            for d, h in enumerate(run.out_BDC[b]):
+                for c in range(len(h)):
+                    excess = sum(row[c] ** 2 for row in rows) / len(rows) - wanted
+                    signal[b, d, c] += (4 * power * excess * h[c] - entropy * (inverse[c] @ h)) / len(rows)
+        layers.append(layer.backward(run, signal)[0])
+    return with_readout(case, layers, estimates)
 
 
 def tracking(default_rate: float) -> Callable[[Case, Answer], State]:
@@ -459,16 +475,21 @@ def node_perturbation(case: Case) -> Answer:
 
 
 NOT_NORMALISED = tuple(network for network in NETWORKS if not any("bottleneck" in arg or "normalise" in arg for arg in network))
-DIRECT = (*NETWORKS, *AUTOGRAD)
-LAYERED = (*NETWORKS, *AUTOGRAD)
+PLAIN = ("--model.network.normalise=false",)
+DIRECT = (*NETWORKS, *AUTOGRAD, PLAIN)
+LAYERED = (*NETWORKS, *AUTOGRAD, PLAIN)
 
 EQUATIONS = {
     "dfa": Equation(dfa, variants=DIRECT),
     "sign_dfa": Equation(sign_dfa, variants=DIRECT),
-    "drtp": Equation(drtp, variants=(*DIRECT, ("--model.network.activation=relu",))),
+    "drtp": Equation(drtp, variants=DIRECT),
     "dkp": Equation(dkp, dkp_after, variants=(*DIRECT, ("--model.decay=0.25",))),
     "forward_dfa": Equation(forward_dfa, tracking(0.02), variants=(*DIRECT, ("--model.rate=0.3",))),
-    "ebd": Equation(ebd, tracking(0.01), variants=(*DIRECT, ("--model.rate=0.3", "--model.feedback_scale=1.0"))),
+    "ebd": Equation(
+        ebd,
+        tracking(1e-5),
+        variants=(*DIRECT, ("--model.rate=0.3", "--model.power=0.7", "--model.target_power=0.5", "--model.entropy=0.2")),
+    ),
     "feedback_alignment": Equation(feedback_alignment, variants=LAYERED),
     "usf": Equation(usf, variants=LAYERED),
     "frsf": Equation(frsf, variants=LAYERED),
@@ -486,6 +507,6 @@ EQUATIONS = {
     "gevb": Equation(gevb, gevb_after),
     "pepita": Equation(pepita, variants=(*DIRECT, ("--model.feedback_scale=2.0", "--model.network.bottleneck=3"))),
     "node_perturbation": Equation(
-        node_perturbation, variants=(*NETWORKS, ("--model.sigma=0.3", "--model.network.bottleneck=3"))
+        node_perturbation, variants=(*NETWORKS, PLAIN, ("--model.sigma=0.3", "--model.network.bottleneck=3"))
     ),
 }

@@ -86,17 +86,18 @@ class Scene:
             for key, array in part.items()
             if key.startswith(self.prefix) and key.removeprefix(self.prefix) not in HEADS
         }
-        self.slow = None if slow is None else self.through_head(*partners(case, k, slow()))
+        slow_names = [f"target_{k}_{name}_{head}" for head in HEADS]
+        slow_head = [case.buffers[buffer] for buffer in slow_names if buffer in case.buffers]
+        self.slow = None if slow is None else self.through_head(*partners(case, k, slow()), slow_head)
 
-    def through_head(self, one_BDC: Array, two_BDC: Array) -> tuple[Array, Array]:
+    @staticmethod
+    def through_head(one_BDC: Array, two_BDC: Array, head: list[Array]) -> tuple[Array, Array]:
         """Both sides through the head, or each through its own."""
-        if not self.head:
-            return one_BDC, two_BDC
-        return one_BDC @ self.head[0], two_BDC @ self.head[-1]
+        return (one_BDC @ head[0], two_BDC @ head[-1]) if head else (one_BDC, two_BDC)
 
     def sides(self) -> tuple[Array, Array]:
         """What the loss sees now."""
-        return self.through_head(*partners(self.case, self.k, self.run()))
+        return self.through_head(*partners(self.case, self.k, self.run()), self.head)
 
     def told(self) -> Told:
         """How it stands now."""
@@ -202,13 +203,30 @@ def apart(case: Case, equation: Callable[[Told], Loss], copied: bool) -> Answer:
 
 
 def end_to_end(case: Case, equation: Callable[[Told], Loss], copied: bool) -> Answer:
-    """All layers go down the loss of the highest one that has pairs."""
+    """All layers go down the loss of the highest one that has pairs, or the sum of the losses of all that have."""
     top, seen = top_of(case), inputs(case, 1)
-    layers = case.network.layers[:top]
-    slow = (lambda: [stack(copies(case)[:top], h) for h in seen]) if copied else None
-    scene = Scene(case, top, "head", lambda: [stack(layers, h) for h in seen], slow)
-    gradients, value = scene.gradients(equation, [named(part, *OWN, "head.") for part in case.parts[:top]])
-    return with_readout(case, gradients, losses={f"loss/layer{top}": value})
+    found: list[Parameters] = [{} for _ in range(top)]
+    losses: dict[str, float] = {}
+    for k in range(1, top + 1) if case.setting("block.all_losses", False) else [top]:
+        layers = case.network.layers[:k]
+        slow = (lambda k=k: [stack(copies(case)[:k], h) for h in seen]) if copied else None
+        scene = Scene(case, k, "head", lambda layers=layers: [stack(layers, h) for h in seen], slow)
+        parts = [named(part, *OWN, *["head."] * (j == k)) for j, part in enumerate(case.parts[:k], 1)]
+        gradients, losses[f"loss/layer{k}"] = scene.gradients(equation, parts)
+        for total, part in zip(found, gradients, strict=False):
+            for name, gradient in part.items():
+                total[name] = total.get(name, 0) + gradient
+    return with_readout(case, found, losses=losses)
+
+
+def beside_labels(case: Case) -> Answer:
+    """The sum of all layers' InfoNCE, times ``weight``, and the readout's loss, all through all layers below."""
+    answer, error = end_to_end(case, pair_losses.info_nce, False), case.answered(case.runs()).error_BN
+    supervised = case.network.backpropagate(case.runs(), error)
+    for k in range(top_of(case)):
+        scaled = {name: case.setting("weight", 1.0) * gradient for name, gradient in answer.gradients[k].items()}
+        answer.gradients[k] = scaled | {name: scaled[name] + gradient for name, gradient in supervised[k].items()}
+    return answer
 
 
 def layerwise(equation: Callable[[Told], Loss]) -> Callable[[Case], Answer]:
@@ -231,6 +249,11 @@ def byol(case: Case) -> Answer:
         for k, part in enumerate(case.parts[: top_of(case)], 1)
         for name in OWN
         if name in part
+    } | {
+        f"target_{k}_head_{name.removeprefix('head.')}": part[name].copy()
+        for k, part in enumerate(case.parts[: top_of(case)], 1)
+        for name in part
+        if name in ("head.head_RCE", "head.second_head_RCE")
     }
     return answer
 
@@ -344,6 +367,8 @@ EQUATIONS: dict[str, Equation] = {
     "random_expansion": settings(CONTRASTIVE, (*CLASS, WARM), ("--data.labels=false",)),
     "local_expansion": settings(CONTRASTIVE, (*CLASS, WARM), LOCAL, TANH),
     "end_to_end_contrastive": settings(CONTRASTIVE, (*CLASS, WARM), HALVES, LOCAL, ("--model.label_context=true",)),
+    "end_to_end_all_contrastive": settings(CONTRASTIVE, (*CLASS, WARM), HALVES, LOCAL),
+    "backprop_contrastive": settings(beside_labels, ("--model.weight=0.3", WARM), CLASS, LOCAL),
     "gim": settings(layerwise(pair_losses.greedy_info_max), CLASS),
     "phyll": settings(layerwise(pair_losses.phyll), HALVES),
     "clapp": settings(

@@ -321,21 +321,30 @@ def slow_features(told: Told) -> Loss:
     return loss
 
 
-def predicted_targets(told: Told) -> Loss:
-    """Chen, He 2021, eq. 1 and 2: ``-cos(q(z1), t2) / 2 - cos(q(z2), t1) / 2``, ``q`` two matrices with a relu between them.
+def batch_norm(rows_MC: Array) -> Array:
+    """Each channel with mean 0 and variance 1 over all rows, 1e-5 added to the variance."""
+    found = np.zeros_like(rows_MC)
+    for c in range(rows_MC.shape[1]):
+        mean = sum(rows_MC[:, c]) / len(rows_MC)
+        variance = sum((x - mean) ** 2 for x in rows_MC[:, c]) / len(rows_MC)
+        found[:, c] = [(x - mean) / math.sqrt(variance + 1e-5) for x in rows_MC[:, c]]
+    return found
 
-    The targets are held fixed: SimSiam's are the sides themselves; BYOL's (Grill et al. 2020) come from a slow copy of the layer.
+
+def predicted_targets(told: Told) -> Loss:
+    """Chen, He 2021, eq. 1 and 2: ``-cos(q(z1), t2) / 2 - cos(q(z2), t1) / 2``, ``q`` two matrices with batch norm and relu between.
+
+    Sides and targets are batch normalised first, each by itself, over strings and pairs. The targets are held fixed: SimSiam's are
+    the sides themselves; BYOL's (Grill et al. 2020) come from a slow copy of the layer and its head.
     """
-    targets = (told.one_BDC.copy(), told.two_BDC.copy()) if told.slow is None else told.slow
+    targets = [batch_norm(rows_of(side)) for side in told.slow or (told.one_BDC.copy(), told.two_BDC.copy())]
 
     def loss(one_BDC: Array, two_BDC: Array, own: Parameters) -> float:
-        strings, pairs, _ = one_BDC.shape
         total = 0.0
         for side, target in (one_BDC, targets[1]), (two_BDC, targets[0]):
-            for b in range(strings):
-                for d in range(pairs):
-                    hidden = np.maximum(side[b, d] @ own["predictor_in_RCE"], 0)
-                    total -= cosine(hidden @ own["predictor_out_REC"], target[b, d]) / (2 * strings * pairs)
+            hidden = np.maximum(batch_norm(batch_norm(rows_of(side)) @ own["predictor_in_RCE"]), 0)
+            for row, wanted in zip(hidden, target, strict=True):
+                total -= cosine(row @ own["predictor_out_REC"], wanted) / (2 * len(target))
         return total
 
     return loss

@@ -42,12 +42,14 @@ def adamw(case: Case, answer: Answer) -> State:
 
 
 def frozen(case: Case) -> Answer:
-    """``dW_l = 0``: hidden layers say nothing."""
-    return with_readout(case, [{} for _ in case.network.layers])
+    """``dW_l = 0``: hidden layers say nothing, or all but the top one."""
+    return with_readout(case, [{} for _ in case.network.layers[: -1 if case.setting("top_learns", False) else None]])
 
 
 EQUATIONS = {
     "backprop": Equation(backprop, variants=(*NETWORKS, ("--model.clip=0.01",))),
+    "backprop_bottleneck": Equation(backprop),
     "backprop_decay": Equation(backprop, adamw, own_optimizer=True),
     "frozen": Equation(frozen, variants=(("--data.label_size=16",), ("--data.labels=false",))),
+    "frozen_below_top": Equation(frozen, variants=(("--data.label_size=16",), ("--data.labels=false",))),
 }

@@ -80,12 +80,13 @@ def supervised_contrastive(case: Case, out_BF: Array, z_BE: Array) -> float:
 
 
 def forward_forward(case: Case) -> Answer:
-    """Hinton 2022: ``softplus(-(G+ - t)) + softplus(G- - t)``, ``G`` the mean of a position's squared units.
+    """Hinton 2022: ``softplus(-c (G+ - t)) + softplus(c (G- - t))``, ``G`` the mean of squared units, of a layer or of a position.
 
-    ``G+`` is that of the string shown with its class, ``G-`` with a wrong one; a mean over strings and positions. The readout sees
-    the string without a class.
+    ``G+`` is that of the string shown with its class, ``G-`` with a wrong one; a mean over strings and, where each has a goodness
+    of its own, positions. The readout sees the string without a class.
     """
-    threshold, size = case.setting("threshold", 1.0), len(case.x_BD)
+    threshold, slope, size = case.setting("threshold", 1.0), case.setting("slope", 8.0), len(case.x_BD)
+    whole = case.setting("whole_layer", True)
     wrong_B = draws.wrong_class(case.key_B, case.y_B, case.network.n)
     assert all(wrong != y for wrong, y in zip(wrong_B, case.y_B, strict=True))
     shown = [(1, case.network.encode(case.x_BD, case.y_B)), (-1, case.network.encode(case.x_BD, wrong_B))]
@@ -98,9 +99,10 @@ def forward_forward(case: Case) -> Answer:
             for sign, h in shown:
                 units_BDE = layer.forward(h).units_BDE
                 for b in range(size):
-                    for units in units_BDE[b]:
+                    scenes = [units_BDE[b].reshape(-1)] if whole else units_BDE[b]
+                    for units in scenes:
                         goodness = sum(unit**2 for unit in units) / len(units)
-                        total += softplus(-sign * (goodness - threshold)) / (size * units_BDE.shape[1])
+                        total += softplus(-sign * slope * (goodness - threshold)) / (size * len(scenes))
             return total
 
         losses[f"loss/layer{k}"] = value()
@@ -129,7 +131,7 @@ EQUATIONS: dict[str, Equation] = {
     ),
     "forward_forward": settings(
         forward_forward,
-        ("--model.threshold=0.7",),
+        ("--model.threshold=0.7", "--model.whole_layer=false", "--model.slope=3"),
         ("--model.network=LocallyConnectedNetwork", "--model.network.width=4", *SLOT),
         ("--model.network=DenseNetwork", "--model.network.width=5", *SLOT),
         small=SHARED,

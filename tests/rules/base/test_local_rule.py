@@ -149,6 +149,7 @@ def test_one_parameter_group_a_layer():
         (lambda: Block(separate_heads=True).check(), "model.block.separate_heads"),
         (lambda: Block(expansion="none").check(), "model.block.expansion"),
         (lambda: Block(expansion="random", end_to_end=True).check(), "model.block.expansion"),
+        (lambda: Block(all_losses=True).check(), "model.block.all_losses"),
         (lambda: make_rule("siblings", score="dot"), "model.score"),
     ],
 )
