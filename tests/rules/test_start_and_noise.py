@@ -50,6 +50,7 @@ NORMAL: dict[str, Callable[[LocalRule, str, Tensor], float | Tensor]] = {
     r".*\.top_\w+_RDEC": lambda rule, name, x: 1 / math.sqrt(x.shape[-1] * x.shape[-2]),
     r".*\.label_RNC": lambda rule, name, x: 1.0,
     r".*code\.prototypes_RSKJ": lambda rule, name, x: 2 / x.shape[-1],
+    r".*\.target_RNF": lambda rule, name, x: math.sqrt(2),
     r".*\.inverse_RGEF": lambda rule, name, x: inputs(rule, x),
     r"P_\d+_\w+": lambda rule, name, x: 1 / math.sqrt(x.shape[-1]),
 }
