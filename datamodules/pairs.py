@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D position, C channel, N classes, P training
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, Protocol
 
@@ -237,6 +238,36 @@ class HalfPairs(Pairs):
 
     def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
         first, second = h_RBDC.chunk(2, -1)
+        return first, second
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        return torch.cat([first_RBDC, second_RBDC], -1), None
+
+
+class PositionHalfPairs(Pairs):
+    """The two halves of one layer by position, each as one vector: one half of the string predicts the other.
+
+    One of the schemes in the source group's public code of 2024; :class:`HalfPairs` is another. All that the halves share is
+    the class, and no symbol below it. Layers with one position have none.
+    """
+
+    knowledge = "none"
+
+    def prepare(self, data: Strings) -> None:
+        if data.task.length % 2:
+            raise InvalidInput("data.pairs", f"PositionHalfPairs at s={data.task.s}", "an even s: a string of two halves")
+
+    def layers(self, patches: list[int]) -> int:
+        return sum(math.prod(patches[k:]) % 2 == 0 for k in range(1, len(patches)))
+
+    def channels(self, channels: int, positions: int) -> int:
+        return channels * (positions // 2)
+
+    def symbols(self, derivation: Derivation, positions: int, patch: int) -> Tensor | None:
+        return super().symbols(derivation, 1, patch)
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        first, second = (half.flatten(2)[:, :, None] for half in h_RBDC.chunk(2, 2))
         return first, second
 
     def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:

@@ -228,7 +228,9 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
                 "data.batch_size", data.batch_size, f"at least 2 for {name}, which compares the strings of a batch"
             )
         if self.uses_pairs and data.pairs is None:
-            raise InvalidInput("data.pairs", None, f"one of SiblingPairs, ClassPairs, SynonymPairs, HalfPairs for {name}")
+            raise InvalidInput(
+                "data.pairs", None, f"one of SiblingPairs, ClassPairs, SynonymPairs, HalfPairs, PositionHalfPairs for {name}"
+            )
         if not data.labels and self.supervision == "labels":
             learner = f"{name} with {type(data.pairs).__name__}" if self.uses_pairs else name
             raise InvalidInput("data.labels", False, f"true for {learner}, which learns from labels")

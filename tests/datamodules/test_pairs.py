@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles import FALSE_ALARM, choices, strings, tail
 
-from datamodules import ClassPairs, HalfPairs, RHMDataModule, SiblingPairs, SynonymPairs
+from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, RHMDataModule, SiblingPairs, SynonymPairs
 from datamodules.pairs import Pairs
 from rhm import InvalidInput
 
@@ -149,6 +149,20 @@ def test_halves_are_the_first_and_the_last_channels():
         HalfPairs().channels(7, 4)
 
 
+def test_halves_by_position_are_the_first_and_the_last_positions():
+    scheme, h_RBDC = PositionHalfPairs(), torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    first, second = scheme.positives(h_RBDC, None, 2)
+    for r in range(2):
+        for b in range(3):
+            rows = h_RBDC[r, b].tolist()
+            assert first[r, b].tolist() == [rows[0] + rows[1]] and second[r, b].tolist() == [rows[2] + rows[3]]
+    assert scheme.channels(5, 4) == first.shape[3] == 10
+    patches = [[2, 2, 2], [2, 2], [8, 1, 1], [2, 1, 4], [1, 2, 1], [4, 4]]
+    assert [scheme.layers(of) for of in patches] == [2, 1, 0, 2, 1, 1]
+    with pytest.raises(InvalidInput, match="data.pairs: got PositionHalfPairs at s=3"):
+        RHMDataModule(v=4, n=4, m=2, s=3, L=2, train_size=1, test_size=1, pairs=PositionHalfPairs())
+
+
 @pytest.mark.parametrize("positions", [8, 4, 2, 1])
 @pytest.mark.parametrize(
     ("make", "shared"), [(ClassPairs, 1)] + [(lambda l=l: SynonymPairs(l), 2 ** (3 - l)) for l in (1, 2, 3)]
@@ -169,18 +183,21 @@ def test_a_side_of_two_views_is_all_that_stands_below_a_shared_symbol(make, shar
 
 
 def test_pairs_within_a_string_need_no_view():
-    for scheme in (SiblingPairs(), HalfPairs()):
+    for scheme in (SiblingPairs(), HalfPairs(), PositionHalfPairs()):
         data = RHMDataModule(**TASK, train_size=20, pairs=scheme)
         assert data.train_batch(0).view_RBD is None
 
 
 def test_schemes_say_what_they_know():
-    knowledge = {scheme: scheme.knowledge for scheme in (SiblingPairs, HalfPairs, ClassPairs, SynonymPairs)}
-    assert knowledge == {SiblingPairs: "none", HalfPairs: "none", ClassPairs: "labels", SynonymPairs: "grammar"}
+    knowledge = {scheme: scheme.knowledge for scheme in (SiblingPairs, HalfPairs, PositionHalfPairs, ClassPairs, SynonymPairs)}
+    halves = {HalfPairs: "none", PositionHalfPairs: "none"}
+    assert knowledge == {SiblingPairs: "none", **halves, ClassPairs: "labels", SynonymPairs: "grammar"}
     assert all(issubclass(scheme, Pairs) for scheme in knowledge)
 
 
-@pytest.mark.parametrize("pairs", [SiblingPairs(), ClassPairs(), HalfPairs()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "pairs", [SiblingPairs(), ClassPairs(), HalfPairs(), PositionHalfPairs()], ids=lambda p: type(p).__name__
+)
 @pytest.mark.parametrize("patch", [2, 3])
 def test_gradients_of_the_sides_go_back_to_where_the_sides_came_from(pairs, patch):
     generator = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ from equations.ask import shake
 from rule_helpers import RULES, compute, copied, from_settings, make_data, said, same, train, updates
 from torch import Tensor
 
-from datamodules import ClassPairs, HalfPairs, SynonymPairs
+from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, SynonymPairs
 from networks import HierarchicalNetwork, Layer, LayerState, ReadoutState
 from networks.vector import VectorLayer
 from rhm import InvalidInput
@@ -504,14 +504,16 @@ SIBLINGS_ONLY = ["code_prediction"]
 LAYERWISE = [name for name, path in RULES.items() if "pairs:" in path.read_text() and name not in SIBLINGS_ONLY]
 
 
-@pytest.mark.parametrize("pairs", ["ClassPairs", "HalfPairs"])
+@pytest.mark.parametrize("pairs", ["ClassPairs", "HalfPairs", "PositionHalfPairs"])
 @pytest.mark.parametrize("name", SIBLINGS_ONLY)
 def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
     with pytest.raises(InvalidInput, match="allowed: SiblingPairs"):
         from_settings(name, f"--data.pairs={pairs}")
 
 
-@pytest.mark.parametrize("pairs", [ClassPairs(), SynonymPairs(2), HalfPairs()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "pairs", [ClassPairs(), SynonymPairs(2), HalfPairs(), PositionHalfPairs()], ids=lambda p: type(p).__name__
+)
 @pytest.mark.parametrize("name", LAYERWISE)
 def test_a_rule_for_pairs_takes_every_kind_of_pair(name, pairs):
     rule = from_settings(name, f"--data.pairs={type(pairs).__name__}", *(["--data.pairs.level=2"] * (hasattr(pairs, "level"))))

@@ -28,6 +28,8 @@ HEADS = ("head_RCE", "second_head_RCE")
 def top_of(case: Case) -> int:
     """The highest layer that has pairs, from 1: siblings are positions that the next layer merges."""
     patches = [layer.patch for layer in case.network.layers[1:]]
+    if case.pairs is not None and case.pairs[0] == "PositionHalfPairs":
+        return max(k for k, run in enumerate(case.runs(), 1) if run.out_BDC.shape[1] % 2 == 0)
     if case.pairs is not None and case.pairs[0] == "SiblingPairs":
         return next((k for k, patch in enumerate(patches) if patch < 2), len(patches))
     return case.depth
@@ -37,7 +39,7 @@ def partners(case: Case, k: int, seen: list[Array]) -> tuple[Array, Array]:
     """The two sides of the pairs of layer ``k``, ``[B, pairs, C]``, for what a loss sees of the strings and of their partners.
 
     Siblings: positions 2 d and 2 d + 1 of a string; with more than two under one parent each with the next, the last with the
-    first. Halves: the first and the last channels of a position. Two strings that share symbols: all positions below a shared
+    first. Halves: the first and the last channels of a position, or of the positions. Two strings that share symbols: all positions below a shared
     symbol as one vector, or one position each where the layer has no more positions than there are shared symbols.
     """
     assert case.pairs is not None
@@ -49,6 +51,9 @@ def partners(case: Case, k: int, seen: list[Array]) -> tuple[Array, Array]:
         ends = [(0, 1)] if patch == 2 else [(j, (j + 1) % patch) for j in range(patch)]
         links = [(first + i, first + j) for first in range(0, positions, patch) for i, j in ends]
         return np.stack([h[:, i] for i, _ in links], 1), np.stack([h[:, j] for _, j in links], 1)
+    if kind == "PositionHalfPairs":
+        half = positions // 2
+        return h[:, :half].reshape(batch, 1, -1), h[:, half:].reshape(batch, 1, -1)
     if kind == "HalfPairs":
         return h[..., : channels // 2], h[..., channels // 2 :]
     shared = 1 if kind == "ClassPairs" else case.network.layers[0].patch ** (case.depth - (level or 0))
@@ -315,6 +320,7 @@ RANDOM, EXPANSION = ("--model.block.expansion=random",), ("--model.block.expansi
 END_TO_END = ("--model.block.end_to_end=true",)
 CLASS = ("--data.pairs=ClassPairs",)
 HALVES = ("--data.pairs=HalfPairs", "--model.network.width=6", "--model.network.bottleneck=4")
+POSITIONS = ("--data.pairs=PositionHalfPairs", *NARROW)
 SYNONYMS = ("--data.pairs=SynonymPairs", "--data.pairs.level=2")
 TRIPLES = ("--data.s=3",)
 AUTOGRAD = ("--model.form=autograd",)
@@ -349,6 +355,7 @@ EQUATIONS: dict[str, Equation] = {
         CONTRASTIVE,
         CLASS,
         HALVES,
+        POSITIONS,
         SYNONYMS,
         TRIPLES,
         TANH,
