@@ -14,7 +14,7 @@ from rules.base.direct_feedback import DirectFeedback
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 
 
-class DirectDifferenceTargetPropagation(DirectFeedback):
+class DirectTargetPropagation(DirectFeedback):
     """Direct difference target propagation, linear (DDTP-linear, Meulemans et al. 2020): ``delta_l = D_l Q_l e``.
 
     A layer's target is ``h_l + Q_l (o' - o)`` with the output's ``o' = o - eta e``, and its weights descend the squared

@@ -1,6 +1,6 @@
 """Equilibrium propagation: a network that settles freely, and again with its answer nudged; weights learn from the difference.
 
-Shape suffixes: R replica, B batch, D position, C channel.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, M rows, E units.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mono-Forward: each layer's goodness for each class, which is also the answer.
 
-Shape suffixes: R replica, B batch, D position, C channel, E outputs of a layer's head, one for each class.
+Shape suffixes: R replica, B batch, D position, C channel, F all channels of a layer, E classes.
 """
 
 from __future__ import annotations

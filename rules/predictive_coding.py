@@ -1,6 +1,6 @@
 """Predictive coding: activities settle between what is predicted from below and what the answer asks for, then weights learn.
 
-Shape suffixes: R replica, B batch, D position, C channel.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions, M rows, F inputs, E units.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Signal propagation: classes take the way of the strings, forward through the layers, and meet them at each.
 
-Shape suffixes: R replica, B batch, D position, C channel, N classes, F = D * C.
+Shape suffixes: R replica, B batch, D position, C channel, N classes, F = D * C; G groups of positions, E units.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from feedback_helpers import make, updates
 
 from networks import HierarchicalNetwork
 from rhm import InvalidInput
-from rules.ddtp import DirectDifferenceTargetPropagation
+from rules.ddtp import DirectTargetPropagation
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def double():
 
 def test_in_a_linear_network_feedback_rests_at_the_damped_pseudo_inverse():
     """``Q = J^T (J J^T + decay)^-1``, ``J`` the product of the weights above: there the mean gradient over noise is 0."""
-    rule = make(DirectDifferenceTargetPropagation, HierarchicalNetwork(4, activation="linear"), seeds=(0,), decay=0.5)
+    rule = make(DirectTargetPropagation, HierarchicalNetwork(4, activation="linear"), seeds=(0,), decay=0.5)
     batch, copies = rule.data.train_batch(0), 2000
     batch = batch._replace(
         x_RBD=batch.x_RBD.repeat(1, copies, 1), y_RB=batch.y_RB.repeat(1, copies), key_RB=torch.arange(16 * copies)[None]
@@ -40,4 +40,4 @@ def test_in_a_linear_network_feedback_rests_at_the_damped_pseudo_inverse():
 
 def test_a_decay_under_zero_is_refused():
     with pytest.raises(InvalidInput, match="model.decay"):
-        make(DirectDifferenceTargetPropagation, HierarchicalNetwork(12), decay=-0.1)
+        make(DirectTargetPropagation, HierarchicalNetwork(12), decay=-0.1)

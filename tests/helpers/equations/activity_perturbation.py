@@ -66,5 +66,5 @@ def from_the_output(case: Case) -> Answer:
 GROUPS = tuple((*network, f"--model.group={size}") for network, size in zip(NETWORKS, (2, 2, 3, 1, 2, 4), strict=True))
 EQUATIONS = {
     "activity_perturbation": Equation(from_local_losses, variants=(*GROUPS, ("--model.group=null",))),
-    "activity_perturbation_output": Equation(from_the_output, variants=NETWORKS),
+    "forward_gradient": Equation(from_the_output, variants=NETWORKS),
 }
