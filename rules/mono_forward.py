@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from datamodules import TEST, Batch
+from datamodules import Batch
 from networks import LayerState
 from rhm import InvalidInput
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
@@ -54,11 +54,5 @@ class MonoForward(LocalCrossEntropy):
         found = [torch.bmm(state.out_RBDC.flatten(2).to(m.dtype), m) for state, m in zip(states, heads, strict=True)]
         return torch.stack(found).sum(0)
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[LayerState]]:
-        """States of all layers, for callbacks; accuracy on the test strings."""
-        if self.answer == "readout":
-            return super().validation_step(batch, batch_idx, dataloader_idx)
-        states: list[LayerState] = self(batch.x_RBD)
-        if dataloader_idx == TEST:
-            self.accuracy.update(self.goodness(states), batch.y_RB)
-        return {"states": states}
+    def answers(self, batch: Batch, states: list[LayerState]) -> Tensor:
+        return super().answers(batch, states) if self.answer == "readout" else self.goodness(states)
