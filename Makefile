@@ -38,7 +38,7 @@ curves: $(STAMP)
 
 # Every rule with the same search on two tasks; writes the tables of docs/rules.md. `--dry-run` says how long: about five hours on 2 idle cores.
 compare: $(STAMP)
-	$(BIN)/rhm sweep -c configs/studies/all_rules.yaml --run_dir=runs/all_rules && $(BIN)/rhm report runs/all_rules --tables=docs/rules.md
+	$(BIN)/rhm sweep -c configs/comparisons/all_rules.yaml --run_dir=runs/all_rules && $(BIN)/rhm report runs/all_rules --tables=docs/rules.md
 
 # Rules with the settings of their own files at L = 3, twelve replicas a run; writes the table of docs/rules-at-their-best.md.
 rules-table: $(STAMP)
@@ -46,7 +46,7 @@ rules-table: $(STAMP)
 
 # Rules without negatives, twenty settings each, and the best of each on five other seeds.
 search: $(STAMP)
-	$(BIN)/rhm sweep -c configs/studies/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
+	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
 # The six studies of the paper's claims and their pages. Quick: under five minutes each on 2 idle cores; full: one GPU, up to an hour each.
 STUDIES := data_efficiency depth direct_feedback masking negative_control labels

@@ -48,10 +48,10 @@ def report(
         plan = Plan.of(read_json(folder.plan))
         reference, question = str(study["reference"]), str(study["question"])
         threshold = float(study["threshold"]) if threshold is None else threshold
-        chosen = chosen_table(read_chosen(folder.chosen))
     except UNREADABLE as error:
         got = f"{run_dir} ({type(error).__name__}: {' '.join(str(error).split())[:LONGEST_MESSAGE]})"
         raise InvalidInput("run_dir", got, "a folder in which `rhm sweep` has started a study") from error
+    chosen = chosen_table(read_chosen(folder.chosen))
     target = Path(out) if out is not None else folder.path / "report"
     check_folder("out", target)
     if not 0 < threshold < 1:

@@ -175,8 +175,7 @@ def test_a_linked_page_has_each_figure_once_in_a_file_beside_it(made, tmp_path):
 
 def test_the_reports_in_the_documents_have_each_figure_once():
     folders = [path for path in (ROOT / "docs/results").iterdir() if path.is_dir()]
-    others = {"all_rules", "without_negatives"}  # whose tables and figures stand in documents
-    assert {path.name for path in folders} | others == {path.stem for path in (ROOT / "configs/studies").glob("*.yaml")}
+    assert {path.name for path in folders} == {path.stem for path in (ROOT / "configs/studies").glob("*.yaml")}
     for folder in folders:
         page = (folder / "index.html").read_text()
         pictures = sorted(path.name for path in folder.glob("*.png"))
@@ -224,9 +223,7 @@ FOREIGN += [
     changed("runs.json", vary="P"),
     changed("runs.json", args=[3]),
     changed("runs.json", more=1),
-    changed("study.yaml", rules=3),
-    changed("study.yaml", rules=["dfa"]),
-    changed("study.yaml", search=[1]),
+    replaced("chosen.json", '{"a": 3}'),
     changed("study.yaml", threshold="small"),
 ]
 
