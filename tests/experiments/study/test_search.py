@@ -114,6 +114,12 @@ def test_the_best_third_goes_on_to_runs_three_times_as_long_and_the_budget_is_co
     assert max(trials, key=lambda t: t.value or 0).intermediate_values.keys() == {20, 60, 180}
 
 
+def test_what_was_left_behind_is_not_chosen_even_where_short_runs_were_better():
+    own = tuner(trials=9, rungs=2)
+    whole(own, lambda settings: peak(settings) if settings["trainer.max_steps"] < 180 else [0.2] * 4)
+    assert own.chosen().accuracy == 0.2
+
+
 def test_every_rule_has_the_same_budget_whatever_the_sizes_of_its_grid():
     sizes = Sizes([128])
     study = Study(
