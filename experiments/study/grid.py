@@ -93,10 +93,20 @@ class Combination:
 
     @property
     def search_steps(self) -> list[int]:
-        """Length of the search's runs on each rung."""
+        """Length of the search's runs on each rung.
+
+        Raises:
+            InvalidInput: more rungs than lengths.
+        """
         search = self.study.search
         assert search is not None
-        return [max(1, round((search.steps or self.steps) / HALVING**rung)) for rung in reversed(range(search.rungs))]
+        steps = search.steps or self.steps
+        lengths = [max(1, round(steps / HALVING**rung)) for rung in reversed(range(search.rungs))]
+        if len(set(lengths)) < len(lengths):
+            raise InvalidInput(
+                "search.rungs", search.rungs, f"fewer for {steps} steps, each three times as long as the one before"
+            )
+        return lengths
 
     @property
     def search_sizes(self) -> list[int]:

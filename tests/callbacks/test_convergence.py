@@ -50,6 +50,14 @@ def test_the_step_at_which_replicas_converge_is_that_of_loops_over_looks_losses_
     assert found == [by_hand(losses.tolist(), own, r) for r in range(3)] and None not in found and len(set(found)) == 3
 
 
+def test_the_first_looks_are_averaged_and_later_ones_forgotten():
+    own, means = Convergence(window=4, every=1), []
+    for look, loss in enumerate([4.0, 0, 0, 0, 0, 8], 1):
+        own.look(look, torch.tensor([[loss]]))
+        means.append(own.seen["mean"].item())
+    assert means == pytest.approx([4, 2, 4 / 3, 1, 0.75, 0.5625 + 2])
+
+
 def test_a_loss_under_its_threshold_ends_nothing_before_a_window_is_full_and_a_slow_fall_is_an_improvement():
     own = Convergence(threshold=0.5, patience=40, tolerance=0.1, window=4, every=10)
     for look in range(1, 4):

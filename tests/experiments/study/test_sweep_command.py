@@ -55,6 +55,7 @@ REFUSED = {
     "a model without results": ({"search": {"sampler": "tpe"}}, ["search.rounds", "1", "2 or more"]),
     "a model of lists": ({"search": {"sampler": "tpe", "rounds": 3}}, ["search.sampler", "tpe", "random for backprop"]),
     "rounds of different sizes": ({"search": {"rounds": 2}}, ["search.rounds", "2", "divides search.trials=3"]),
+    "more rungs than steps": ({"search": {"rungs": 4}}, ["search.rungs", "4", "6 steps"]),
     "no rungs": ({"search": {"rungs": 0}}, ["search.rungs", "0"]),
     "a search without strings": ({"search": {"sizes": {"multiples": [10**6]}}}, ["search.sizes", "1000000", "at most 448"]),
     "reference": ({"reference": "nobody"}, ["reference", "nobody", "backprop"]),
