@@ -27,7 +27,7 @@ class Convergence(Callback):
     A rate that falls with ``trainer.max_steps`` has not fallen when a run ends early.
 
     Args:
-        threshold: a loss has converged while ``m`` is under it; in nats where a loss is a cross-entropy.
+        threshold: a loss has converged while the size of ``m`` is under it; in nats where a loss is a cross-entropy.
         patience: steps without an improvement after which it has, too.
         tolerance: share of the lowest loss that counts as an improvement.
         window: looks over which a loss is smoothed, and the fewest after which a run ends.
@@ -71,7 +71,7 @@ class Convergence(Callback):
         if not self.seen:
             return None
         mean_WR = self.seen["mean"]
-        small_WR = (mean_WR < self.threshold) & (self.looks >= self.window)
+        small_WR = (mean_WR.abs() < self.threshold) & (self.looks >= self.window)
         return (small_WR | (self.step - self.seen["since"] >= self.patience) | ~mean_WR.isfinite()).all(0)
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def by_hand(losses, own, replica):
                 mean += (losses[look - 1][w][replica] - mean) / min(look, own.window)
                 if mean < lowest - own.tolerance * abs(lowest):
                     lowest, since = mean, look
-            small = mean < own.threshold and last >= own.window
+            small = abs(mean) < own.threshold and last >= own.window
             done &= small or (last - since) * own.every >= own.patience or not math.isfinite(mean)
         if done:
             return last * own.every
