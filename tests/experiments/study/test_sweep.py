@@ -62,7 +62,7 @@ def test_every_setting_that_was_searched_is_chosen(tmp_path):
         assert model["optimizer"]["init_args"]["lr"] == 0.02
         assert {"bottleneck": "v", "activation": "tanh"}.items() <= model["network"]["init_args"].items()
         callbacks = [callback["class_path"].split(".")[-1] for callback in config["trainer"]["callbacks"]]
-        assert callbacks == ["LayerwiseLinearProbe", "CosineDecay", *["SynonymicSensitivity"] * (stage == "grid")]
+        assert callbacks == ["CosineDecay", "LayerwiseLinearProbe", *["SynonymicSensitivity"] * (stage == "grid")]
 
 
 def test_a_size_between_the_last_that_fails_and_the_first_that_passes_is_tried(tmp_path, monkeypatch):
