@@ -36,7 +36,7 @@ curves: $(STAMP)
 	$(BIN)/rhm curves --run_dirs='[runs/curves/sibling_contrastive,runs/curves/backprop,runs/curves/class_contrastive,runs/curves/dfa]' \
 	  --out=runs/curves/learning_curves.png
 
-# Every rule with the same search on two tasks; writes the tables of docs/rules.md. `--dry-run` says how long: about five hours on 2 idle cores.
+# Every rule with the same search on two tasks; writes the tables of docs/rules.md. At most 12 hours on 2 idle cores (`--dry-run`), less as runs that have converged end.
 compare: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/all_rules.yaml --run_dir=runs/all_rules && $(BIN)/rhm report runs/all_rules --tables=docs/rules.md
 

@@ -65,6 +65,10 @@ def test_a_loss_under_its_threshold_ends_nothing_before_a_window_is_full_and_a_s
         assert not own.converged_R
     own.look(40, torch.tensor([[0.1]]))
     assert own.converged_R
+    negative = Convergence(threshold=0.5, patience=100, window=2, every=10)
+    for look in range(1, 6):
+        negative.look(10 * look, torch.tensor([[-2.0]]))
+        assert not negative.converged_R  # it may fall further
     slow = Convergence(threshold=0, patience=40, tolerance=0.1, window=1, every=10)
     for look in range(1, 100):  # 3 % a look, a tenth in four
         slow.look(10 * look, torch.tensor([[-1.0 * 1.03**look, 0.97**look]]).T)
