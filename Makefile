@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/rhm demo
 
-# The learning curves of the README: 2,000 steps of twelve replicas for each of four rules with the rates that `compare` chose, about 5 minutes on 2 cores.
+# The learning curves of the README: 2,000 steps of twelve replicas for each of four rules with the rates that a search has chosen, about 5 minutes on 2 cores.
 CURVES := sibling_contrastive:0.01 backprop:0.01 class_contrastive:0.01 dfa:0.001
 curves: $(STAMP)
 	for rule in $(CURVES); do \
@@ -36,21 +36,17 @@ curves: $(STAMP)
 	$(BIN)/rhm curves --run_dirs='[runs/curves/sibling_contrastive,runs/curves/backprop,runs/curves/class_contrastive,runs/curves/dfa]' \
 	  --out=runs/curves/learning_curves.png
 
-# Every rule with the same search on two tasks, about two hours on 2 cores; writes the tables of docs/rules.md.
+# Every rule with the same search on two tasks; writes the tables of docs/rules.md. At most 12 hours on 2 idle cores (`--dry-run`), less as runs that have converged end.
 compare: $(STAMP)
-	$(BIN)/rhm compare --tasks='[configs/tasks/compare_L3.yaml,configs/tasks/compare_L4.yaml]' --args='[--model.network.width=64]' --run_dir=runs/compare --out=docs/rules.md
+	$(BIN)/rhm sweep -c configs/comparisons/all_rules.yaml --run_dir=runs/all_rules && $(BIN)/rhm report runs/all_rules --tables=docs/rules.md
 
 # Rules with the settings of their own files at L = 3, twelve replicas a run; writes the table of docs/rules-at-their-best.md.
 rules-table: $(STAMP)
 	$(BIN)/python -m benchmarks.rules_table
 
-# Settings of the rules without negatives, twenty each, and the best of each on five other seeds.
-NON_CONTRASTIVE := lpl vicreg barlow_twins sfa
+# Rules without negatives, twenty settings each, and the best of each on five other seeds.
 search: $(STAMP)
-	for rule in $(NON_CONTRASTIVE); do \
-	  $(BIN)/rhm search --rule=configs/rules/$$rule.yaml --task=configs/tasks/search_L4.yaml --grid=configs/searches/$$rule.yaml --trials=20 --run_dir=runs/search/$$rule && \
-	  $(BIN)/rhm fit -c configs/tasks/search_L4.yaml -c runs/search/$$rule/best.yaml --trainer.max_steps=1500 --run_dir=runs/search/$$rule/final || exit 1; \
-	done
+	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
 # The six studies of the paper's claims and their pages. Quick: under five minutes each on 2 idle cores; full: one GPU, up to an hour each.
 STUDIES := data_efficiency depth direct_feedback masking negative_control labels

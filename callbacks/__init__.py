@@ -1,5 +1,6 @@
-"""Callbacks look at a run and never touch it."""
+"""Callbacks look at a run and never touch it, but for its rate (CosineDecay) and its end (Convergence)."""
 
+from callbacks.convergence import Convergence
 from callbacks.diagnostic import Diagnostic
 from callbacks.event_files import EventFiles
 from callbacks.gradient_alignment import GradientAlignment
@@ -14,6 +15,7 @@ from callbacks.step_log import StepLog
 from callbacks.synonymic_sensitivity import SynonymicSensitivity
 
 __all__ = [
+    "Convergence",
     "Diagnostic",
     "EventFiles",
     "GradientAlignment",

@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | sweep | report | validate | test | check | rules | describe | curves | search | ...``."""
+"""The command line: ``rhm fit | sweep | report | validate | test | check | rules | describe | curves | demo``."""
 
 from __future__ import annotations
 

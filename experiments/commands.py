@@ -25,8 +25,6 @@ COMMANDS = {
     "rules": Command("list every learning rule: family, supervision, what it sees, source", "experiments.rules"),
     "describe": Command("print what a task is: --v --n --m --s --L", "experiments.describe"),
     "curves": Command("draw test accuracy against training-set size from the results of runs", "experiments.report.curves"),
-    "search": Command("try settings of a rule from a grid and write the best", "experiments.study.search"),
-    "compare": Command("tune and train every rule on some tasks and tabulate them", "experiments.study.compare"),
     "demo": Command("three rules on one task in a few minutes", "experiments.demo"),
 }
 RUN = ("fit", "check", "validate", "test")

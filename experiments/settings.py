@@ -29,7 +29,6 @@ from datamodules import RHMDataModule
 from datamodules.numbers import Seeds
 from experiments.files import Unclear, check_yaml, read_settings
 from rhm import InvalidInput
-from rhm.errors import nearest
 from rules import LocalRule
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -163,19 +162,6 @@ def _parser_of_a_rule() -> ArgumentParser:
     parser.add_argument("--trainer", type=dict)
     parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
     return parser
-
-
-def rule_file(rule: str) -> Path:
-    """A settings file, given by its path or by its name in ``configs/rules``.
-
-    Raises:
-        InvalidInput: there is none.
-    """
-    for path in Path(rule), RULE_FILES / f"{rule}.yaml":
-        if path.is_file():
-            return path
-    known = {path.stem for path in RULE_FILES.glob("*.yaml")}
-    raise InvalidInput("rule", rule, f"a settings file or the name of one in configs/rules{nearest(rule, known)}")
 
 
 def check_file(path: str) -> None:

@@ -8,9 +8,19 @@ import polars
 import yaml
 
 from experiments.files import UNREADABLE, check_folder, read_json, read_settings, writing
+from experiments.report.marked import Marked
 from experiments.report.page import Page
 from experiments.report.panels import add_figures
-from experiments.report.tables import answers, chosen_table, complexity_table, exponents, overview, unit_of
+from experiments.report.tables import (
+    accuracy_table,
+    answers,
+    chosen_table,
+    complexity_table,
+    exponents,
+    overview,
+    unit_of,
+)
+from experiments.study.chosen import read_chosen
 from experiments.study.folder import StudyFolder
 from experiments.study.job import LONGEST_MESSAGE, Failure
 from experiments.study.plan import Plan
@@ -19,7 +29,9 @@ from experiments.terminal import wide_console
 from rhm import InvalidInput
 
 
-def report(run_dir: str, out: str | None = None, threshold: float | None = None, linked: bool = False) -> None:
+def report(
+    run_dir: str, out: str | None = None, threshold: float | None = None, linked: bool = False, tables: str | None = None
+) -> None:
     """Read the results of a study, finished or not, and write ``results.csv``, ``results.parquet``, figures and ``index.html``.
 
     Args:
@@ -28,6 +40,7 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None,
         threshold: share of the chance error ``1 - 1/n`` that counts as a small error; the study's by default.
         linked: write each figure once, as a small PNG file to which the page links, and no Parquet: for a repository. Else
             the page holds all figures itself, and they are written beside it as PNG and SVG too.
+        tables: Markdown file between whose marks the tables of accuracies and of chosen settings are written.
     """
     folder = StudyFolder(Path(run_dir))
     try:
@@ -35,14 +48,15 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None,
         plan = Plan.of(read_json(folder.plan))
         reference, question = str(study["reference"]), str(study["question"])
         threshold = float(study["threshold"]) if threshold is None else threshold
-        chosen = chosen_table(study, plan.runs)
     except UNREADABLE as error:
         got = f"{run_dir} ({type(error).__name__}: {' '.join(str(error).split())[:LONGEST_MESSAGE]})"
         raise InvalidInput("run_dir", got, "a folder in which `rhm sweep` has started a study") from error
+    chosen = chosen_table(read_chosen(folder.chosen))
     target = Path(out) if out is not None else folder.path / "report"
     check_folder("out", target)
     if not 0 < threshold < 1:
         raise InvalidInput("threshold", threshold, "a share of the chance error, above 0 and below 1")
+    document = None if tables is None else Marked(tables)
     gathered = gather(folder.runs, plan.runs)
     try:
         failed, unreadable = folder.read_failed(), list[str]()
@@ -63,6 +77,8 @@ def report(run_dir: str, out: str | None = None, threshold: float | None = None,
         if chosen.height:
             page.table(chosen, "Settings chosen by the search")
         page.write()
+    if document is not None and gathered.table.height:
+        document.write([*accuracies(gathered.table), *([("settings chosen", chosen)] if chosen.height else [])])
     console = wide_console()
     for text in (state, *unreadable):
         console.print(text, soft_wrap=True, highlight=False)
@@ -118,12 +134,20 @@ def _results(page: Page, table: polars.DataFrame, threshold: float, reference: s
     if cells:
         page.table(overview(table, found))
     page.table(whole, "With intervals, supervision, ratios and times" if cells else "")
+    for title, accuracy in accuracies(table):
+        page.table(accuracy, f"Test accuracy, mean ± standard deviation over seeds, {title}")
     fitted = exponents(table, found)
     if fitted.height:
         page.section("Growth of P*")
         page.paragraph(GROWTH)
         page.table(fitted)
     add_figures(page, table, found, threshold, {run.name: run for run in plan.runs})
+
+
+def accuracies(table: polars.DataFrame) -> list[tuple[str, polars.DataFrame]]:
+    """A table of accuracies with its title for each task and cell."""
+    rows = table.filter(polars.col("stage") == "grid").select("task", "cell").unique(maintain_order=True).rows()
+    return [(f"{task}{f', {cell}' if cell else ''}", accuracy_table(table, task, cell)) for task, cell in rows]
 
 
 P_STAR = (

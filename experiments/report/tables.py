@@ -1,21 +1,21 @@
-"""Tables of a study's report: strings that each rule needs, how that number grows, settings that were chosen.
+"""Tables of a study's report: strings that each rule needs, how that number grows, accuracies, settings that were chosen.
 
 Shape suffixes: T task.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import statistics
 from collections.abc import Iterable
-from typing import Any
 
 import polars
 
+from experiments.study.chosen import Chosen
 from experiments.study.complexity import SampleComplexity, growth
-from experiments.study.names import cell_label, task_label
-from experiments.study.plan import Run
 from experiments.study.study import TASK_KEYS
-from rhm import Task
+from experiments.terminal import mean_and_deviation
 
 ABSCISSAE = ("n m^L", "v m^3")
 """Columns of what theory says of a task, in which P* grows as a power."""
@@ -57,16 +57,13 @@ def complexity_table(table: polars.DataFrame, found: Complexities, reference: st
     for (rule, task, cell), group in groups(table):
         if (rule, task, cell) not in found:
             continue
-        pairs = group["pairs"][0]
-        supervision = group["supervision"][0]
-        learns = supervision if pairs is None else f"{pairs} ({supervision})"
         own = found[rule, task, cell]
         rows.append(
             {
                 "task": task,
                 "settings": cell,
                 "rule": rule,
-                "hidden layers learn from": "nothing beyond strings" if learns == "none" else learns,
+                "hidden layers learn from": _learns(group["supervision"][0], group["pairs"][0]),
                 "P*": str(own),
                 f"ratio to {reference}": ratio(own, found.get((reference, task, cell))),
                 "n m^L": f"{group['n m^L'][0]:,.0f}",
@@ -131,14 +128,57 @@ def over_tasks(group: polars.DataFrame, found: Complexities, abscissa: str) -> t
     return [x for x, _ in kept], [own for _, own in kept]
 
 
-def chosen_table(study: dict[str, Any], runs: list[Run]) -> polars.DataFrame:
-    """What the search has chosen for each rule, task and cell: the last of a run's arguments of that name."""
-    tried = [(study.get("search") or {}).get("settings"), *(rule.get("search") for rule in study["rules"])]
-    keys = list(dict.fromkeys(key for settings in tried for key in settings or ()))
+def accuracy_table(table: polars.DataFrame, task: str, cell: str) -> polars.DataFrame:
+    """Mean and standard deviation over seeds by size, and what the network was: a row for each rule, the best first."""
     rows = []
-    for run in runs:
-        if run.stage == "grid":
-            given = dict(argument.removeprefix("--").split("=", 1) for argument in run.args)
-            values = {key: given.get(key, "–") for key in keys}
-            rows.append({"rule": run.rule, "task": task_label(Task(**run.task)), "settings": cell_label(run.cell)} | values)
-    return polars.DataFrame(rows if keys else [])
+    for (rule, *key), group in groups(table.filter(polars.col("stage") == "grid")):
+        if key != [task, cell]:
+            continue
+        one = group.row(0, named=True)
+        known = {
+            "rule": rule,
+            "hidden layers learn from": _learns(one["supervision"], one["pairs"]),
+            "top layer": one["top_layer"] or "",
+            "network": one["network"] or "",
+        }
+        shares = {(str(vary), int(size)): own["test_accuracy"].to_list() for (vary, size), own in group.group_by("vary", "P")}
+        late = group.filter(~polars.col("converged")).height
+        steps = f"{one['steps']:,}" + (f", {late} of {group.height} not converged" if late else "")
+        cost = {"steps": steps, "seconds": f"{group.unique('run')['seconds'].sum():,.0f}"}
+        rows.append((statistics.fmean(group["test_accuracy"]), known, shares, cost))
+    rows.sort(key=lambda row: -row[0])
+    headings = {
+        (vary, size): f"{PREFIX[vary]} = {size:,}" for vary, size in sorted({key for _, _, own, _ in rows for key in own})
+    }
+    return polars.DataFrame(
+        [
+            {**known, **{text: mean_and_deviation(own[key]) if key in own else "" for key, text in headings.items()}, **cost}
+            for _, known, own, cost in rows
+        ]
+    )
+
+
+PREFIX = {"train_size": "P", "label_size": "labels"}
+
+
+def _learns(supervision: str, pairs: str | None) -> str:
+    """What hidden layers learn from."""
+    learns = supervision if pairs is None else f"{pairs} ({supervision})"
+    return "nothing beyond strings" if learns == "none" else learns
+
+
+def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
+    """What the searches have chosen, how good it was on their seeds, and which values lie at an end of their range."""
+    keys = list(dict.fromkeys(key for own in chosen.values() for key in own.settings))
+    rows = [
+        {
+            "search": name,
+            **{key: json.dumps(own.settings[key]) if key in own.settings else "–" for key in keys},
+            "at the edge": ", ".join(own.at_edge) or "none",
+            "accuracy": f"{own.accuracy:.3f}",
+            "settings tried": f"{own.tried}" + (f", {own.failed} failed" if own.failed else ""),
+            "steps x replicas": f"{own.budget:,}",
+        }
+        for name, own in chosen.items()
+    ]
+    return polars.DataFrame(rows)

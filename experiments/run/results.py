@@ -19,7 +19,7 @@ import torchmetrics
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from callbacks import Diagnostic, LayerwiseLinearProbe
+from callbacks import Convergence, Diagnostic, LayerwiseLinearProbe
 from callbacks.find import callbacks_of
 from callbacks.linear_probe import probe_dictionary
 from datamodules import RHMDataModule
@@ -86,6 +86,8 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     data, steps = rule.data, trainer.global_step
     seen = steps * data.batch_size
     probe = next((c for c in callbacks_of(trainer) if isinstance(c, LayerwiseLinearProbe)), None)
+    convergence = next((c for c in callbacks_of(trainer) if isinstance(c, Convergence)), None)
+    converged_R = None if convergence is None else convergence.converged_R
     accuracy, diverged_R = getattr(rule, "test_accuracy_R", None), rule.diverged_R
     replicas = []
     described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
@@ -97,6 +99,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "test_accuracy": None if accuracy is None else float(accuracy[r]),
             "chance": data.task.chance,
             "diverged": bool(diverged_R[r]),
+            "converged": None if converged_R is None else bool(converged_R[r]),
             "probe": {},
         }
         if probe is not None and probe.accuracy_KLR is not None:
@@ -114,6 +117,9 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "class": type(rule.network_config).__name__,
             "units": [layer.bias_RG1E.shape[-1] for layer in rule.network.layers],
             "handed_on": [layer.out_channels for layer in rule.network.layers],
+            "bottleneck": rule.network_config.bottleneck,
+            "activation": rule.network_config.activation,
+            "normalise": rule.network_config.normalise,
         },
         "replicas": replicas,
         "probe_strings": data.probe_range[1] - data.probe_range[0],

@@ -194,7 +194,7 @@ def put_together(run_dir: Path, world: int, max_steps: int) -> dict[str, Any] | 
         "replicas": [replica for part in parts for replica in part["replicas"]],
         "probe_strings_trained_on": max(part["probe_strings_trained_on"] for part in parts),
         "diagnostics": joined([part["diagnostics"] for part in parts]),
-        "seconds": max(part["seconds"] for part in parts),
+        **{key: max(part[key] for part in parts) for key in ("steps", "samples_seen", "seconds")},
         "samples_per_second": round(sum(part["samples_per_second"] for part in parts), 1),
         "ranks": world,
     }

@@ -1,1 +1,1 @@
-"""Many runs: studies, searches, comparisons, and the workers that make their runs."""
+"""Many runs: studies, their searches, and the workers that make their runs."""

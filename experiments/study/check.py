@@ -65,9 +65,22 @@ class Check:
         self.tried: set[str] = set()
 
     def why_not(self, combination: Combination) -> str | None:
-        """Why a combination's rule, network, pairs and settings do not fit together; None if they do."""
-        study, trials = combination.study, combination.trials()
-        run = combination.run("check", combination.sizes, study.seeds, trials[0] if trials else {})
+        """Why a combination's rule, network, pairs and settings do not fit together; None if they do.
+
+        Of settings that are searched some fit: values may exclude one another, and a trial that fails is a result.
+        """
+        examples = [{}] if combination.space is None else combination.space.examples()
+        said = []
+        for settings in examples:
+            reason = self._with(combination, settings)
+            if reason is None:
+                return None
+            said.append(reason)
+        return said[0]
+
+    def _with(self, combination: Combination, searched: dict[str, Any]) -> str | None:
+        study = combination.study
+        run = combination.run("check", combination.sizes, study.seeds, searched)
         own = of_rule(run.args)
         others = [a for a in run.args if a not in own and not a.startswith(("-c=", "--trainer.max_steps="))]
         key = str([combination.rule.rule if study.callbacks else "", sorted(others)])

@@ -1,64 +1,65 @@
-"""The settings that a search has chosen: written as a settings file, and read again."""
+"""What the searches of a study have chosen: a file that they write and that reports read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from experiments.files import read_settings
+from experiments.files import UNREADABLE, number_of, read_json, text_of, whole_of, write_json
 from rhm import InvalidInput
 
-MISSING = object()
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a search has chosen.
+
+    Attributes:
+        settings: by their dotted names.
+        accuracy: mean over the replicas of the search.
+        at_edge: names of the settings whose value lies at an end of its range.
+        run: of the search, with these settings.
+        tried: how many settings were.
+        failed: how many of them have no results.
+        budget: steps times replicas of all runs of the search.
+    """
+
+    settings: dict[str, Any]
+    accuracy: float
+    at_edge: list[str]
+    run: str
+    tried: int
+    failed: int
+    budget: int
+
+    @classmethod
+    def of(cls, content: Any) -> Chosen:
+        """What a file says of a search; one of :data:`experiments.files.UNREADABLE` if that is nothing."""
+        own = cls(**content)
+        if not isinstance(own.settings, dict) or not set(own.at_edge) <= own.settings.keys():
+            raise ValueError("settings are not those of a search")
+        number_of(content, "accuracy", most=1)
+        text_of(content, "run")
+        for key in "tried", "failed", "budget":
+            whole_of(content, key)
+        return own
 
 
-def rule_settings(run_dir: Path, tried: Iterable[str] = ()) -> str:
-    """A run's settings of rule and pairs, and whatever else was tried, as a settings file.
-
-    Args:
-        run_dir: of the run.
-        tried: dotted names of the settings that a search has tried.
+def read_chosen(path: Path) -> dict[str, Chosen]:
+    """What was chosen by each search of a study; nothing where there is no file.
 
     Raises:
-        InvalidInput: they cannot be read, or are not those of a run.
+        InvalidInput: it cannot be read.
     """
-    content = read_settings("run_dir", run_dir / "config.yaml")
     try:
-        return yaml.safe_dump(_kept(content, tried), sort_keys=False)
-    except (KeyError, TypeError, IndexError) as error:
-        got = f"{run_dir / 'config.yaml'} ({type(error).__name__}: {error})"
-        raise InvalidInput("run_dir", got, "settings of a run that was made here") from error
+        return {str(key): Chosen.of(entry) for key, entry in read_json(path).items()}
+    except FileNotFoundError:
+        return {}
+    except UNREADABLE as error:
+        got = f"{path} ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
+        raise InvalidInput("run_dir", got, "a readable file; without it settings are chosen again") from error
 
 
-def _kept(content: dict[str, Any], tried: Iterable[str]) -> dict[str, Any]:
-    kept = {"data": {"init_args": {"pairs": content["data"]["init_args"]["pairs"]}}, "model": content["model"]}
-    for path in (key.replace(".init_args", "").split(".") for key in tried):
-        if path[0] == "data":
-            kept["data"]["init_args"][path[1]] = content["data"]["init_args"][path[1]]
-        elif path[0] == "trainer":
-            kept.setdefault("trainer", {})[path[1]] = content["trainer"][path[1]]
-        else:
-            kept[path[0]] = content[path[0]]
-    return kept
-
-
-def chosen_settings(path: Path, tried: Iterable[str]) -> dict[str, Any]:
-    """Values of the settings that a search has tried, from the file that :func:`rule_settings` has written.
-
-    Raises:
-        InvalidInput: the file cannot be read or has no value for one of them.
-    """
-    content, found = read_settings("chosen", path), {}
-    for key in tried:
-        value: Any = content
-        for part in key.replace(".init_args", "").split("."):
-            levels = [value, *(value.get(name) for name in ("init_args", "dict_kwargs"))] if isinstance(value, dict) else []
-            value = next((level[part] for level in levels if isinstance(level, dict) and part in level), MISSING)
-        if value is MISSING:
-            raise InvalidInput(
-                "chosen", f"{path} without {key}", "all settings that were searched; without the file they are chosen again"
-            )
-        found[key] = value
-    return found
+def write_chosen(path: Path, chosen: dict[str, Chosen]) -> None:
+    """Write down what was chosen by each search of a study."""
+    write_json(path, {key: asdict(own) for key, own in chosen.items()})

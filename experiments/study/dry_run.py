@@ -31,7 +31,7 @@ def print_costs(study: Study, combinations: list[Combination], launcher: Launche
         runs += [c.run("refined", c.sizes[:1], study.seeds, {}) for _ in range(study.refine)]
         if study.search is not None:
             new = c.searched_as not in searched
-            runs += [c.run("search", c.sizes, study.search.seeds, trial) for trial in c.trials()] if new else []
+            runs += c.search_runs() if new else []
             searched.add(c.searched_as)
         own = sum(costs.seconds(c, run) for run in runs)
         seconds, count = seconds + own, count + len(runs)

@@ -38,19 +38,12 @@ class Cost:
     bytes: float
 
 
-def stepper(args: list[str]) -> Callable[[int], None]:
+def stepper(rule: LocalRule) -> Callable[[int], None]:
     """A function that computes the updates of a step and applies them, without a trainer, on the device that trains.
 
     Args:
-        args: of :func:`experiments.settings.instantiate`.
+        rule: prepared.
     """
-    rule = instantiate(args)
-    rule.prepare(rule.data)
-    return prepared_stepper(rule)
-
-
-def prepared_stepper(rule: LocalRule) -> Callable[[int], None]:
-    """The same for a rule that is prepared."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rule.to(device)
     rule.data.move(device)
@@ -120,7 +113,7 @@ def measure(combination: Combination, replicas: int, steps: int = 3) -> Cost:
     run = combination.run("timing", size, list(range(replicas)), {})
     rule = instantiate(of_rule(run.args))
     rule.prepare(rule.data)
-    step = prepared_stepper(rule)
+    step = stepper(rule)
     gpu, threads = torch.cuda.is_available(), torch.get_num_threads()
     clock = time.perf_counter if gpu else time.process_time  # not disturbed by what else the machine does
     torch.set_num_threads(1)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from experiments.files import read_settings
+from experiments.settings import RULE_FILES
 from experiments.study.study import Study
 from rhm import InvalidInput
 
@@ -36,9 +37,17 @@ def study_settings(args: list[str]) -> list[str]:
                 raise InvalidInput("quick", variant, f"a part `quick` of {path} that says what differs")
             content = merged(content, variant)
         if isinstance(content.get("rules"), list):
-            content["rules"] = [{"rule": rule} if isinstance(rule, str) else rule for rule in content["rules"]]
+            content["rules"] = _entries(content["rules"])
         given.append(f"--config={json.dumps(content)}")
     return given
+
+
+def _entries(rules: list[Any]) -> list[Any]:
+    """Names of rules as entries; ``all`` stands for every file in ``configs/rules`` that has no entry of its own."""
+    entries = [{"rule": rule} if isinstance(rule, str) else rule for rule in rules]
+    given = {entry["rule"] for entry in entries if isinstance(entry, dict) and "rule" in entry}
+    others = [{"rule": name} for name in sorted(path.stem for path in RULE_FILES.glob("*.yaml")) if name not in given]
+    return [own for entry in entries for own in (others if entry == {"rule": "all"} else [entry])]
 
 
 def merged(tree: Any, other: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A folder with many runs: what it holds, and what was asked of it; the same goes on, and anything else is refused.
+"""The folder of a study: what it holds, and what was asked of it; the same goes on, and anything else is refused.
 
 Finished runs are taken as they are, so a folder of another rule, task or search would give old results a new name.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -32,8 +31,6 @@ from experiments.study.job import Failure
 from experiments.study.study import Study
 from rhm import InvalidInput
 
-ASKED = "asked.yaml"
-"""File of a search, and of a rule on a task in a comparison."""
 FREE_PARTS = {"max_runs", "refine", "question"}
 """Parts of a study that may differ when it goes on."""
 
@@ -48,7 +45,7 @@ class StudyFolder:
     def __init__(self, path: Path):
         self.path = path
         self.study, self.plan, self.failed = path / "study.yaml", path / "runs.json", path / "failed.json"
-        self.runs, self.chosen = path / "runs", path / "chosen"
+        self.search, self.chosen, self.runs = path / "search.journal", path / "chosen.json", path / "runs"
 
     def check(self, study: Study) -> None:
         """See that a study may start or go on here.
@@ -56,7 +53,22 @@ class StudyFolder:
         Raises:
             InvalidInput: the folder holds another study or something else.
         """
-        check_asked(self.study, yaml.safe_load(study_yaml(study)), "study", FREE_PARTS)
+        check_folder("run_dir", self.path)
+        if not self.study.exists():
+            if self.path.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in self.path.iterdir()):
+                raise InvalidInput("run_dir", self.path, "a folder that is new, empty, or holds this study")
+            return
+        try:
+            old = flatten(read_settings("run_dir", self.study))
+        except InvalidInput as error:
+            got = f"{self.path} with an unreadable {self.study.name}"
+            raise InvalidInput("run_dir", got, f"a readable one; {error}") from error
+        new = flatten(yaml.safe_load(study_yaml(study)))
+        for key in sorted(old.keys() | new.keys()):
+            if key.split(".")[0] not in FREE_PARTS and not alike(old.get(key), new.get(key)):
+                here, there = _difference(str(new.get(key)), str(old.get(key)))
+                got = f"{key}={here} in {self.path}, which holds a study with {key}={there}"
+                raise InvalidInput("run_dir", got, "the same settings to go on, or another folder")
 
     def read_failed(self) -> dict[str, Failure]:
         """Runs that have failed, and why.
@@ -93,59 +105,6 @@ def alone(folder: StudyFolder, study: Study) -> Iterator[StudyFolder]:
             left.unlink()
         write_atomically(folder.study, study_yaml(study))
         yield folder
-
-
-def check_asked(file: Path, asked: dict[str, Any], kind: str, free: Collection[str] = ()) -> None:
-    """See that runs may start or go on in a folder.
-
-    Args:
-        file: of the folder, with what was asked when it was begun; neither need exist.
-        asked: now.
-        kind: of what is asked, in a word.
-        free: its parts that may differ.
-
-    Raises:
-        InvalidInput: the folder holds something else.
-    """
-    folder = file.parent
-    check_folder("run_dir", folder)
-    if not file.exists():
-        if folder.exists() and any(not LEFTOVERS.fullmatch(found.name) for found in folder.iterdir()):
-            raise InvalidInput("run_dir", folder, f"a folder that is new, empty, or holds this {kind}")
-        return
-    try:
-        old = flatten(read_settings("run_dir", file))
-    except InvalidInput as error:
-        raise InvalidInput("run_dir", f"{folder} with an unreadable {file.name}", f"a readable one; {error}") from error
-    new = flatten(asked)
-    for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[0] not in free and not alike(old.get(key), new.get(key)):
-            here, there = _difference(str(new.get(key)), str(old.get(key)))
-            got = f"{key}={here} in {folder}, which holds a {kind} with {key}={there}"
-            raise InvalidInput("run_dir", got, "the same settings to go on, or another folder")
-
-
-def goes_on(folder: Path, asked: dict[str, Any], kind: str) -> bool:
-    """Whether runs were begun in a folder, as ``FOLDER/NAME``; if so, for what is asked now.
-
-    Raises:
-        InvalidInput: they were begun for something else.
-    """
-    begun = any(folder.glob("*/config.yaml"))
-    if begun:
-        check_asked(folder / ASKED, asked, kind)
-    return begun
-
-
-def keep_asked(folder: Path, asked: dict[str, Any]) -> None:
-    """Make a folder and write down what is asked of it.
-
-    Raises:
-        InvalidInput: it cannot be written.
-    """
-    with writing("run_dir", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / ASKED, yaml.safe_dump(asked, sort_keys=False))
 
 
 def _difference(one: str, other: str, length: int = 60) -> tuple[str, str]:

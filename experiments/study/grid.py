@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from experiments.settings import DATA, RULE_FILES
-from experiments.study.draw import crossed, draw
 from experiments.study.names import as_arguments, cell_label, slug
 from experiments.study.plan import Run
-from experiments.study.study import TASK_KEYS, VARIED, Rule, Study
+from experiments.study.space import Space
+from experiments.study.study import HALVING, TASK_KEYS, VARIED, Rule, Study
 from rhm import InvalidInput, Task
 
 
@@ -87,15 +87,53 @@ class Combination:
         return strings if self.varied == "train_size" else min(strings, self.setting("train_size"))
 
     @property
-    def searched(self) -> dict[str, list[Any]]:
-        """Values of each setting that is searched; empty if the study has no search."""
-        if self.study.search is None:
-            return {}
-        return self.study.search.settings if self.rule.search is None else self.rule.search
+    def space(self) -> Space | None:
+        """What is searched; None if the study has no search."""
+        return None if self.study.search is None else self.study.search.space(self.rule)
 
-    def trials(self) -> list[dict[str, Any]]:
-        """Settings that the search tries; the same number for every rule."""
-        return [] if self.study.search is None else draw(self.searched, self.study.search.trials)
+    @property
+    def search_steps(self) -> list[int]:
+        """Length of the search's runs on each rung.
+
+        Raises:
+            InvalidInput: more rungs than lengths.
+        """
+        search = self.study.search
+        assert search is not None
+        steps = search.steps or self.steps
+        lengths = [max(1, round(steps / HALVING**rung)) for rung in reversed(range(search.rungs))]
+        if len(set(lengths)) < len(lengths):
+            raise InvalidInput(
+                "search.rungs", search.rungs, f"fewer for {steps} steps, each three times as long as the one before"
+            )
+        return lengths
+
+    @property
+    def search_sizes(self) -> list[int]:
+        """Sizes of the search's runs.
+
+        Raises:
+            InvalidInput: the task has room for none.
+        """
+        own = None if self.study.search is None else self.study.search.sizes
+        if own is None:
+            return self.sizes
+        sizes = [size for size in own.of(self.task) if size <= self.most]
+        if not sizes:
+            raise InvalidInput("search.sizes", own, f"a size or more of at most {self.most:,}, as {self.name} has no others")
+        return sizes
+
+    def search_runs(self) -> list[Run]:
+        """Runs like those of the search, as many and as long, if none fails."""
+        search = self.study.search
+        if search is None or self.space is None:
+            return []
+        example = next(self.space.examples())
+        return [
+            self.run("search", self.search_sizes, search.seeds, example, steps)
+            for steps, left in zip(self.search_steps, search.left, strict=True)
+            for _ in range(left * search.rounds)
+        ]
 
     @property
     def searched_as(self) -> str:
@@ -104,20 +142,21 @@ class Combination:
         whole = self.study.search is None or self.study.search.each_task
         return "--".join(parts if whole else [parts[0], *parts[2:]])
 
-    def run(self, stage: str, sizes: list[int], seeds: list[int], trial: dict[str, Any], chosen: Path | None = None) -> Run:
+    def run(self, stage: str, sizes: list[int], seeds: list[int], trial: dict[str, Any], steps: int | None = None) -> Run:
         """A run with these replicas.
 
         Args:
             stage: of the study.
             sizes, seeds: replicas.
             trial: settings that are tried, or were found the best. They win over all others but the replicas.
-            chosen: settings file that a search has written.
+            steps: those of the grid by default.
         """
+        steps = steps or self.steps
         settings = {
             **{f"data.{key}": value for key, value in vars(self.task).items()},
             "data.test_size": self.kept(self.study.test_size),
             "data.probe_size": self.kept(DATA["probe_size"]),
-            "trainer.max_steps": self.steps,
+            "trainer.max_steps": steps,
             "trainer.limit_val_batches": 0,
             **self.study.settings,
             **self.rule.settings,
@@ -126,11 +165,19 @@ class Combination:
             f"data.{self.varied}": sizes,
             "data.seeds": seeds,
         }
-        files = [RULE_FILES / f"{self.rule.rule}.yaml", *([chosen] if chosen else [])]
-        args = [*(f"-c={path}" for path in files), *as_arguments(settings)]
+        args = [f"-c={RULE_FILES / f'{self.rule.rule}.yaml'}", *as_arguments(settings)]
         task, own = asdict(self.task), self.rule.settings
         name, label = f"{self.name}/{stage}", self.rule.label
-        return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, self.steps, args)
+        return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, steps, args)
+
+
+def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In each entry every list of values crossed with the others; entries one after another."""
+    cells = []
+    for entry in entries:
+        values = [value if isinstance(value, list) else [value] for value in entry.values()]
+        cells += [dict(zip(entry, chosen, strict=True)) for chosen in itertools.product(*values)]
+    return cells
 
 
 def expand(study: Study) -> tuple[list[Combination], list[str]]:
@@ -178,7 +225,7 @@ def expand(study: Study) -> tuple[list[Combination], list[str]]:
         raise InvalidInput(
             "study", "a grid without a run", f"rules, tasks and sizes that fit; {'; '.join(skipped[:3]) or 'none given'}"
         )
-    searches = {combination.searched_as: len(combination.trials()) for combination in found}
+    searches = {combination.searched_as: len(combination.search_runs()) for combination in found}
     runs = len(found) * (1 + study.refine) + sum(searches.values())
     if runs > study.max_runs:
         raise InvalidInput("study", f"a grid of up to {runs} runs", f"at most max_runs={study.max_runs}")

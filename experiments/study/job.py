@@ -14,8 +14,8 @@ from experiments.run.folder import RunFolder
 
 LONGEST_MESSAGE = 300
 """Characters: a key, what it got and what is allowed; a traceback is in the log."""
-FAILED, STOPPED_EARLY, NOTHING_CHOSEN = "failed", "stopped early", "nothing chosen"
-"""Why a run has no results: an error; it was behind others of a search; its search has found no settings for it."""
+FAILED, NOTHING_CHOSEN = "failed", "nothing chosen"
+"""Why a run has no results: an error; its search has found no settings for it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Failure:
 
     Attributes:
         message: for a person.
-        kind: ``FAILED``, ``STOPPED_EARLY`` or ``NOTHING_CHOSEN``.
+        kind: ``FAILED`` or ``NOTHING_CHOSEN``.
     """
 
     message: str
@@ -39,7 +39,7 @@ class Failure:
         """
         if isinstance(entry, str):
             return cls(entry)
-        if text_of(entry, "kind") not in (FAILED, STOPPED_EARLY, NOTHING_CHOSEN):
+        if text_of(entry, "kind") not in (FAILED, NOTHING_CHOSEN):
             raise ValueError(f"kind is {entry['kind']!r}")
         return cls(text_of(entry, "message"), entry["kind"])
 

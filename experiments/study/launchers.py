@@ -10,15 +10,13 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.study.job import FAILED, STOPPED_EARLY, Failure, Job
+from experiments.study.job import Failure, Job
 from experiments.study.launcher import Launcher
 from experiments.study.workers import SubmititWorkers, open_pipe
 from experiments.terminal import wide_console
 
 POLL_SECONDS = 0.2
 """Between two looks at the marks of jobs."""
-MARKS = ("failed", "behind")
-"""Of a job that has ended without results: by an error, and because it was behind others."""
 
 
 def launch(
@@ -26,7 +24,6 @@ def launch(
     folder: Path,
     launcher: Launcher,
     title: str,
-    compete: bool = False,
     failed: dict[str, Failure] | None = None,
 ) -> dict[str, Failure]:
     """Do all jobs that are not finished, with one progress display, and return why others have failed, by name.
@@ -39,7 +36,6 @@ def launch(
         folder: shared by all workers.
         launcher: where.
         title: of the progress display.
-        compete: whether a launcher that can (Ray) may end a job early that is behind others of its group.
         failed: of earlier starts, which is brought up to date, also by an interrupt: a job goes when it is started again and
             comes when it fails.
 
@@ -62,7 +58,7 @@ def launch(
         if launcher.kind == "ray":
             from experiments.study.ray_workers import RayWorkers  # an optional package
 
-            workers: Any = RayWorkers(jobs, session, launcher, compete)
+            workers: Any = RayWorkers(jobs, session, launcher)
         else:
             workers = SubmititWorkers(jobs, session, launcher, pipe)
         try:
@@ -86,10 +82,9 @@ def _bring_up_to_date(failed: dict[str, Failure], jobs: list[Job], session: Path
     """Put what a session's marks say into what has failed; the number of jobs that nobody has taken."""
     free = 0
     for job in jobs:
-        taken, done, error, behind = (session / f"{job.file}.{mark}" for mark in ("taken", "done", *MARKS))
-        if error.exists() or behind.exists():
-            kind, mark = (FAILED, error) if error.exists() else (STOPPED_EARLY, behind)
-            failed[job.name] = Failure(mark.read_text(encoding="utf-8"), kind)
+        taken, done, error = (session / f"{job.file}.{mark}" for mark in ("taken", "done", "failed"))
+        if error.exists():
+            failed[job.name] = Failure(error.read_text(encoding="utf-8"))
         elif done.exists() or taken.exists():
             failed.pop(job.name, None)
             if ended and not done.exists():
@@ -109,7 +104,7 @@ def watch(jobs: list[Job], session: Path, workers: Any, title: str) -> None:
             last = workers.done()
             steps, running, ended, failed = 0.0, [], 0, 0
             for job in jobs:
-                if any((session / f"{job.file}.{mark}").exists() for mark in ("done", *MARKS)):
+                if any((session / f"{job.file}.{mark}").exists() for mark in ("done", "failed")):
                     steps, ended = steps + job.steps, ended + 1
                     failed += (session / f"{job.file}.failed").exists()
                 elif (session / f"{job.file}.taken").exists():

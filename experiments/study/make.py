@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from experiments.explain import in_one_line, refusal
 from experiments.files import UNREADABLE, number_of, read_json
@@ -18,7 +17,6 @@ from experiments.run.ranks import say
 from experiments.settings import ParsingError
 from experiments.study.job import Job
 
-Key = TypeVar("Key")
 LIVE_SECONDS = 5.0
 """Between two looks whether a run's folder is free."""
 
@@ -63,7 +61,7 @@ def fit_arguments(args: list[str], folder: str, more_callbacks: Sequence[Any]) -
     """A run's arguments with what all runs of a study have in common."""
     probe = {"class_path": "callbacks.LayerwiseLinearProbe", "init_args": {"logistic": False}}
     more = [{"class_path": callback} if isinstance(callback, str) else callback for callback in more_callbacks]
-    callbacks = f"--trainer.callbacks+={json.dumps([probe, *more])}"  # beside a rule's own, such as a falling rate
+    callbacks = f"--trainer.callbacks+={json.dumps([probe, *more])}"  # beside those of its settings, such as a falling rate
     quiet = ["--tables=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
     return [*args, *quiet, callbacks, f"--run_dir={folder}"]
 
@@ -79,21 +77,11 @@ def job_of(name: str, args: list[str], folder: Path, more_callbacks: Sequence[An
     return Job(name, make_run, (args, str(folder), more_callbacks), str(folder), steps)
 
 
-def accuracies(folder: Path, also_stopped: bool = False) -> list[float] | None:
-    """Test accuracy of each replica of a finished run; None of any other.
-
-    Args:
-        folder: of the run.
-        also_stopped: take that of a run that has ended before its last step too, by ``trainer.max_time``.
-    """
+def accuracies(folder: Path) -> list[float] | None:
+    """Test accuracy of each replica of a finished run; None of any other."""
     try:
         results = read_json(folder / "results.json")
-        ended = also_stopped or results["status"] == "finished"
+        ended = results["status"] == "finished"
         return [number_of(replica, "test_accuracy", most=1) for replica in results["replicas"]] if ended else None
     except UNREADABLE:
         return None
-
-
-def best_of(found: Mapping[Key, list[float]]) -> Key:
-    """The key with the highest mean accuracy, the first of equal ones: what a search chooses."""
-    return max(found, key=lambda key: statistics.fmean(found[key]))

@@ -1,104 +1,166 @@
-"""``rhm search``: the search of a study for one rule on a task of its own, a fixed number of settings drawn from a grid."""
+"""The search for a rule's settings: Optuna says what to try and remembers it, runs say how good it is."""
 
 from __future__ import annotations
 
+import json
+import math
 import statistics
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
-from experiments.files import check_folder, read_settings, write_atomically, write_json, writing
-from experiments.settings import DATA, rule_file
-from experiments.study.check import why_not
-from experiments.study.chosen import rule_settings
-from experiments.study.draw import draw
-from experiments.study.folder import goes_on, keep_asked
-from experiments.study.launcher import Launcher
-from experiments.study.launchers import launch
-from experiments.study.make import accuracies, job_of
-from experiments.study.names import as_arguments
-from experiments.terminal import mean_and_deviation, wide_console
-from rhm import InvalidInput
+from experiments.study.chosen import Chosen
+from experiments.study.grid import Combination
+from experiments.study.plan import Run
+from experiments.study.space import Space, switched_on
+from experiments.study.study import HALVING
 
-UNREADABLE_RUN = "its results cannot be read, or have no accuracies"
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+Accuracies = Callable[[Run], list[float] | None]
+"""Test accuracy of each replica of a run; None if it has not finished."""
 
 
-def search(
-    rule: str,
-    task: str,
-    grid: str,
-    run_dir: str,
-    trials: int = 24,
-    seeds: list[int] = [100, 101],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
-    jobs: int = 2,
-) -> None:
-    """Try settings of a rule and write the best as a settings file, ``RUN_DIR/best.yaml``.
-
-    The settings are drawn from all combinations of a grid, without repetition, in an order given by the grid's size
-    alone: the same budget for every rule. The best has the highest mean test accuracy over the seeds. Finished runs are kept,
-    so the command goes on where it was stopped, also with other trials and jobs; in another's folder it is refused.
+def open_storage(path: Path) -> JournalStorage:
+    """What was tried, in a file that `optuna-dashboard` reads too. What a kill has left goes: half a line, and a lock.
 
     Args:
-        rule: settings file of the rule, or the name of one in ``configs/rules``.
-        task: settings file of the task; its seeds must not be those of the search.
-        grid: YAML that gives a list of values for each setting, such as ``model.optimizer.lr: [1.0e-3, 3.0e-3]``.
-        run_dir: folder of the runs, ``trial-N``, of ``asked.yaml``, ``search.json`` and ``best.yaml``.
-        trials: settings that are tried; all of the grid's if it has fewer.
-        seeds: of the search.
-        jobs: runs at a time, each on its share of the cores.
+        path: of the file, in a folder that no other process writes into (:func:`experiments.study.folder.alone`).
     """
-    if trials < 1 or jobs < 1:
-        raise InvalidInput("trials and jobs", f"{trials}, {jobs}", "integers of at least 1")
-    own, content, values = rule_file(rule), read_settings("task", task), read_settings("grid", grid)
-    task_seeds = content.get("data", {}).get("init_args", {}).get("seeds", DATA["seeds"])
-    if set(seeds) & set(task_seeds):
-        raise InvalidInput("seeds", seeds, f"seeds that the task does not use: {task_seeds}")
-    check_folder("run_dir", Path(run_dir))
-    settings = {f"trial-{i}": chosen for i, chosen in enumerate(draw(values, trials))}
-    runs = {
-        name: [f"-c={task}", f"-c={own}", f"--data.seeds={seeds}", *as_arguments(chosen)] for name, chosen in settings.items()
-    }
-    folder, in_order = Path(run_dir), [{key: tried} for key, tried in values.items()]  # which gives that of the trials
-    asked = {"rule": read_settings("rule", own), "task": content, "grid": in_order, "seeds": seeds}
-    if not goes_on(folder, asked, "search"):
-        _check(runs)
-        keep_asked(folder, asked)
-    work = [job_of(name, args, folder / name) for name, args in runs.items()]
-    failed = launch(work, folder, Launcher(jobs=jobs), own.stem)
-    found = {name: shares for name in runs if name not in failed and (shares := accuracies(folder / name, also_stopped=True))}
-    order = sorted(runs, key=lambda name: -statistics.fmean(found.get(name, [-1.0])))
-    why = {name: failed[name].message if name in failed else UNREADABLE_RUN for name in runs if name not in found}
-    rows = [{"settings": settings[name], "accuracy": found.get(name), "failed": why.get(name)} for name in order]
-    with writing("run_dir", folder):
-        write_json(folder / "search.json", rows)
-    wide_console().print_table(_table(f"{own.stem}: {len(found)} of {len(settings)} settings on seeds {seeds}", rows))
-    if not found:
-        print(f"rhm: none of {len(settings)} settings has finished; see {folder / 'jobs'}", file=sys.stderr)
-        raise SystemExit(1)
-    with writing("run_dir", folder):
-        write_atomically(folder / "best.yaml", rule_settings(folder / order[0], settings[order[0]]))
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+    if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
+        path.write_bytes(text[: text.rfind(b"\n") + 1])
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """A line for each trial, the best first."""
-    table = Table(title=title)
-    table.add_column("test accuracy", justify="right", no_wrap=True)
-    table.add_column("settings")
-    for row in rows:
-        settings = ", ".join(f"{key}={value}" for key, value in row["settings"].items())
-        why = "" if row["accuracy"] else f": {row['failed']}"
-        table.add_row(mean_and_deviation(row["accuracy"]) if row["accuracy"] else "failed", settings + why)
-    return table
+class Tuner:
+    """The search of one combination, or of one that stands for several.
 
+    A round's settings are asked for together and made as runs of a share of the steps; the best third goes on to runs three
+    times as long, and so on (successive halving: Jamieson, Talwalkar 2016, arXiv 1502.07943). Each run is whole, so that a rate
+    that falls has fallen at its end. What is asked depends on the results of earlier rounds alone, and not on the order in
+    which runs end or on how often the search was killed.
 
-def _check(runs: dict[str, list[str]]) -> None:
-    """Refuse a search of which no run can be made. One that fails is a result: values may exclude one another."""
-    reasons = []
-    for args in runs.values():
-        reason = why_not(args)
-        if reason is None:
+    Args:
+        combination: whose settings are searched.
+        storage: of :func:`open_storage`, or another.
+    """
+
+    def __init__(self, combination: Combination, storage: BaseStorage):
+        assert combination.study.search is not None and combination.space is not None
+        self.combination, self.search, self.space = combination, combination.study.search, combination.space
+        self.optuna = optuna.create_study(
+            storage=storage, study_name=combination.searched_as, direction="maximize", load_if_exists=True
+        )
+        self.distributions: dict[str, BaseDistribution] = {name: _distribution(self.space, name) for name in self.space.names}
+        self.settings: dict[int, dict[str, Any]] = {}
+        self.left: list[int] = []
+        self.found: dict[int, list[float]] = {}
+        self.failed = set[int]()
+        self.budget = 0
+
+    # ---------------------------------------------------------------- a round
+
+    def begin(self, number: int) -> None:
+        """Begin a round: what was asked for it before, and what is missing."""
+        first, last = (place * self.search.trials // self.search.rounds for place in (number - 1, number))
+        asked = self._asked()
+        while len(asked) < last:
+            self.optuna.sampler = self._sampler(len(asked))
+            self.optuna.ask(self.distributions)
+            asked = self._asked()
+        self.optuna.sampler = RandomSampler()  # that of a grid would end a loop of Optuna's own when all of it has been told
+        self.left = asked[first:last]
+        trials = self.optuna.get_trials(deepcopy=False)
+        self.settings |= {i: self.space.read(trials[i].params) for i in self.left}
+
+    def _asked(self) -> list[int]:
+        """Numbers of whole trials. One that was being asked for in the moment of a kill, and lacks settings, is given up."""
+        numbers = []
+        for trial in self.optuna.get_trials(deepcopy=False):
+            if trial.params.keys() >= self.distributions.keys():
+                numbers.append(trial.number)
+            elif not trial.state.is_finished():
+                self.optuna.tell(trial.number, state=TrialState.FAIL)
+        return numbers
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """Of a trial. Its place is its seed, so that all rules are shown the same draws of the settings that they share."""
+        if self.search.sampler == "tpe":
+            first = self.search.trials // self.search.rounds
+            return TPESampler(seed=number, n_startup_trials=first)
+        if not self.space.ranges:
+            grid = {name: list(map(json.dumps, values)) for name, values in self.space.lists.items()}
+            return GridSampler(grid, seed=0)  # numbers the combinations by its seed: one for all trials
+        return RandomSampler(seed=number)
+
+    # ---------------------------------------------------------------- a rung
+
+    def run(self, number: int, rung: int) -> Run:
+        """A trial's run on a rung."""
+        steps = self.combination.search_steps[rung]
+        stage = f"search-{number + 1}" + (f"-{steps}" if self.search.rungs > 1 else "")
+        return self.combination.run(stage, self.combination.search_sizes, self.search.seeds, self.settings[number], steps)
+
+    def runs(self, rung: int) -> list[Run]:
+        """Of the trials that are left in the round."""
+        return [self.run(number, rung) for number in self.left]
+
+    def hear(self, rung: int, accuracies: Accuracies) -> None:
+        """See how a rung's runs have ended: the best go on to the next rung, Optuna is told of the others."""
+        found = {number: own for number in self.left if (own := accuracies(self.run(number, rung)))}
+        self.failed |= set(self.left) - found.keys()
+        self.budget += sum(run.steps * run.replicas for run in self.runs(rung))
+        order = sorted(found, key=lambda number: -statistics.fmean(found[number]))
+        last = rung == self.search.rungs - 1
+        kept = [] if last else order[: math.ceil(len(self.left) / HALVING)]
+        for number in self.left:
+            self._tell(number, self.combination.search_steps[rung], found.get(number), number not in kept, last)
+        if last:
+            self.found |= found
+        self.left = [number for number in self.left if number in kept]
+
+    def _tell(self, number: int, step: int, own: list[float] | None, ended: bool, whole: bool) -> None:
+        known = self.optuna.get_trials(deepcopy=False)[number]
+        if known.state.is_finished():  # told before the sweep was stopped
             return
-        reasons.append(reason)
-    raise InvalidInput("rule, task and grid", "no settings to train with", f"what fits together; {reasons[0]}")
+        if own and step not in known.intermediate_values:
+            optuna.Trial(self.optuna, known._trial_id).report(statistics.fmean(own), step)
+        if own and ended and whole:
+            self.optuna.tell(number, statistics.fmean(own))
+        elif ended:
+            self.optuna.tell(number, state=TrialState.PRUNED if own else TrialState.FAIL)
+
+    # ---------------------------------------------------------------- its end
+
+    def chosen(self) -> Chosen | None:
+        """The best settings; None if no run of the last rung has finished.
+
+        Means that differ by less than the binomial standard error of the test strings are a tie, which the simplest settings
+        win, of equally simple ones the best.
+        """
+        means = {number: statistics.fmean(own) for number, own in self.found.items()}
+        if not means:
+            return None
+        best = max(means, key=lambda number: means[number])
+        strings = len(self.found[best]) * self.combination.kept(self.combination.study.test_size)
+        error = math.sqrt(means[best] * (1 - means[best]) / strings)
+        ties = [number for number, mean in means.items() if mean >= means[best] - error]
+        own = min(ties, key=lambda number: (switched_on(self.settings[number]), -means[number], number))
+        settings, run = self.settings[own], self.run(own, self.search.rungs - 1).name
+        at_edge, tried, failed = self.space.at_edge(settings), len(self.settings), len(self.failed)
+        return Chosen(settings, means[own], at_edge, run, tried, failed, self.budget)
+
+
+def _distribution(space: Space, name: str) -> BaseDistribution:
+    if name in space.lists:
+        return CategoricalDistribution([json.dumps(value) for value in space.lists[name]])
+    own = space.ranges[name]
+    return FloatDistribution(own.low, own.high, log=own.log)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.settings import DATA, RULE_FILES
-from experiments.study.draw import draw
 from experiments.study.names import slug
+from experiments.study.space import Space
 from rhm import InvalidInput, Task
 from rhm.errors import nearest
 
@@ -18,6 +18,9 @@ OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seed
 """Settings that every run is given by its study, and where from."""
 UNITS = ("strings", "n m", "n m^L", "v m^3")
 VARIED = ("train_size", "label_size")
+SAMPLERS = ("random", "tpe")
+HALVING = 3
+"""A third of a search's settings go on from rung to rung, to runs three times as long."""
 
 
 # -------------------------------------------------------------------- what is refused
@@ -107,7 +110,7 @@ class Rule:
         vary: ``train_size`` or ``label_size``, instead of the study's.
         only: values of the task's parameters that the rule is tried on; all by default.
         grid: instead of the study's.
-        search: settings that are searched, instead of the study's; the number of trials is the same for all rules.
+        search: settings of its own that are searched beside the study's, or with other values; null: not for this rule.
 
     Raises:
         InvalidInput: no such rule or parameter, a name that no folder can have, a setting that is not the rule's to give.
@@ -120,7 +123,7 @@ class Rule:
     vary: str | None = None
     only: dict[str, list[int]] = field(default_factory=dict)
     grid: list[dict[str, Any]] | None = None
-    search: dict[str, list[Any]] | None = None
+    search: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = sorted(path.stem for path in RULE_FILES.glob("*.yaml"))
@@ -130,8 +133,12 @@ class Rule:
         if slug(self.label) in ("", ".", ".."):
             raise InvalidInput("rules.name", repr(self.label), "a name that a folder can have")
         _have_values("rules.grid", self.grid or [])
-        for where, settings in ("rules.settings", [self.settings]), ("rules.grid", self.grid), ("rules.search", [self.search]):
-            _not_the_studys(where, *(entry for entry in settings or [] if entry))
+        for where, settings in (
+            ("rules.settings", [self.settings]),
+            ("rules.grid", self.grid or []),
+            ("rules.search", [self.search]),
+        ):
+            _not_the_studys(where, *settings)
         if self.vary is not None:
             _varied(self.vary)
 
@@ -166,28 +173,69 @@ class Steps:
 
 @dataclass(frozen=True)
 class Search:
-    """Choice of settings, with the same budget for every rule, on seeds that no figure uses.
+    """Choice of settings, with the same budget for every rule, on grammars that no figure uses.
 
     Args:
-        settings: a list of values for each setting; so many of their combinations as there are trials are tried.
-        trials: for each rule, task and cell of the grid.
+        settings: a list of values for each setting, or a range, ``{low: 1.0e-4, high: 3.0e-2, log: true}``.
+        trials: settings that are tried for each rule, task and cell of the grid.
         seeds: of the search.
         each_task: search on every task; else on the first that a rule has, for all of them.
+        sampler: ``random``, without repetition where there are lists alone; or ``tpe``, Optuna's model of what is good.
+        rounds: parts in which the trials are asked for; a model knows the results of the rounds before.
+        rungs: 1 makes each run with all steps; 2 makes all with a third and the best third of a round with all; 3 begins with a
+            ninth.
+        sizes: training-set sizes of the search, see :class:`Sizes`; those of the grid by default.
+        steps: length of its longest runs; that of the grid's by default.
 
     Raises:
-        InvalidInput: no trial, no seeds or the same twice, a setting that is not a search's to give.
+        InvalidInput: no trial, no seeds or the same twice, a setting that is not a search's to give, an unknown sampler, a
+            model without a round to learn from, rounds that do not share the trials evenly.
     """
 
-    settings: dict[str, list[Any]] = field(default_factory=lambda: {"model.optimizer.lr": [1e-3, 3e-3, 1e-2]})
+    settings: dict[str, Any] = field(default_factory=lambda: {"model.optimizer.lr": [1e-3, 3e-3, 1e-2]})
     trials: int = 3
-    seeds: list[int] = field(default_factory=lambda: [100])
+    seeds: list[int] = field(default_factory=lambda: [100, 101])
     each_task: bool = True
+    sampler: str = "random"
+    rounds: int = 1
+    rungs: int = 1
+    sizes: Sizes | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise InvalidInput("search.trials", self.trials, "at least 1")
+        for key in "trials", "rounds", "rungs":
+            _at_least(f"search.{key}", getattr(self, key), 1)
+        if self.steps is not None:
+            _at_least("search.steps", self.steps, 1)
         _different("search.seeds", self.seeds)
         _not_the_studys("search.settings", self.settings)
+        if self.sampler not in SAMPLERS:
+            raise InvalidInput("search.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
+        if self.trials % self.rounds or (self.sampler == "tpe" and self.rounds == 1):
+            least = "2 or more with sampler=tpe, a number" if self.sampler == "tpe" else "a number"
+            raise InvalidInput("search.rounds", self.rounds, f"{least} that divides search.trials={self.trials}")
+
+    @property
+    def left(self) -> list[int]:
+        """How many trials of a round are run on each rung, if none fails."""
+        return [math.ceil(self.trials / self.rounds / HALVING**rung) for rung in range(self.rungs)]
+
+    def space(self, rule: Rule) -> Space:
+        """What is searched for a rule.
+
+        Raises:
+            InvalidInput: nothing, or fewer combinations than trials; a model where there are lists alone.
+        """
+        settings = {key: values for key, values in {**self.settings, **rule.search}.items() if values is not None}
+        key = "rules.search" if rule.search else "search.settings"
+        space = Space(key, settings)
+        if space.size < self.trials:
+            allowed = f"at most {space.size}, as {key} of {rule.label} has no more combinations: all rules have the same budget"
+            raise InvalidInput("search.trials", self.trials, allowed)
+        if self.sampler == "tpe" and not space.ranges:
+            allowed = f"random for {rule.label}, whose settings are all lists: a model of them would try some twice"
+            raise InvalidInput("search.sampler", self.sampler, allowed)
+        return space
 
 
 @dataclass(frozen=True)
@@ -260,9 +308,4 @@ class Study:
         if set(search.seeds) & set(self.seeds):
             raise InvalidInput("search.seeds", search.seeds, f"seeds that the figures do not use: {self.seeds}")
         for rule in self.rules:
-            key, grid = ("search.settings", search.settings) if rule.search is None else ("rules.search", rule.search)
-            if not grid or not all(isinstance(values, list) and values for values in grid.values()):
-                raise InvalidInput(key, grid, "a list of values for each setting, one setting or more")
-            if (most := len(draw(grid, search.trials))) < search.trials:
-                allowed = f"at most {most}, as {key} of {rule.label} has no more combinations: all rules have the same budget"
-                raise InvalidInput("search.trials", search.trials, allowed)
+            search.space(rule)

@@ -6,23 +6,23 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.table import Table
 
 from experiments.files import write_atomically
 from experiments.run.requeue import listen
 from experiments.study.check import fitting
-from experiments.study.chosen import chosen_settings, rule_settings
+from experiments.study.chosen import read_chosen, write_chosen
 from experiments.study.dry_run import print_costs
 from experiments.study.folder import StudyFolder, alone
 from experiments.study.grid import Combination, expand
-from experiments.study.job import NOTHING_CHOSEN, STOPPED_EARLY, Failure
+from experiments.study.job import NOTHING_CHOSEN, Failure
 from experiments.study.launcher import Launcher
 from experiments.study.launchers import launch
-from experiments.study.make import accuracies, best_of, job_of
+from experiments.study.make import accuracies, job_of
 from experiments.study.names import cell_label, task_label
 from experiments.study.plan import Plan, Run
+from experiments.study.search import Tuner, open_storage
 from experiments.study.study import Study
 from experiments.study.tidy import complexities, curve, gather, next_size
 from experiments.terminal import PlainConsole, wide_console
@@ -39,11 +39,12 @@ def sweep(
 ) -> None:
     """Make all runs of a study that are not finished.
 
-    A stage at a time: the search, whose choices are written to ``RUN_DIR/chosen``; the grid; rounds of refinement.
+    A stage at a time: the search, whose choices are written to ``RUN_DIR/chosen.json``; the grid; rounds of refinement.
 
     Args:
         study: see :class:`experiments.study.study.Study`.
-        run_dir: folder of the study: ``study.yaml``, ``runs.json``, ``failed.json``, ``chosen/``, ``runs/``.
+        run_dir: folder of the study: ``study.yaml``, ``runs.json``, ``failed.json``, ``search.journal``,
+            ``chosen.json``, ``runs/``.
         launcher: where the runs are made.
         retry: repeat runs that have failed.
         strict: refuse a study of which something would be skipped.
@@ -96,6 +97,7 @@ class _Sweep:
         self.retry = retry
         self.stage = 0
         self.failed = self._read_failed()
+        self.chosen = read_chosen(folder.chosen)
 
     def _read_failed(self) -> dict[str, Failure]:
         try:
@@ -126,8 +128,10 @@ class _Sweep:
             if job.finished or run.name not in self.failed or again:
                 jobs.append(job)
         try:
-            shown = f"stage {self.stage} of {(self.study.search is not None) + 1 + self.study.refine}, {title}"
-            launch(jobs, self.folder.path.resolve(), self.launcher, shown, title == "search", self.failed)
+            search = self.study.search
+            stages = 1 + self.study.refine + (0 if search is None else search.rounds * search.rungs)
+            shown = f"stage {self.stage} of {stages}, {title}"
+            launch(jobs, self.folder.path.resolve(), self.launcher, shown, self.failed)
         finally:
             self.folder.write_failed(self.failed)
 
@@ -144,47 +148,49 @@ class _Sweep:
         self.console.print(text, soft_wrap=True, highlight=False)
 
     def _search(self) -> None:
-        """Write the settings file of each combination that is searched."""
+        """Write down the settings that are chosen for each combination."""
         search = self.study.search
         if search is None:
             return
         shared: dict[str, list[Combination]] = {}
         for combination in self.combinations:
             shared.setdefault(combination.searched_as, []).append(combination)
-        runs = {
-            key: [c.run(f"search-{i}", c.sizes, search.seeds, trial) for i, trial in enumerate(c.trials(), 1)]
-            for key, (c, *_) in shared.items()
-        }
-        self._make("search", [run for group in runs.values() for run in group])
-        for key, group in runs.items():
-            found = {run.name: accuracies(self.folder.runs / run.name) for run in group}
-            stopped = [n for n, a in found.items() if a is None and self._why(n) == STOPPED_EARLY]
-            finished = {name: found_there for name, found_there in found.items() if found_there}
-            if len(finished) + len(stopped) < len(group):
-                self._note(f"search {key}: {len(finished)} of {len(group)} settings have finished, the others have failed")
-            if finished:
-                self._choose(key, self.folder.runs / best_of(finished), shared[key])
+        storage = open_storage(self.folder.search)
+        tuners = {key: Tuner(first, storage) for key, (first, *_) in shared.items()}
+        for number in range(1, search.rounds + 1):
+            for tuner in tuners.values():
+                tuner.begin(number)
+            for rung in range(search.rungs):
+                self._make("search", [run for tuner in tuners.values() for run in tuner.runs(rung)])
+                for tuner in tuners.values():
+                    tuner.hear(rung, lambda run: accuracies(self.folder.runs / run.name))
+        for key, tuner in tuners.items():
+            self._choose(key, tuner, shared[key])
+        write_chosen(self.folder.chosen, self.chosen)
 
-    def _choose(self, key: str, best: Path, combinations: list[Combination]) -> None:
-        """Write the best settings, unless there are runs with those that were the best before."""
-        path, text = self.folder.chosen / f"{key}.yaml", rule_settings(best, combinations[0].searched)
-        if path.exists() and path.read_bytes() != text.encode():
-            begun = [c.name for c in combinations for config in (self.folder.runs / c.name).glob("[gr]*/config.yaml")]
-            if begun:
-                self._note(f"search {key}: {best.name} is the best now, but runs with the settings chosen before exist: kept")
-                return
-        self.folder.chosen.mkdir(exist_ok=True)
-        write_atomically(path, text)
+    def _choose(self, key: str, tuner: Tuner, combinations: list[Combination]) -> None:
+        """Keep the best settings in mind, unless there are runs with those that were the best before."""
+        own = tuner.chosen()
+        if tuner.failed:
+            self._note(f"search {key}: {len(tuner.failed)} of {len(tuner.settings)} settings have failed")
+        if own is None:
+            return
+        before = self.chosen.get(key)
+        begun = any(any((self.folder.runs / c.name).glob("[gr]*/config.yaml")) for c in combinations)
+        if before is not None and before.settings != own.settings and begun:
+            self._note(f"search {key}: {own.run} is the best now, but runs with the settings chosen before exist: kept")
+            own = before
+        self.chosen[key] = own
+        if own.at_edge:
+            self._note(
+                f"search {key}: chosen at the edge of its range: {cell_label({k: own.settings[k] for k in own.at_edge})}"
+            )
 
     def _run(self, combination: Combination, stage: str, sizes: list[int]) -> Run:
         """A run with the settings that the search has chosen; one for which there are none has failed before it starts."""
-        path, best = self.folder.chosen / f"{combination.searched_as}.yaml", dict[str, Any]()
-        searched = self.study.search is not None
-        there = searched and path.exists()
-        if there:
-            best = chosen_settings(path, combination.searched)
-        run = combination.run(stage, sizes, self.study.seeds, best, path.resolve() if there else None)
-        if searched and not there:
+        chosen = self.chosen.get(combination.searched_as)
+        run = combination.run(stage, sizes, self.study.seeds, {} if chosen is None else chosen.settings)
+        if self.study.search is not None and chosen is None:
             self.failed[run.name] = Failure("none of the settings that were searched has finished", NOTHING_CHOSEN)
         elif self._why(run.name) == NOTHING_CHOSEN:
             del self.failed[run.name]

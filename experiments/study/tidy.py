@@ -33,6 +33,8 @@ SCHEMA = {
     "class": polars.String,
     "supervision": polars.String,
     "pairs": polars.String,
+    "top_layer": polars.String,
+    "network": polars.String,
     "task": polars.String,
     **dict.fromkeys(TASK_KEYS, polars.Int64),
     "cell": polars.String,
@@ -46,6 +48,7 @@ SCHEMA = {
     "test_error": polars.Float64,
     "chance": polars.Float64,
     "diverged": polars.Boolean,
+    "converged": polars.Boolean,
     "n m^L": polars.Float64,
     "v m^3": polars.Float64,
     "steps": polars.Int64,
@@ -118,6 +121,8 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
                 "class": text_of(results, "rule"),
                 "supervision": text_of(source, "rule"),
                 "pairs": None if source["pairs"] is None else text_of(source, "pairs"),
+                "top_layer": str(source["layers"][-1]) if source.get("layers") else None,
+                "network": _network(results.get("network")),
                 "task": task_label(task),
                 **vars(task),
                 "cell": cell_label(run.cell),
@@ -131,6 +136,7 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
                 "test_error": 1 - accuracy,
                 "chance": task.chance,
                 "diverged": replica.get("diverged") is True,
+                "converged": replica["converged"] if isinstance(replica.get("converged"), bool) else None,
                 "n m^L": float(task.supervised_complexity),
                 "v m^3": float(task.self_supervised_complexity),
                 "steps": whole_of(results, "steps"),
@@ -142,6 +148,18 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
             }
         )
     return rows
+
+
+def _network(found: Any) -> str | None:
+    """What a run's network was, in words; None where its results do not say it."""
+    if not isinstance(found, dict):
+        return None
+    units, handed_on = (" ".join(map(str, dict.fromkeys(found[key][:-1] or found[key]))) for key in ("units", "handed_on"))
+    parts = [text_of(found, "class").removesuffix("Network"), f"{units} {found.get('activation', '')} units"]
+    parts += [f"{found['units'][-1]} at the top"] if str(found["units"][-1]) != units else []
+    parts += [f"hands on {handed_on}"] if found.get("bottleneck") else []
+    parts += ["normalised"] if found.get("bottleneck") or found.get("normalise") else []  # what a bottleneck hands on is
+    return ", ".join(parts)
 
 
 def _ladder(config: Path, rule: str) -> dict[str, str]:

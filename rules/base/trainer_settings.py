@@ -50,7 +50,7 @@ SHARES = ("val_check_interval", "limit_train_batches", "limit_val_batches", "lim
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 CALLBACKS: dict[type[Callback], str] = {
     StochasticWeightAveraging: "EMAWeightAveraging, or CosineDecay: it counts epochs",
-    LearningRateFinder: "`rhm search`, or runs with several rates: it needs a loss that autograd knows",
+    LearningRateFinder: "the search of a study (`rhm sweep`), or runs with several rates: it needs a loss that autograd knows",
     BatchSizeFinder: "data.batch_size as it is: it is a setting of the experiment",
     GradientAccumulationScheduler: "a larger data.batch_size",
     ModelPruning: "weights under their own names, by which updates reach them",

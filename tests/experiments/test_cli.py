@@ -32,8 +32,6 @@ def test_help_lists_the_commands(capsys):
             "rules",
             "describe",
             "curves",
-            "search",
-            "compare",
             "demo",
         )
     )
@@ -109,25 +107,6 @@ def test_the_help_of_a_command_says_what_the_command_does(command, capsys):
         (["curves", "--run_dirs=[configs]", "--out=a.png"], ["run_dirs", "configs", "results.json"]),
         (["curves", "--run_dirs=[configs]", "--out=a.txt"], ["out", "a.txt", ".png or .svg"]),
         (["curves"], ["run_dirs", "nothing"]),
-        (["compare", "--tasks=[configs/no.yaml]", "--run_dir=runs/x"], ["tasks", "configs/no.yaml"]),
-        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--rules=[nope]", "--run_dir=runs/x"], ["rules", "nope"]),
-        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--seed=0", "--run_dir=runs/x"], ["seed", "0"]),
-        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--rates=[0]", "--run_dir=runs/x"], ["rates", "0"]),
-        (["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--out=README.md", "--run_dir=runs/x"], ["out", "README.md"]),
-        (
-            ["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--args=[--model.network.widht=8]", "--run_dir=runs/x"],
-            ["args", "widht", "'width'"],
-        ),
-        (
-            ["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--args=[--model.optimizer.lr=8]", "--run_dir=runs/x"],
-            ["args", "lr=8", "rates"],
-        ),
-        (
-            ["compare", "--tasks=[configs/tasks/compare_L3.yaml]", "--args=[--model.network.width]", "--run_dir=runs/x"],
-            ["args", "--model.network.width=64"],
-        ),
-        (["search", "--rule=dfa", "--task=no.yaml", "--grid=b", "--run_dir=runs/x"], ["task", "no.yaml"]),
-        (["search", "--rule=bakprop", "--task=no.yaml", "--grid=b", "--run_dir=runs/x"], ["rule", "bakprop", "'backprop'"]),
         (["test", "--run_dir"], ["run_dir", "nothing"]),
         (["test", "--run_dir="], ["run_dir", "nothing"]),
         (["fit", "--model=Backprop", "--run_dir=README.md"], ["run_dir", "README.md", "file"]),

@@ -104,14 +104,10 @@ def test_a_settings_file_that_says_something_twice_or_within_itself_is_refused(c
     text, why = TWICE[case]
     (tmp_path / "bad.yaml").write_text(text)
     file, run_dir = str(tmp_path / "bad.yaml"), f"--run_dir={tmp_path / 'a'}"
-    task = str(ROOT / "configs/tasks/rhm_v8_m4_L4.yaml")
     for args in (
         ["fit", f"-c={file}", run_dir],
         ["check", QUICK, "--config", file],
         ["sweep", "-c", file, run_dir],
-        ["search", "--rule=dfa", f"--task={task}", f"--grid={file}", run_dir],
-        ["search", "--rule=dfa", f"--task={file}", f"--grid={task}", run_dir],
-        ["compare", f"--tasks=[{file}]", run_dir],
     ):
         line = refused(capsys, *args)
         assert file in line and "allowed: a YAML file" in line and why in line, line

@@ -18,13 +18,11 @@ from study_helpers import fake_study, p_star, sigmoid_curve
 
 from experiments.report.page import Page
 from experiments.run.tables import print_replicas, probe_table
-from experiments.study.compare import _table as compare_table
 from experiments.study.folder import StudyFolder
 from experiments.study.grid import expand
 from experiments.study.job import Job
 from experiments.study.launcher import Launcher
 from experiments.study.launchers import watch
-from experiments.study.search import _table as search_table
 from experiments.study.study import Rule, Sizes, Study
 from experiments.study.sweep import _Sweep
 from experiments.study.tidy import complexities, gather
@@ -142,18 +140,6 @@ def test_a_run_shows_each_number_in_one_line_however_narrow_the_terminal(narrow)
     shown = narrow()
     assert len(re.findall(NUMBER, shown)) == 7 * 7 and shown.count("±") == 7 * 7
     assert shown.count("ridge probes") == 1 and len(re.findall("│ +6 │", shown)) == shown.count("commonest") > 1
-
-
-def test_a_table_of_settings_shows_each_number_in_one_line(narrow):
-    rows = [{"settings": {f"model.{LONG}": 0.1}, "accuracy": [0.1, 0.2], "failed": None}] * 2
-    wide_console().print_table(search_table("some", [*rows, {**rows[0], "accuracy": None, "failed": "no memory " * 9}]))
-    shown = narrow()
-    assert shown.count("0.150 ± 0.071") == 2 and shown.count("failed") == 1
-    learned = {"rule": "labels", "pairs": None}
-    row = {"supervision": learned, "accuracy": {8: [0.1, 0.2], 16: [0.1, 0.2], 32: [0.3]}, "rate": 0.01, "step_time_ratio": 2}
-    wide_console().print_table(compare_table("task", [8, 16, 32], {LONG: row, "dfa": row}))
-    shown = narrow()
-    assert shown.count("0.150 ± 0.071") == 4 and shown.count("2.00") == 2
 
 
 def test_a_study_shows_each_number_in_one_line(narrow, tmp_path):

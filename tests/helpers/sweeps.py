@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import study_helpers
 import yaml
+from optuna.storages import InMemoryStorage
 
 from experiments.cli import main
 from experiments.study.grid import expand
-from experiments.study.study import Rule, Sizes, Study
+from experiments.study.search import Tuner
+from experiments.study.study import Rule, Search, Sizes, Study
 
 TINY = {
     "question": "Does it run?",
@@ -84,9 +86,9 @@ class MadeUp:
 
 
 SEARCHED = {"search": {"trials": 2, "settings": {"model.optimizer.lr": [0.1, 0.2]}}}
-
-
 GROUP = "backprop/v4_n4_m2_s2_L3"
+SEARCH = "backprop--v4_n4_m2_s2_L3"
+"""The name of its search."""
 
 
 def rates(folder: Path) -> dict[str, float]:
@@ -95,6 +97,20 @@ def rates(folder: Path) -> dict[str, float]:
         path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (folder / "runs").rglob("config.yaml")
     }
     return {name: config["model"]["init_args"]["optimizer"]["init_args"]["lr"] for name, config in configs.items()}
+
+
+def drawn() -> dict[int, float]:
+    """The rate of each trial of ``SEARCHED``, in whatever order Optuna draws them."""
+    search = Search(SEARCHED["search"]["settings"], SEARCHED["search"]["trials"])
+    combination = expand(Study([Rule("backprop")], TINY["tasks"], Sizes([8]), search=search))[0][0]
+    tuner = Tuner(combination, InMemoryStorage())
+    tuner.begin(1)
+    return {number + 1: settings["model.optimizer.lr"] for number, settings in tuner.settings.items()}
+
+
+def chosen(folder: Path) -> dict:
+    """Settings that were chosen for the rule and task of ``GROUP``."""
+    return json.loads((folder / "chosen.json").read_text(encoding="utf-8"))[SEARCH]["settings"]
 
 
 def wait_for(condition, process=None) -> None:

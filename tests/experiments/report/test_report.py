@@ -223,9 +223,7 @@ FOREIGN += [
     changed("runs.json", vary="P"),
     changed("runs.json", args=[3]),
     changed("runs.json", more=1),
-    changed("study.yaml", rules=3),
-    changed("study.yaml", rules=["dfa"]),
-    changed("study.yaml", search=[1]),
+    replaced("chosen.json", '{"a": 3}'),
     changed("study.yaml", threshold="small"),
 ]
 

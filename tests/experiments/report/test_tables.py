@@ -3,34 +3,112 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict
 
 import numpy as np
 import polars
 import pytest
-import yaml
 from study_helpers import NAMES, STUDY, fake_study, p_star, sigmoid_curve
 
 from experiments.cli import main
-from experiments.report.tables import chosen_table, exponents, ratio, unit_of
+from experiments.report.tables import accuracy_table, chosen_table, exponents, ratio, unit_of
+from experiments.study.chosen import Chosen, read_chosen, write_chosen
 from experiments.study.complexity import sample_complexity
-from experiments.study.study import Rule, Search, Sizes, Study
+from experiments.study.study import Rule, Sizes, Study
 from experiments.study.tidy import complexities, gather
+from rhm import InvalidInput
+
+CHOSEN = {
+    "backprop": Chosen({"model.optimizer.lr": 0.2, "model.network.bottleneck": None}, 0.75, [], "a/search-1", 6, 0, 7200),
+    "dfa": Chosen({"model.optimizer.lr": 0.1, "model.clip": 1.0}, 0.5, ["model.clip"], "b/search-2", 6, 2, 7200),
+}
 
 
-def test_the_page_says_what_the_search_has_chosen(tmp_path, no_pictures):
-    search = Search({"model.optimizer.lr": [0.1, 0.2]}, trials=2)
-    study = replace(STUDY, rules=[Rule("backprop"), Rule("dfa", search={"model.clip": [1.0, 2.0]})], search=search)
-    runs = fake_study(tmp_path / "a", study, sigmoid_curve(p_star))
-    chosen = {"backprop": ["--model.optimizer.lr=0.1", "--model.optimizer.lr=0.2"], "dfa": ["--model.clip=1.0"]}
-    given = [replace(run, args=[*run.args, *chosen[run.rule]]) for run in runs]
-    table = chosen_table(yaml.safe_load((tmp_path / "a/study.yaml").read_text()), given)
-    shown = table.unique("rule", maintain_order=True).select("rule", "model.optimizer.lr", "model.clip").rows()
-    assert shown == [("backprop", "0.2", "–"), ("dfa", "–", "1.0")] and table.height == len(runs)
-    main(["report", str(tmp_path / "a")])
+def test_page_and_document_say_what_the_search_has_chosen_and_what_lies_at_an_edge(tmp_path, no_pictures):
+    fake_study(tmp_path / "a", STUDY, sigmoid_curve(p_star))
+    write_chosen(tmp_path / "a/chosen.json", CHOSEN)
+    keys = "search", "model.optimizer.lr", "model.network.bottleneck", "model.clip", "at the edge", "settings tried"
+    shown = chosen_table(read_chosen(tmp_path / "a/chosen.json")).select(*keys, "steps x replicas").rows()
+    assert shown == [
+        ("backprop", "0.2", "null", "–", "none", "6", "7,200"),
+        ("dfa", "0.1", "–", "1.0", "model.clip", "6, 2 failed", "7,200"),
+    ]
+    (tmp_path / "own.md").write_text("before\n<!-- table: begin -->\nold\n<!-- table: end -->\nafter\n")
+    main(["report", str(tmp_path / "a"), f"--tables={tmp_path / 'own.md'}"])
     assert "<summary>Settings chosen by the search</summary>" in (tmp_path / "a/report/index.html").read_text()
+    text = (tmp_path / "own.md").read_text()
+    assert text.startswith("before\n<!-- table: begin -->\n**v=8") and text.endswith("|\n<!-- table: end -->\nafter\n")
+    assert "| dfa | 0.1 | – | 1.0 | model.clip | 0.500 | 6, 2 failed | 7,200 |" in text and "old" not in text
+    main(["report", str(tmp_path / "a"), f"--tables={tmp_path / 'own.md'}"])
+    assert (tmp_path / "own.md").read_text() == text
+
+
+def test_accuracies_stand_beside_the_network_the_best_rule_first_with_their_mean_and_deviation(tmp_path, no_pictures):
+    study = Study([Rule("backprop"), Rule("dfa", sizes=Sizes([512]))], [{"L": [3, 4]}], Sizes([64, 1024]), seeds=[0, 1])
+    shares = {("backprop", 64): [0.1, 0.3], ("backprop", 1024): [0.25, 0.25], ("dfa", 512): [0.5, 0.7]}
+    runs = fake_study(
+        tmp_path, study, lambda run, task, size, rng: shares[run.rule, size].pop(0) if task.L == 3 else 0.5, False
+    )
+    for run in runs:
+        path = tmp_path / "runs" / run.name / "results.json"
+        content = json.loads(path.read_text())
+        content["supervision"]["layers"] = ["rule", "rule", "labels"]
+        own = (
+            {"bottleneck": "v", "handed_on": [8, 8, 64]}
+            if run.rule == "dfa"
+            else {"bottleneck": None, "handed_on": [64, 64, 64]}
+        )
+        for replica in content["replicas"][: 3 if run.rule == "backprop" else 0]:
+            replica["converged"] = replica["seed"] == 0
+        content["network"] = {
+            "class": "HierarchicalNetwork",
+            "units": [64, 64, 64],
+            "activation": "tanh",
+            "normalise": False,
+            **own,
+        }
+        path.write_text(json.dumps(content))
+    table = gather(tmp_path / "runs", runs).table
+    rows = accuracy_table(table, "v=8 n=8 m=4 s=2 L=3", "").rows(named=True)
+    assert [list(row.values()) for row in rows] == [
+        [
+            "dfa",
+            "labels",
+            "labels",
+            "Hierarchical, 64 tanh units, hands on 8, normalised",
+            "",
+            "0.600 ± 0.141",
+            "",
+            "1,000",
+            "12",
+        ],
+        [
+            "backprop",
+            "labels",
+            "labels",
+            "Hierarchical, 64 tanh units",
+            "0.200 ± 0.141",
+            "",
+            "0.250 ± 0.000",
+            "1,000, 1 of 4 not converged",
+            "12",
+        ],
+    ]
+    assert list(rows[0])[4:7] == ["P = 64", "P = 512", "P = 1,024"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"a": {"settings": {}}}', json.dumps({"a": {**asdict(CHOSEN["dfa"]), "accuracy": "high"}})]
+)
+def test_what_was_chosen_is_refused_where_it_cannot_be_read(text, tmp_path):
+    write_chosen(tmp_path / "chosen.json", CHOSEN)
+    assert read_chosen(tmp_path / "chosen.json") == CHOSEN and read_chosen(tmp_path / "none.json") == {}
+    (tmp_path / "chosen.json").write_text(text)
+    with pytest.raises(InvalidInput, match="chosen.json"):
+        read_chosen(tmp_path / "chosen.json")
 
 
 def test_rules_named_as_columns_of_the_overview_keep_columns_of_their_own(tmp_path, no_pictures):

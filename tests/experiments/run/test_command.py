@@ -49,7 +49,8 @@ def test_a_run_leaves_settings_events_checkpoints_picture_and_results_in_its_fol
         "readout_labels": [32, 64, 32, 64],
     }
     assert [(r["seed"], r["train_size"]) for r in content["replicas"]] == [(3, 32), (3, 64), (1, 32), (1, 64)]
-    assert content["network"] == {"class": "HierarchicalNetwork", "units": [8, 8, 8], "handed_on": [4, 4, 8]}
+    network = {"class": "HierarchicalNetwork", "units": [8, 8, 8], "handed_on": [4, 4, 8]}
+    assert content["network"] == {**network, "bottleneck": 4, "activation": "relu", "normalise": False}
     assert content["steps"] == content["max_steps"] == 6 and content["samples_seen"] == 96 and content["seconds"] > 0
     assert content["samples_per_second"] == pytest.approx(96 * 4 / content["seconds"], rel=0.01)
     assert set(content["versions"]) == {"rhm-local-learning", "python", "torch", "pytorch-lightning", "torchmetrics"}

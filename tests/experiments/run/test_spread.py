@@ -159,6 +159,22 @@ def test_results_are_put_together_only_when_all_ranks_have_finished(tmp_path):
     assert put_together(tmp_path, 2, 7) is None, "of a run that has been made longer"
 
 
+def test_a_run_whose_ranks_have_converged_at_different_steps_is_as_long_as_the_longest(tmp_path):
+    for rank, steps in enumerate((4, 6)):
+        folder = RunFolder(tmp_path / f"rank-{rank}-of-2")
+        folder.path.mkdir()
+        known = {
+            "supervision": {"readout_labels": [8]},
+            "replicas": [{"seed": rank}],
+            "diagnostics": {},
+            "probe_strings_trained_on": 0,
+        }
+        numbers = {"steps": steps, "max_steps": 9, "samples_seen": 8 * steps, "seconds": steps / 2, "samples_per_second": 16.0}
+        write_json(folder.results, {"status": "finished", **known, **numbers})
+    whole = put_together(tmp_path, 2, 9)
+    assert (whole["steps"], whole["samples_seen"], whole["seconds"], whole["samples_per_second"]) == (6, 48, 3.0, 32.0)
+
+
 def test_a_rank_that_has_finished_leaves_the_others_alone_while_they_train(tmp_path):
     """The other's folder is locked, as by a run; then that run ends without results."""
     other = RunFolder(tmp_path / "rank-1-of-2")

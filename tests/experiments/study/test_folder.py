@@ -6,12 +6,7 @@ import fcntl
 import json
 import os
 
-import pytest
-import yaml
 from sweeps import MadeUp, refused, sweep, write
-
-from experiments.study.folder import check_asked
-from rhm import InvalidInput
 
 
 def test_a_study_that_was_killed_in_its_first_moment_goes_on(tmp_path, monkeypatch):
@@ -51,8 +46,22 @@ def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_re
     assert os.listdir(tmp_path / "b") == ["thesis.txt"]
 
 
-def test_what_is_asked_is_compared_without_its_types(tmp_path):
-    (tmp_path / "asked.yaml").write_text(yaml.safe_dump({"rates": [1, "0.001"], "args": ["--model.clip=1"], "seed": 1.0}))
-    check_asked(tmp_path / "asked.yaml", {"rates": (1.0, 1e-3), "args": ["--model.clip=1"], "seed": "1"}, "search")
-    with pytest.raises(InvalidInput, match="rates"):
-        check_asked(tmp_path / "asked.yaml", {"rates": (1.0, 1e-2), "args": ["--model.clip=1"], "seed": 1}, "search")
+def test_what_is_asked_is_compared_without_its_types_and_a_study_with_another_search_is_refused(tmp_path, capsys, monkeypatch):
+    MadeUp(monkeypatch)
+    rates, run_dir = {"model.optimizer.lr": {"low": 0.1, "high": 1, "log": True}}, f"--run_dir={tmp_path / 'a'}"
+    search = {"trials": 2, "settings": rates}
+    sweep(write(tmp_path / "s.yaml", search=search), run_dir)
+    rates["model.optimizer.lr"]["high"] = 1.0
+    sweep(write(tmp_path / "s.yaml", search=search), run_dir)
+    before = {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name not in (".lock", "s.yaml")
+    }
+    for change, words in (
+        ({"trials": 3}, ["search.trials=3", "search.trials=2"]),
+        ({"settings": {"model.optimizer.lr": {"low": 0.1, "high": 2.0, "log": True}}}, ["high=2.0", "high=1"]),
+        ({"seeds": [7]}, ["search.seeds=[7]", "search.seeds=[100, 101]"]),
+        ({"rungs": 2}, ["search.rungs=2", "search.rungs=1"]),
+    ):
+        line = refused(capsys, write(tmp_path / "s.yaml", search={**search, **change}), run_dir, "--launcher=debug")
+        assert all(word in line for word in ["rhm: run_dir: got ", "which holds a study", "or another folder", *words]), line
+    assert {path: path.read_bytes() for path in before} == before

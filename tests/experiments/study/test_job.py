@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from experiments.study.job import FAILED, NOTHING_CHOSEN, STOPPED_EARLY, Failure, take
+from experiments.study.job import FAILED, NOTHING_CHOSEN, Failure, take
 
 
 def test_a_requeued_slurm_job_goes_on_with_what_it_had_taken_and_no_other_takes_it(tmp_path):
@@ -16,6 +16,6 @@ def test_a_requeued_slurm_job_goes_on_with_what_it_had_taken_and_no_other_takes_
 
 
 def test_a_failure_is_read_as_it_was_written_and_a_text_is_an_error():
-    for failure in Failure("no memory"), Failure("behind", STOPPED_EARLY), Failure("none", NOTHING_CHOSEN):
+    for failure in Failure("no memory"), Failure("none", NOTHING_CHOSEN):
         assert Failure.of(asdict(failure)) == failure
     assert Failure.of("stopped early: so an error may begin") == Failure("stopped early: so an error may begin", FAILED)

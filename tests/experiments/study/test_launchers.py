@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sweeps import nobody_is_left, refused, results, sweep, wait_for, write
 
-from experiments.study.job import STOPPED_EARLY, Failure, Job
+from experiments.study.job import Failure, Job
 from experiments.study.launchers import _bring_up_to_date
 
 ROOT = Path(__file__).parents[3]
@@ -121,9 +121,9 @@ def test_launchers_that_are_not_there_are_refused(tmp_path, capsys, monkeypatch)
     assert "jobs" in refused(capsys, study, run_dir, "--jobs=0")
 
 
-def test_a_run_that_was_behind_others_is_told_from_an_error_by_its_mark(tmp_path):
-    for mark in ("a.taken", "a.failed", "b.taken", "b.behind", "c.taken"):
-        (tmp_path / mark).write_text("stopped early: so says", encoding="utf-8")
+def test_runs_that_have_failed_are_told_from_those_that_have_only_begun_by_their_marks(tmp_path):
+    for mark in ("a.taken", "a.failed", "c.taken"):
+        (tmp_path / mark).write_text("no memory", encoding="utf-8")
     failed = {"c": Failure("before")}
-    assert _bring_up_to_date(failed, [Job(name, print, ()) for name in "abcd"], tmp_path, ended=False) == 1
-    assert failed == {"a": Failure("stopped early: so says"), "b": Failure("stopped early: so says", STOPPED_EARLY)}
+    assert _bring_up_to_date(failed, [Job(name, print, ()) for name in "acd"], tmp_path, ended=False) == 1
+    assert failed == {"a": Failure("no memory")}

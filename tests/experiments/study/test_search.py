@@ -1,94 +1,250 @@
-"""``rhm search``: trials, the best, what goes on and what is refused."""
+"""The search: what is asked, what goes on, what is chosen, and that a kill changes nothing of it."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import math
 
+import optuna
 import pytest
 import yaml
-from command_line import refused, rhm
-from made_up_runs import MadeUpRuns, in_this_process, task_file, written
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+from sweeps import GROUP, SEARCH, MadeUp, sweep, write
 
-ROOT = Path(__file__).parents[3]
+from experiments.study.grid import expand
+from experiments.study.search import Tuner, open_storage
+from experiments.study.study import Rule, Search, Sizes, Study
+
+RATE = {"model.optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}}
+SPACE = {**RATE, "model.network.bottleneck": [None, "v", "2v"], "model.network.normalise": [False, True]}
 
 
-def test_search_tries_settings_of_a_grid_and_writes_the_best(tmp_path, capsys, monkeypatch):
-    in_this_process(monkeypatch)
-    task, grid = tmp_path / "task.yaml", tmp_path / "grid.yaml"
-    small = {"v": 4, "n": 4, "m": 2, "L": 2, "train_size": 16, "test_size": 8, "probe_size": 8, "batch_size": 4, "seeds": [0]}
-    data = {"class_path": "RHMDataModule", "init_args": small}
-    task.write_text(yaml.safe_dump({"data": data, "trainer": {"max_steps": 2, "accelerator": "cpu"}}))
-    grid.write_text(
-        yaml.safe_dump(
-            {
-                "model.optimizer.lr": [0.001, 0.01],
-                "model.block": [{"head": 2}, {"head": None, "separate_heads": False}, {"head": 0}],
-            }
-        )
+def tuner(settings=SPACE, storage=None, rule=None, seeds=(100, 101), **search):
+    own = Search(settings, seeds=list(seeds), **{"steps": 180, **search})
+    study = Study([rule or Rule("backprop")], [{"L": 3}], Sizes([64, 512]), search=own, test_size=1000)
+    return Tuner(expand(study)[0][0], InMemoryStorage() if storage is None else storage)
+
+
+def whole(own, accuracy, rounds=None):
+    """A search with accuracies that are made up, and the runs that it made, by round and rung."""
+    made = []
+    for number in range(1, (rounds or own.search.rounds) + 1):
+        own.begin(number)
+        for rung in range(own.search.rungs):
+            made.append(own.runs(rung))
+            own.hear(rung, lambda run: accuracy(given(run)))
+    return made
+
+
+def given(run):
+    pairs = (argument.removeprefix("--").split("=", 1) for argument in run.args)
+    return {key: yaml.safe_load(value) for key, value in pairs}
+
+
+def peak(settings):
+    """Best at a rate of 0.01."""
+    return [0.9 - 0.1 * abs(math.log10(settings["model.optimizer.lr"] / 0.01))] * 4
+
+
+# -------------------------------------------------------------------- what is asked
+
+
+def test_lists_are_drawn_without_repetition_until_all_are_tried():
+    lists = {"model.optimizer.lr": [1, 2, 3], "model.clip": [4, None], "model.block": [{"head": 2}, {"head": [1]}]}
+    for trials in 5, 12:
+        own = tuner(lists, trials=trials)
+        own.begin(1)
+        shown = [json.dumps(settings) for settings in own.settings.values()]
+        assert len(set(shown)) == trials and all(list(json.loads(text)) == list(lists) for text in shown)
+        assert {json.dumps(s["model.block"]) for s in own.settings.values()} <= {'{"head": 2}', '{"head": [1]}'}
+
+
+def test_rules_are_shown_the_same_draws_of_what_they_share_and_a_range_is_drawn_evenly_in_its_logarithm():
+    own, other = tuner(trials=60), tuner(trials=60, rule=Rule("dfa", search={"model.feedback_scale": {"low": 0.1, "high": 2}}))
+    own.begin(1)
+    other.begin(1)
+    assert [{**s, "model.feedback_scale": 0} for s in own.settings.values()] == [
+        {**s, "model.feedback_scale": 0} for s in other.settings.values()
+    ]
+    places = sorted(math.log10(s["model.optimizer.lr"]) + 4 for s in own.settings.values())
+    assert max(abs(place / 3 - (i + 0.5) / 60) for i, place in enumerate(places)) < 1.63 / 60**0.5  # Kolmogorov, 1 %
+    left_out = tuner(trials=2, rule=Rule("gevb", search={"model.network.normalise": None}))
+    left_out.begin(1)
+    assert all("model.network.normalise" not in settings for settings in left_out.settings.values())
+
+
+def test_a_model_asks_by_the_results_of_earlier_rounds_and_random_draws_do_not():
+    def other(settings):
+        return [0.9 - 0.1 * abs(math.log10(settings["model.optimizer.lr"] / 0.0002))] * 4
+
+    for sampler, same in ("tpe", False), ("random", True):
+        one, two = (tuner(trials=24, rounds=2, sampler=sampler) for _ in range(2))
+        whole(one, peak)
+        whole(two, other)
+        first = [[own.settings[i] for i in range(12)] for own in (one, two)]
+        second = [[own.settings[i] for i in range(12, 24)] for own in (one, two)]
+        assert first[0] == first[1] and (second[0] == second[1]) == same
+        if sampler == "tpe":
+            means = [sum(math.log10(s["model.optimizer.lr"]) for s in settings) / 12 for settings in second]
+            assert means[0] > means[1] + 0.5
+
+
+# -------------------------------------------------------------------- what goes on
+
+
+def test_the_best_third_goes_on_to_runs_three_times_as_long_and_the_budget_is_counted():
+    own = tuner(trials=9, rungs=3)
+    rungs = whole(own, peak)
+    assert [[run.steps for run in runs] for runs in rungs] == [[20] * 9, [60] * 3, [180]]
+    assert all(f"--trainer.max_steps={run.steps}" in run.args for runs in rungs for run in runs)
+    assert [len({run.name for run in runs}) for runs in rungs] == [9, 3, 1] and len(
+        {r.name for runs in rungs for r in runs}
+    ) == 13
+    order = sorted(own.settings.values(), key=lambda s: -peak(s)[0])
+    by_rung = [[given(run)["model.optimizer.lr"] for run in runs] for runs in rungs]
+    assert sorted(by_rung[1]) == sorted(s["model.optimizer.lr"] for s in order[:3])
+    found = own.chosen()
+    assert found.settings == order[0] and by_rung[2] == [order[0]["model.optimizer.lr"]] and found.accuracy == peak(order[0])[0]
+    assert found.run == rungs[2][0].name and found.tried == 9 and found.failed == 0
+    assert found.budget == (9 * 20 + 3 * 60 + 180) * 4  # two sizes, two seeds
+    assert sum(r.steps * r.replicas for r in own.combination.search_runs()) == found.budget
+    trials = own.optuna.get_trials()
+    assert [t.state for t in trials].count(TrialState.PRUNED) == 8 and [t.state for t in trials].count(TrialState.COMPLETE) == 1
+    assert max(trials, key=lambda t: t.value or 0).intermediate_values.keys() == {20, 60, 180}
+
+
+def test_what_was_left_behind_is_not_chosen_even_where_short_runs_were_better():
+    own = tuner(trials=9, rungs=2)
+    whole(own, lambda settings: peak(settings) if settings["trainer.max_steps"] < 180 else [0.2] * 4)
+    assert own.chosen().accuracy == 0.2
+
+
+def test_every_rule_has_the_same_budget_whatever_the_sizes_of_its_grid():
+    sizes = Sizes([128])
+    study = Study(
+        [Rule("backprop"), Rule("dfa", sizes=Sizes([32, 64, 4096]))],
+        [{"L": 3}],
+        Sizes([64]),
+        search=Search(RATE, trials=6, rounds=2, rungs=2, sizes=sizes, steps=90),
     )
-    command = ["search", "--rule=vicreg", f"--task={task}", f"--grid={grid}"]
-    command += [f"--run_dir={tmp_path / 'run'}", "--trials=6", "--jobs=1", "--seeds=[5]"]
-    rhm(*command)
-    rows = json.loads((tmp_path / "run/search.json").read_text())
-    assert len(rows) == 6 and len({json.dumps(row["settings"]) for row in rows}) == 6
-    assert [row["accuracy"] is None for row in rows] == [False] * 4 + [True] * 2
-    assert rows[0]["accuracy"] == max(row["accuracy"] for row in rows[:4])
-    best = yaml.safe_load((tmp_path / "run/best.yaml").read_text())
-    assert best["model"]["init_args"]["block"]["head"] == rows[0]["settings"]["model.block"]["head"]
-    rhm("check", f"-c={tmp_path / 'run/best.yaml'}", "--data.L=3", f"--run_dir={tmp_path / 'x'}")
-    capsys.readouterr()
-    assert "seeds" in refused(capsys, *command[:-1], "--seeds=[0]")
+    one, two = (c.search_runs() for c in expand(study)[0])
+    assert [(r.steps, r.sizes, r.seeds) for r in one] == [(r.steps, r.sizes, r.seeds) for r in two]
+    assert [r.steps for r in one] == [30] * 6 + [90] * 2
 
 
-def test_a_search_goes_on_with_more_trials_and_is_refused_in_the_folder_of_another(tmp_path, capsys, monkeypatch):
-    runs = MadeUpRuns(monkeypatch)
-    values = {"model.optimizer.lr": [0.1, 0.2], "model.clip": [1.0, 2.0]}
-    task, grid = task_file(tmp_path / "task.yaml"), written(tmp_path / "grid.yaml", values)
-    command = ["search", "--rule=backprop", f"--task={task}", f"--grid={grid}", f"--run_dir={tmp_path / 'run'}", "--trials=2"]
-    rhm(*command)
-    task.write_text(f"# the same\n{task.read_text()}")
-    rhm(*command, "--trials=3", "--jobs=1", f"--rule={ROOT / 'configs/rules/backprop.yaml'}")
-    assert runs.made == [f"trial-{i}" for i in (0, 1, 0, 1, 2)]
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    other_task, other_grid = (
-        task_file(tmp_path / "b.yaml", L=3),
-        written(tmp_path / "c.yaml", {**values, "model.clip": [1.0, 3.0]}),
-    )
-    other_order = written(tmp_path / "d.yaml", dict(reversed(values.items())))  # and so others of the trials are first
-    for other, words in (
-        ("--rule=dfa", ["rule.model.class_path=DirectFeedbackAlignment", "rule.model.class_path=Backprop"]),
-        (f"--task={other_task}", ["task.data.init_args.L=3", "task.data.init_args.L=2"]),
-        (f"--grid={other_grid}", ["grid=", "3.0"]),
-        (f"--grid={other_order}", ["grid="]),
-        ("--seeds=[7]", ["seeds=[7]", "seeds=[100, 101]"]),
-    ):
-        capsys.readouterr()
-        line = refused(capsys, *command, other)
-        assert all(word in line for word in ["rhm: run_dir: got ", "which holds a search", "or another folder", *words]), line
-    assert len(runs.made) == 5 and all(path.read_bytes() == content for path, content in before.items())
-    (tmp_path / "run/asked.yaml").unlink()
-    assert "holds this search" in refused(capsys, *command)
+def test_settings_that_fail_never_go_on_and_where_all_fail_nothing_is_chosen():
+    def some(settings):
+        return None if settings["model.optimizer.lr"] > 0.003 else peak(settings)
+
+    own = tuner(trials=9, rungs=2)
+    rungs = whole(own, some)
+    lost = sum(s["model.optimizer.lr"] > 0.003 for s in own.settings.values())
+    assert 0 < lost < 6 and len(rungs[1]) == 3
+    assert own.chosen().settings["model.optimizer.lr"] <= 0.003 and own.chosen().failed == lost
+    assert [t.state for t in own.optuna.get_trials()].count(TrialState.FAIL) == lost
+    own = tuner(trials=9, rungs=2)
+    assert [len(runs) for runs in whole(own, lambda settings: None)] == [9, 0] and own.chosen() is None
 
 
-def test_a_search_of_which_nothing_can_be_trained_is_refused_and_one_of_which_all_fails_is_a_failure(
-    tmp_path, capsys, monkeypatch
-):
-    runs = MadeUpRuns(monkeypatch)
-    task, grid = task_file(tmp_path / "task.yaml"), written(tmp_path / "grid.yaml", {"model.optimizer.lr": [0.1, 0.2]})
-    wrong = written(tmp_path / "wrong.yaml", {"model.optimizer.lrr": [0.1, 0.2]})
-    command = ["search", "--rule=backprop", f"--task={task}", f"--grid={grid}", f"--run_dir={tmp_path / 'run'}"]
-    line = refused(capsys, *command, f"--grid={wrong}")
-    assert all(word in line for word in ["rhm: rule, task and grid: got ", "model.optimizer.lrr: unknown key"]), line
-    line = refused(capsys, *command, f"--task={task_file(tmp_path / 'b.yaml', mm=3)}")
-    assert "data.mm: unknown key" in line, line
-    assert not runs.made and not (tmp_path / "run").exists()
-    runs.fails = ("trial-0", "trial-1")
-    with pytest.raises(SystemExit) as stop:
-        rhm(*command)
-    out, err = capsys.readouterr()
-    assert stop.value.code == 1 and err.startswith("rhm: none of 2 settings has finished") and out.count("no memory") == 2
-    assert not (tmp_path / "run/best.yaml").exists()
-    runs.fails = ("trial-0",)
-    rhm(*command, "--rule=dfa")  # no run was begun that could be taken for one of this rule
-    assert (tmp_path / "run/best.yaml").exists() and runs.made[2:] == ["trial-0", "trial-1"]
+# -------------------------------------------------------------------- what is chosen
+
+
+def test_a_tie_is_won_by_the_simplest_settings_and_what_is_no_tie_by_the_best():
+    lists = {
+        "model.optimizer.lr": [0.1, 0.2],
+        "model.network.bottleneck": [None, "v"],
+        "model.network.normalise": [False, True],
+    }
+
+    def chosen(accuracy):
+        own = tuner(lists, trials=8)
+        whole(own, lambda s: [accuracy(s)] * 4)
+        return own.chosen().settings
+
+    def on(settings):
+        return (settings["model.network.bottleneck"] is not None) + settings["model.network.normalise"]
+
+    equal = chosen(lambda s: 1.0)
+    assert equal["model.network.bottleneck"] is None and equal["model.network.normalise"] is False
+    error = math.sqrt(0.8 * 0.2 / 4000)  # 1,000 test strings, four replicas
+    for rate in 0.1, 0.2:
+        near = chosen(lambda s, r=rate: 0.8 - 0.8 * error * (on(s) == 0) - 0.1 * error * (s["model.optimizer.lr"] != r))
+        assert near == {"model.optimizer.lr": rate, "model.network.bottleneck": None, "model.network.normalise": False}
+    best = chosen(lambda s: 0.8 - 0.6 * error * (2 - on(s)))
+    assert best["model.network.bottleneck"] == "v" or best["model.network.normalise"] is True
+    far = chosen(lambda s: 0.8 - 1.1 * error * (2 - on(s)))
+    assert far["model.network.bottleneck"] == "v" and far["model.network.normalise"] is True
+
+
+def test_a_value_at_an_end_of_its_range_is_named():
+    own = tuner(trials=40)
+    whole(own, lambda settings: [0.9 + 0.1 * math.log10(settings["model.optimizer.lr"])] * 4)
+    assert own.chosen().at_edge == ["model.optimizer.lr"]
+    own = tuner(trials=40)
+    whole(own, peak)
+    assert own.chosen().at_edge == []
+
+
+# -------------------------------------------------------------------- kills
+
+
+@pytest.mark.parametrize("killed", range(5))
+def test_a_search_that_was_killed_anywhere_asks_and_chooses_as_one_that_was_not(killed, tmp_path):
+    """Five places: before a round's runs, after its first rung, after it, and in the next."""
+    undisturbed = tuner(trials=12, rounds=2, rungs=2, sampler="tpe")
+    whole(undisturbed, peak)
+    own = tuner(storage=open_storage(tmp_path / "j"), trials=12, rounds=2, rungs=2, sampler="tpe")
+    steps = [
+        lambda: own.begin(1),
+        *[lambda rung=rung: own.hear(rung, lambda run: peak(given(run))) for rung in (0, 1)],
+        lambda: own.begin(2),
+        lambda: own.hear(0, lambda run: peak(given(run))),
+    ]
+    for step in steps[: killed + 1]:
+        step()
+    again = tuner(storage=open_storage(tmp_path / "j"), trials=12, rounds=2, rungs=2, sampler="tpe")
+    whole(again, peak)
+    assert again.settings == undisturbed.settings and again.chosen() == undisturbed.chosen()
+    values = [
+        [(t.state, t.values, t.intermediate_values, t.params) for t in o.optuna.get_trials()] for o in (undisturbed, again)
+    ]
+    assert values[0] == values[1]
+
+
+def test_half_a_line_half_a_trial_and_a_lock_that_a_kill_left_are_given_up(tmp_path):
+    undisturbed = tuner(trials=6)
+    whole(undisturbed, peak)
+    own = tuner(storage=open_storage(tmp_path / "j"), trials=6)
+    own.optuna.sampler = own._sampler(0)
+    own.optuna.ask({name: own.distributions[name] for name in list(own.distributions)[:2]})
+    (tmp_path / "j.lock").symlink_to("j")
+    with (tmp_path / "j").open("ab") as file:
+        file.write(b'{"op_code": 4, "tri')
+    storage = open_storage(tmp_path / "j")
+    assert not (tmp_path / "j.lock").is_symlink()  # for which Optuna would wait
+    own = tuner(storage=storage, trials=6)
+    whole(own, peak)
+    assert list(own.settings.values()) == list(undisturbed.settings.values()) and 0 not in own.settings
+    assert own.optuna.get_trials()[0].state == TrialState.FAIL
+    names = optuna.get_all_study_names(open_storage(tmp_path / "j"))
+    assert names == [own.combination.searched_as]
+
+
+def test_a_sweep_that_is_interrupted_on_a_rung_goes_on_with_the_same_settings(tmp_path, monkeypatch):
+    search = {"trials": 6, "rungs": 2, "rounds": 2, "sampler": "tpe", "settings": RATE}
+    study = write(tmp_path / "s.yaml", search=search, steps={"least": 6, "most": 6})
+    runs = MadeUp(monkeypatch)
+    sweep(study, f"--run_dir={tmp_path / 'a'}")
+    undisturbed, chosen = sorted(runs.made), json.loads((tmp_path / "a/chosen.json").read_text())
+    assert len(undisturbed) == 9 and f"{GROUP}/grid" in undisturbed and chosen[SEARCH]["tried"] == 6
+    runs.made = []
+    for end in "search-2-2", "search-5-2", "grid":
+        runs.interrupts = {end}
+        try:
+            sweep(study, f"--run_dir={tmp_path / 'b'}")
+        except SystemExit as stop:
+            assert stop.code == 130
+    runs.interrupts = set()
+    sweep(study, f"--run_dir={tmp_path / 'b'}")
+    assert sorted(runs.made) == undisturbed and json.loads((tmp_path / "b/chosen.json").read_text()) == chosen

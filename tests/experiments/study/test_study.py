@@ -16,7 +16,7 @@ from rhm import Task
 ROOT = Path(__file__).parents[3]
 
 
-STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
+STUDIES = sorted([*(ROOT / "configs/studies").glob("*.yaml"), *(ROOT / "configs/comparisons").glob("*.yaml")])
 
 
 def test_sizes_follow_the_task():

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sweeps import GROUP, SEARCHED, MadeUp, nobody_is_left, rates, refused, results, sweep, wait_for, write
+from sweeps import GROUP, SEARCHED, MadeUp, chosen, drawn, nobody_is_left, rates, refused, results, sweep, wait_for, write
 
 from experiments.cli import main
-from experiments.study.draw import draw
 from experiments.study.grid import expand
 from experiments.study.job import NOTHING_CHOSEN
 from experiments.study.study import Rule, Sizes, Study
@@ -31,12 +30,12 @@ def test_a_study_searches_trains_refines_and_does_nothing_twice(tmp_path, capsys
     found = results(tmp_path / "a")
     group = "backprop/v4_n4_m2_s2_L3"
     trials = [found[f"{group}/search-{i}"] for i in (1, 2)]
-    assert all({r["seed"] for r in trial["replicas"]} == {100} for trial in trials)
+    assert all({r["seed"] for r in trial["replicas"]} == {100, 101} for trial in trials)
     assert {r["seed"] for r in found[f"{group}/grid"]["replicas"]} == {0, 1}
     mean = [sum(r["test_accuracy"] for r in trial["replicas"]) for trial in trials]
     rates = [yaml.safe_load((tmp_path / f"a/runs/{group}/search-{i}/config.yaml").read_text()) for i in (1, 2)]
     best = rates[mean.index(max(mean))]["model"]
-    assert yaml.safe_load((tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text())["model"] == best
+    assert chosen(tmp_path / "a") == {"model.optimizer.lr": best["init_args"]["optimizer"]["init_args"]["lr"]}
     assert yaml.safe_load((tmp_path / f"a/runs/{group}/grid/config.yaml").read_text())["model"] == best
     assert not list((tmp_path / "a").rglob("*.ckpt")) and not list((tmp_path / "a/jobs").iterdir())
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "a/runs").rglob("*")}
@@ -47,13 +46,23 @@ def test_a_study_searches_trains_refines_and_does_nothing_twice(tmp_path, capsys
 def test_every_setting_that_was_searched_is_chosen(tmp_path):
     """Also one that the study itself sets, to another value."""
     settings = {"data.batch_size": [4], "trainer.log_every_n_steps": [3], "model.optimizer.lr": [0.02], "checkpoint_every": [7]}
-    study = write(tmp_path / "s.yaml", search={"trials": 1, "settings": settings})
+    settings |= {
+        "trainer.callbacks": [["CosineDecay"]],
+        "model.network.bottleneck": ["v"],
+        "model.network.activation": ["tanh"],
+    }
+    study = write(tmp_path / "s.yaml", search={"trials": 1, "settings": settings}, callbacks=["SynonymicSensitivity"])
     sweep(study, f"--run_dir={tmp_path / 'a'}")
-    chosen = yaml.safe_load((tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text())
-    for config in chosen, yaml.safe_load((tmp_path / "a/runs" / GROUP / "grid/config.yaml").read_text()):
+    assert chosen(tmp_path / "a") == {key: value for key, (value,) in settings.items()}
+    for stage in "search-1", "grid":
+        config = yaml.safe_load((tmp_path / "a/runs" / GROUP / stage / "config.yaml").read_text())
         assert config["data"]["init_args"]["batch_size"] == 4 and config["checkpoint_every"] == 7
         assert config["trainer"]["log_every_n_steps"] == 3
-        assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.02
+        model = config["model"]["init_args"]
+        assert model["optimizer"]["init_args"]["lr"] == 0.02
+        assert {"bottleneck": "v", "activation": "tanh"}.items() <= model["network"]["init_args"].items()
+        callbacks = [callback["class_path"].split(".")[-1] for callback in config["trainer"]["callbacks"]]
+        assert callbacks == ["CosineDecay", "LayerwiseLinearProbe", *["SynonymicSensitivity"] * (stage == "grid")]
 
 
 def test_a_size_between_the_last_that_fails_and_the_first_that_passes_is_tried(tmp_path, monkeypatch):
@@ -130,17 +139,17 @@ def test_a_signal_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_re
 def test_settings_once_chosen_stay_when_a_trial_that_had_failed_is_better(tmp_path, monkeypatch, capsys):
     runs = MadeUp(monkeypatch)
     study = write(tmp_path / "s.yaml", **SEARCHED, refine=1, sizes={"multiples": [8, 64]})
-    tried = {i: c["model.optimizer.lr"] for i, c in enumerate(draw(SEARCHED["search"]["settings"], 2), 1)}
+    tried = drawn()
     runs.accuracy = {tried[1]: 0.91, tried[2]: 0.99}
     runs.fails = {"search-2", "refined-1"}
     sweep(study, f"--run_dir={tmp_path / 'a'}", "--threshold=0.2")
-    note = "1 of 2 settings have finished"
+    note = "1 of 2 settings have failed"
     assert note in " ".join(capsys.readouterr().out.split())
     assert note in json.loads((tmp_path / "a/runs.json").read_text())["notes"][0]
-    chosen = (tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text()
+    assert chosen(tmp_path / "a") == {"model.optimizer.lr": tried[1]}
     runs.fails = set()
     sweep(study, f"--run_dir={tmp_path / 'a'}", "--threshold=0.2", "--retry")
-    assert (tmp_path / "a/chosen/backprop--v4_n4_m2_s2_L3.yaml").read_text() == chosen
+    assert chosen(tmp_path / "a") == {"model.optimizer.lr": tried[1]}
     kept = "search-2 is the best now"
     assert kept in " ".join(capsys.readouterr().out.split())
     main(["report", str(tmp_path / "a")])
@@ -151,7 +160,7 @@ def test_settings_once_chosen_stay_when_a_trial_that_had_failed_is_better(tmp_pa
 def test_settings_are_chosen_again_while_no_run_has_them(tmp_path, monkeypatch):
     runs = MadeUp(monkeypatch)
     study = write(tmp_path / "s.yaml", **SEARCHED)
-    tried = {i: c["model.optimizer.lr"] for i, c in enumerate(draw(SEARCHED["search"]["settings"], 2), 1)}
+    tried = drawn()
     runs.accuracy = {tried[1]: 0.91, tried[2]: 0.99}
     runs.fails = {"search-2", "grid"}
     sweep(study, f"--run_dir={tmp_path / 'a'}")

@@ -1,0 +1,111 @@
+"""A space of settings that a search looks through: a list of values or a range of numbers for each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rhm import InvalidInput
+
+OUTER = 0.05
+"""Share of a range, at either end, that counts as its edge: a draw never meets the end itself."""
+DIGITS = 3
+"""Of a number that is drawn: no rule tells more apart, and a person reads it."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers that are drawn evenly, or evenly in their logarithm.
+
+    Args:
+        low, high: ends.
+        log: in the logarithm.
+
+    Raises:
+        InvalidInput: ends that are none.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (self.low, self.high))
+        if not numbers or not -math.inf < self.low < self.high < math.inf or (self.log and self.low <= 0):
+            got = f"low {self.low}, high {self.high}"
+            raise InvalidInput("range", got, f"two numbers{' above 0' if self.log else ''}, the lower one first")
+
+    def place(self, value: float) -> float:
+        """Where a number lies, 0 at the lower end and 1 at the higher."""
+        low, high, own = (math.log(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return (own - low) / (high - low)
+
+
+class Space:
+    """What a search may choose.
+
+    Args:
+        key: of the setting that gives it.
+        given: for each setting a list of values, or ``{low: , high: , log: }``.
+
+    Raises:
+        InvalidInput: no setting, or one without values.
+    """
+
+    def __init__(self, key: str, given: Mapping[str, Any]):
+        if not given or not all(isinstance(values, list | dict) and values for values in given.values()):
+            raise InvalidInput(key, given, "a list of values, or {low: , high: , log: }, for each setting, one setting or more")
+        self.lists: dict[str, list[Any]] = {}
+        self.ranges: dict[str, Range] = {}
+        for name, values in given.items():
+            if isinstance(values, list):  # each value once; 1 and True are two
+                self.lists[name] = list({json.dumps(value): value for value in values}.values())
+                continue
+            try:
+                self.ranges[name] = Range(**values)
+            except (TypeError, InvalidInput) as error:
+                raise InvalidInput(
+                    f"{key}.{name}",
+                    values,
+                    "{low: , high: } with numbers, the lower one first, and log: true "
+                    "for numbers above 0 that are drawn evenly in their logarithm",
+                ) from error
+        self.names = list(given)
+
+    @property
+    def size(self) -> float:
+        """The number of combinations."""
+        return math.inf if self.ranges else math.prod(len(values) for values in self.lists.values())
+
+    def examples(self) -> Iterator[dict[str, Any]]:
+        """Combinations in which each value of each list stands once or more."""
+        for i in range(max((len(values) for values in self.lists.values()), default=1)):
+            yield {
+                name: self.lists[name][i % len(self.lists[name])] if name in self.lists else self.ranges[name].low
+                for name in self.names
+            }
+
+    def read(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings from what was drawn: an element of a list as JSON text, a number of a range to a few digits."""
+        return {
+            name: json.loads(drawn[name]) if name in self.lists else float(f"{drawn[name]:.{DIGITS}g}") for name in self.names
+        }
+
+    def at_edge(self, settings: Mapping[str, Any]) -> list[str]:
+        """Names of the settings whose value lies at an end of its range, or is the first or last of a list of numbers.
+
+        A list with anything but numbers has no ends, nor has a pair of values; zero is not an end, as nothing lies beyond.
+        """
+        found = [name for name, own in self.ranges.items() if not OUTER <= own.place(settings[name]) <= 1 - OUTER]
+        for name, values in self.lists.items():
+            ordered = len(values) > 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+            found += [name] if ordered and settings[name] in (min(values), max(values)) and settings[name] != 0 else []
+        return [name for name in self.names if name in found]
+
+
+def switched_on(settings: Mapping[str, Any]) -> int:
+    """How many settings are more than nothing: not null, false, zero or empty. Fewer are simpler."""
+    return sum(bool(value) for value in settings.values())

@@ -1,0 +1,144 @@
+"""A run ends when it has converged, on the step on which it would have without a stop.
+
+Shape suffixes: R replica, W losses of the rule.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from command_line import SMALL, rhm, weights
+
+from callbacks.convergence import Convergence
+from rhm import InvalidInput
+
+
+def by_hand(losses, own, replica):
+    """The first step at which a replica has converged, from lists ``[look][loss][replica]``; None if it has not."""
+    for last in range(1, len(losses) + 1):
+        done = True
+        for w in range(len(losses[0])):
+            mean = lowest = losses[0][w][replica]
+            since = 1
+            for look in range(2, last + 1):
+                mean += (losses[look - 1][w][replica] - mean) / min(look, own.window)
+                if mean < lowest - own.tolerance * abs(lowest):
+                    lowest, since = mean, look
+            small = abs(mean) < own.threshold and last >= own.window
+            done &= small or (last - since) * own.every >= own.patience or not math.isfinite(mean)
+        if done:
+            return last * own.every
+    return None
+
+
+def test_the_step_at_which_replicas_converge_is_that_of_loops_over_looks_losses_and_replicas():
+    torch.manual_seed(0)
+    own = Convergence(threshold=0.05, patience=60, tolerance=0.02, window=3, every=10)
+    t = torch.arange(80.0)[:, None, None]
+    losses = torch.exp(-t / torch.tensor([[4.0, 20, 20], [6, 3, 5]])) + torch.tensor([[0, 0.3, 0], [0, -2, 0.2]])
+    losses = (losses + 0.01 * torch.randn(80, 2, 3)).double()
+    losses[20:, 0, 1] = math.nan
+    found = [None] * 3
+    for look, loss_WR in enumerate(losses, 1):
+        own.look(look * own.every, loss_WR)
+        for r in range(3):
+            if found[r] is None and own.converged_R[r]:
+                found[r] = look * own.every
+    assert found == [by_hand(losses.tolist(), own, r) for r in range(3)] and None not in found and len(set(found)) == 3
+
+
+def test_the_first_looks_are_averaged_and_later_ones_forgotten():
+    own, means = Convergence(window=4, every=1), []
+    for look, loss in enumerate([4.0, 0, 0, 0, 0, 8], 1):
+        own.look(look, torch.tensor([[loss]]))
+        means.append(own.seen["mean"].item())
+    assert means == pytest.approx([4, 2, 4 / 3, 1, 0.75, 0.5625 + 2])
+
+
+def test_a_loss_under_its_threshold_ends_nothing_before_a_window_is_full_and_a_slow_fall_is_an_improvement():
+    own = Convergence(threshold=0.5, patience=40, tolerance=0.1, window=4, every=10)
+    for look in range(1, 4):
+        own.look(10 * look, torch.tensor([[0.1]]))
+        assert not own.converged_R
+    own.look(40, torch.tensor([[0.1]]))
+    assert own.converged_R
+    negative = Convergence(threshold=0.5, patience=100, window=2, every=10)
+    for look in range(1, 6):
+        negative.look(10 * look, torch.tensor([[-2.0]]))
+        assert not negative.converged_R  # it may fall further
+    slow = Convergence(threshold=0, patience=40, tolerance=0.1, window=1, every=10)
+    for look in range(1, 100):  # 3 % a look, a tenth in four
+        slow.look(10 * look, torch.tensor([[-1.0 * 1.03**look, 0.97**look]]).T)
+        assert not slow.converged_R
+    flat = Convergence(threshold=0, patience=40, tolerance=0.1, window=1, every=10)
+    for look in range(1, 6):
+        assert not (flat.looks and flat.converged_R)
+        flat.look(10 * look, torch.tensor([[0.99**look]]))
+    assert flat.converged_R
+
+
+SETTINGS = {"threshold": 0.05, "patience": 300, "window": 2, "every": 4}
+ARGUMENTS = [
+    "fit",
+    "--model=Backprop",
+    *SMALL,
+    "--data.train_size=[16,32]",
+    "--model.optimizer.lr=0.03",
+    "--checkpoint_every=8",
+    "--tables=false",
+]
+
+
+def callback(**changes):
+    return f"--trainer.callbacks={json.dumps([{'class_path': 'Convergence', 'init_args': {**SETTINGS, **changes}}])}"
+
+
+def result(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_run_ends_when_all_its_replicas_have_converged_and_a_resumed_one_at_the_same_step_with_the_same_weights(
+    tmp_path, monkeypatch
+):
+    rhm(*ARGUMENTS, "--trainer.max_steps=400", callback(), f"--run_dir={tmp_path / 'a'}")
+    whole = result(tmp_path / "a")
+    assert 24 < whole["steps"] < 400 and whole["steps"] % 4 == 0 and whole["max_steps"] == 400 and whole["status"] == "finished"
+    assert [replica["converged"] for replica in whole["replicas"]] == [True, True]
+    seen = Convergence.look
+    for stop in 12, whole["steps"]:  # between, and after the last step, before the results
+
+        def look(self, step, loss_WR, stop=stop):
+            seen(self, step, loss_WR)
+            if step == stop:
+                self.stopped = True
+
+        def interrupted(self, trainer, pl_module, *_):
+            if getattr(self, "stopped", False):
+                raise KeyboardInterrupt
+
+        folder = tmp_path / f"at{stop}"
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(Convergence, "look", look)
+            patch.setattr(Convergence, "on_test_start" if stop == whole["steps"] else "on_train_batch_start", interrupted)
+            rhm(*ARGUMENTS, "--trainer.max_steps=400", callback(), f"--run_dir={folder}")
+        rhm(*ARGUMENTS, "--trainer.max_steps=400", callback(), f"--run_dir={folder}")
+        again = result(folder)
+        assert again["steps"] == whole["steps"] and again["replicas"] == whole["replicas"]
+        assert all(torch.equal(value, weights(folder)[name]) for name, value in weights(tmp_path / "a").items())
+
+
+def test_a_run_that_hits_its_limit_says_which_replicas_had_converged_and_one_without_the_callback_says_nothing(tmp_path):
+    rhm(*ARGUMENTS, "--trainer.max_steps=8", callback(), f"--run_dir={tmp_path / 'a'}")
+    content = result(tmp_path / "a")
+    assert content["steps"] == 8 and [replica["converged"] for replica in content["replicas"]] == [False, False]
+    rhm(*ARGUMENTS, "--trainer.max_steps=8", f"--run_dir={tmp_path / 'b'}")
+    assert [replica["converged"] for replica in result(tmp_path / "b")["replicas"]] == [None, None]
+
+
+@pytest.mark.parametrize("wrong", [{"window": 0}, {"every": 0}, {"patience": 499}, {"tolerance": 1.0}, {"tolerance": -0.1}])
+def test_numbers_that_are_none_are_refused(wrong):
+    with pytest.raises(InvalidInput, match=f"Convergence.{next(iter(wrong))}"):
+        Convergence(**wrong)
