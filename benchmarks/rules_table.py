@@ -39,7 +39,7 @@ def main(names: list[str], task: Path = TASK, runs: Path = RUNS, page: Path = PA
     """
     for name in names or RULES.split():
         started, folder = time.monotonic(), runs / name
-        args = [f"-c={task}", f"-c={RULE_FILES / f'{name}.yaml'}", "--model.network.width=64", *more]
+        args = [f"-c={task}", f"-c={RULE_FILES / f'{name}.yaml'}", "--model.network.width=64", "--compile=false", *more]
         make_run(args, str(folder))
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
     made = {name: read_json(runs / name / "results.json") for name in RULES.split() if (runs / name / "results.json").exists()}

@@ -82,8 +82,8 @@ class ErrorBroadcastDecorrelation(DirectFeedback):
     def build(self) -> None:
         super().build()
         for k, layer in enumerate(self.network.layers, 1):
-            eye = torch.eye(layer.out_channels, dtype=layer.weight_RGFE.dtype)
-            self.register_buffer(f"activity_{k}", eye.expand(len(layer.weight_RGFE), -1, -1).clone())
+            eye = torch.eye(layer.out_channels, dtype=torch.get_default_dtype())
+            self.register_buffer(f"activity_{k}", eye.expand(self.data.replicas, -1, -1).clone())
 
     def teaching_signal(self, step: Step) -> Tensor:
         return step.readout.error_RBN

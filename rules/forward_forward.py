@@ -31,6 +31,9 @@ class ForwardForward(LocalRule):
 
     Hinton's code sends the gradient through units that are off, too; here the mask is kept, as in the text.
 
+    Tried, by goodness of all positions together, at 1,408 and 5,632 strings, L = 3: rates 3e-3 (.44 and .56), 1e-2 (.49 and
+    .71) and 2e-2 (.47 and .71), all falling, and there a slope of 24 (.43 and .56).
+
     Args:
         network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`; the network needs ``label_slot`` and
             ``normalise``.
