@@ -17,7 +17,7 @@ from experiments.settings import CONFIGS
 from experiments.terminal import mean_and_deviation, wide_console
 from rhm import InvalidInput, Task
 
-RULES = {"backprop": "Backprop", "dfa": "DirectFeedbackAlignment", "sibling_contrastive": "LayerwiseContrastive"}
+RULES = {"backprop_bottleneck": "Backprop", "dfa": "DirectFeedbackAlignment", "sibling_contrastive": "LayerwiseContrastive"}
 
 
 def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
@@ -52,22 +52,24 @@ def demo(run_dir: str | None = None, max_steps: int = 1000) -> None:
 
 
 def comparison(results: dict[str, dict[str, Any]]) -> Table:
-    """One row a run: what it learned from, how well, and how long it took."""
+    """One row a run: what it learned from, what a layer hands on, and how well it did."""
     task = Task(**next(iter(results.values()))["task"])
     table = Table(title=f"v={task.v} n={task.n} m={task.m} s={task.s} L={task.L}, chance {task.chance:.3f}")
     table.add_column("rule")
     table.add_column("hidden layers\nlearn from")
+    table.add_column("layers\nhand on", no_wrap=True)
     table.add_column("test accuracy\n(± over seeds)", justify="right", no_wrap=True)
     for layer in range(1, task.L + 1):
         table.add_column(f"layer {layer}\non level {layer}", justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right", no_wrap=True)
     for result in results.values():
         probes = _probes(result)
         own = [mean_and_deviation(probes[k, k + 1]).split(" ")[0] for k in range(task.L)]
         pairs = result["supervision"]["pairs"]
         source = "labels" if result["supervision"]["rule"] == "labels" else f"{pairs}, no label"
         accuracy = mean_and_deviation([r["test_accuracy"] for r in result["replicas"]])
-        table.add_row(result["rule"], source, accuracy, *own, f"{result['seconds']:.0f}")
+        network = result["network"]
+        normalised = " normalised" if network["bottleneck"] or network["normalise"] else ""
+        table.add_row(result["rule"], source, f"{network['handed_on'][0]}{normalised}", accuracy, *own)
     return table
 
 
