@@ -16,10 +16,10 @@ class DirectRandomTargetProjection(DirectFeedback):
     """Direct random target projection (Frenkel et al. 2021): ``delta_l = -D_l B_l y*``.
 
     ``y*`` is the one-hot class: a layer learns before the network has answered. The minus is the one of ``e = p - y*``. The
-    signal does not shrink when the answer is right: ReLU units grow without bound, unless what they hand on is normalised, as
-        in the
-    settings file. The authors have tanh units instead, which normalised layers of ReLUs are ahead of (.77 against .50 at 1,408
-    strings). Tried as well: rate 3e-2, weight decay .1, .3 and 1, of which the least is best (docs/rules-at-their-best.md).
+    signal does not shrink when the answer is right: ReLU units grow without bound, unless what they hand on is normalised,
+    as in the settings file. The authors have tanh units instead, which normalised layers of ReLUs are ahead of (.77 against
+    .50 at 1,408 strings). Tried as well: rate 3e-2, weight decay .1, .3 and 1, of which the least is best
+    (docs/rules-at-their-best.md).
     """
 
     source = "Frenkel, Lefebvre, Bol 2021, arXiv 1909.01311"

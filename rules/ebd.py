@@ -21,20 +21,19 @@ from rules.maths.feedback import activity_correlation, broadcast_error, error_co
 class ErrorBroadcastDecorrelation(DirectFeedback):
     """Error broadcast and decorrelation (EBD, Erdogan et al. 2025): descend ``1/2 |R_l|^2``, ``R_l = E[h_l e^T]``.
 
-    ``R_l <- (1 - rate) R_l + rate E[h_l e^T]``, and then ``delta_l = D_l R_l e``: of the gradient of ``1/2 |R_l|^2`` the half
-    that goes through the layer's activity, with ``g(h) = h``, up to the factor ``rate``, which is left to the learning rate.
-    The half that goes through the error is dropped, as in the paper: it would need a backward path. ``h_l`` is what the layer
-    hands on.
+    ``R_l <- (1 - rate) R_l + rate E[h_l e^T]``, and then ``delta_l = D_l R_l e``: of the gradient of ``1/2 |R_l|^2`` the
+    half that goes through the layer's activity, with ``g(h) = h``, up to the factor ``rate``, which is left to the learning
+    rate. The half that goes through the error is dropped, as in the paper: it would need a backward path. ``h_l`` is what
+    the layer hands on.
 
-    Against units that die, two terms of the paper, on what the layer hands on, means over strings and positions: a channel's
-    power is kept, ``power sum_c (E[h_c^2] - target_power)^2``, and channels are kept apart, ``- entropy / 2 log det(Q_l +
-        eps)``
-    with ``Q_l <- (1 - rate) Q_l + rate E[h_l h_l^T]``; of its gradient the factor ``rate`` is left to ``entropy``.
+    Against units that die, two terms of the paper, on what the layer hands on, means over strings and positions: a
+    channel's power is kept, ``power sum_c (E[h_c^2] - target_power)^2``, and channels are kept apart, ``- entropy / 2 log
+    det(Q_l + eps)`` with ``Q_l <- (1 - rate) Q_l + rate E[h_l h_l^T]``; of its gradient the factor ``rate`` is left to
+    ``entropy``.
 
     Random: ``R_l`` at the start. ``Q_l`` starts at one on its diagonal. Learned: ``R_l`` and ``Q_l``. They are means over
-        strings,
-    so that strings of a batch meet in an update. Not like the paper: the error is that of the cross-entropy, the paper's of
-    squares; its penalty on weights and its momentum are left to the optimizer.
+    strings, so that strings of a batch meet in an update. Not like the paper: the error is that of the cross-entropy, the
+    paper's of squares; its penalty on weights and its momentum are left to the optimizer.
 
     Tried at 1,408 and 5,632 strings, L = 3 (docs/rules-at-their-best.md): without the two terms .55 and .80, with them .63
     and .97 (Adam 3e-3); normalised layers, rate 1e-2, weight decay .1, .3, 1: .78, .92, .95 and 1.00. ``rate=.01,

@@ -23,14 +23,13 @@ class NodePerturbation(LocalRule):
     gradient of the loss, with a variance that grows with the number of units. All that reaches a layer from outside is one
     scalar a string. No mask: noise at ``a_l`` has passed it.
 
-    With a bottleneck the projection is jittered too, with noise of its own before it is normalised, and learns alike from the
-    units of the clean pass. The readout learns by its own exact gradient. Presynaptic activity is the clean pass's; other
-    authors take the noisy pass's, which differs by order ``sigma``. Both passes run in full precision, as the losses differ
-    little.
+    With a bottleneck the projection is jittered too, with noise of its own before it is normalised, and learns alike from
+    the units of the clean pass. The readout learns by its own exact gradient. Presynaptic activity is the clean pass's;
+    other authors take the noisy pass's, which differs by order ``sigma``. Both passes run in full precision, as the losses
+    differ little.
 
-    Its gradient is noisy, and 1,500 steps are few: with normalised layers, AdamW, weight decay .1 and a falling rate of 3e-3
-        they come
-    to .38 and .41 at 1,408 and 5,632 strings, L = 3 (docs/rules-at-their-best.md).
+    Its gradient is noisy, and 1,500 steps are few: with normalised layers, AdamW, weight decay .1 and a falling rate of
+    3e-3 they come to .38 and .41 at 1,408 and 5,632 strings, L = 3 (docs/rules-at-their-best.md).
 
     Args:
         network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`.

@@ -33,9 +33,8 @@ class Pepita(LocalRule):
     (2024), as we remember it, ``x - F e``, and the authors' convolutional code the opposite update. By a linear argument
     the readout comes to suit either sign. Both passes run in full precision, as their difference is small.
 
-    Tried: normalised layers with AdamW, weight decay .1 and a falling rate of 3e-3 (.39 and .49 at 1,408 and 5,632 strings, L
-        = 3) and
-    1e-2 (.37, .48); the settings file has the first (docs/rules-at-their-best.md).
+    Tried: normalised layers with AdamW, weight decay .1 and a falling rate of 3e-3 (.39 and .49 at 1,408 and 5,632 strings,
+    L = 3) and 1e-2 (.37, .48); the settings file has the first (docs/rules-at-their-best.md).
 
     Args:
         network, optimizer, clip: see :class:`rules.base.local_rule.LocalRule`.

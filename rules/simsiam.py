@@ -22,18 +22,18 @@ from rules.maths.losses import batch_norm, negative_cosine, project
 class SimSiam(LayerwiseRule):
     """SimSiam (Chen, He 2021, eq. 1 and 2) at every layer: ``-cos(q(z1), stop z2) / 2 - cos(q(z2), stop z1) / 2``.
 
-    ``z`` are the sides behind the head, each channel with mean 0 and variance 1 over the batch. Learned: the weights and the
-    predictor ``q``, two matrices with the same batch norm and a relu between them, which belong to the layer. No negatives.
-    Batch norm is where the authors' code has it (facebookresearch/simsiam, ``builder.py``: behind the projector, without
-    scale and shift, and in the predictor's hidden layer, there with them); without it the code collapses. Their projector has
-    three layers.
+    ``z`` are the sides behind the head, each channel with mean 0 and variance 1 over the batch. Learned: the weights and
+    the predictor ``q``, two matrices with the same batch norm and a relu between them, which belong to the layer. No
+    negatives. Batch norm is where the authors' code has it (facebookresearch/simsiam, ``builder.py``: behind the projector,
+    without scale and shift, and in the predictor's hidden layer, there with them); without it the rule was at chance here.
+    Their projector has three layers.
 
-    Still unstable here, and this is why: what siblings tell of one another differs from feature to feature, and a code of the
-        most
-    telling one alone has the smallest loss. In layer 2 the participation ratio of the code's covariance falls from 5 to 1.4
-    and less within 150 steps, while the loss falls on (two of two grammars, 5,632 strings, rate 3e-3, 64 hidden units), and
-    the code of a single feature is no symbol. Batch norm keeps each channel alive and lets all be the same. A predictor of 8
-    hidden units, a quarter of its inputs as the authors have it, or a rate of 1e-3 saves one grammar of two
+    Still unstable here, we think because what siblings tell of one another differs from feature to feature, and a code of
+    the most telling one alone has the smallest loss. In layer 2 the participation ratio of the code's covariance falls from
+    5 to 1.4 and less within 150 steps, while the loss falls on (two of two grammars, 5,632 strings, rate 3e-3, 64 hidden
+    units), and the code of a single feature is no symbol. Batch norm keeps each channel alive and lets all be the same. A
+    predictor of 8 hidden units, a quarter of its inputs as the authors have it, saves one grammar of two and does worse
+    with fewer strings. A rate of 1e-2, at which each grammar is solved or lost, is the best on average
     (docs/rules-at-their-best.md).
 
     Args:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from sweeps import GROUP, TINY
 
 from experiments.study.grid import expand
@@ -44,3 +45,12 @@ def test_a_run_that_another_process_makes_is_waited_for(tmp_path, monkeypatch):
         make_run(run.args, str(folder))
     assert waits == [LIVE_SECONDS] * 2
     assert json.loads((folder / "results.json").read_text())["status"] == "finished"
+
+
+def test_a_run_of_a_study_keeps_the_callbacks_of_its_rules_file(tmp_path):
+    study = Study([Rule("dfa")], TINY["tasks"], Sizes(**TINY["sizes"]), **{k: TINY[k] for k in ("seeds", "settings")})
+    run = expand(replace(study, steps=Steps(2, 2), test_size=64))[0][0].run("grid", [8], [0], {})
+    make_run(run.args, str(tmp_path / "run"), ["SynonymicSensitivity"])
+    callbacks = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["trainer"]["callbacks"]
+    names = [callback["class_path"].rpartition(".")[2] for callback in callbacks]
+    assert names == ["CosineDecay", "LayerwiseLinearProbe", "SynonymicSensitivity"]
