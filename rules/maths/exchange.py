@@ -1,0 +1,99 @@
+"""Exchange clustering: which code each cell should have, given the codes of the cells that it was seen beside.
+
+Counts of siblings, ``C[y, a, b]``: how often cell ``a`` stood left of cell ``b`` in context ``y``. With codes ``z``,
+``J[y, k, l]`` is how often code ``k`` stood left of ``l``. All counts are integers in float64.
+
+Shape suffixes: R replica, S codebooks, Y contexts, T cells, N cells that decide, K codes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def tally(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What each cell's right and left siblings say in codes, ``R[y, t, l]`` and ``Q[y, t, k]``, and ``J``."""
+    member_RSTK = functional.one_hot(codes_RST, K).to(counts_RYTT.dtype)
+    right_RSYTK = torch.einsum("ryab,rsbk->rsyak", counts_RYTT, member_RSTK)
+    left_RSYTK = torch.einsum("ryab,rsak->rsybk", counts_RYTT, member_RSTK)
+    joint_RSYKK = torch.einsum("rsak,rsyal->rsykl", member_RSTK, right_RSYTK)
+    return right_RSYTK, left_RSYTK, joint_RSYKK
+
+
+def log_evidence(count: Tensor, a: float) -> Tensor:
+    """``ln G(c + a) - ln G(a)``: of ``c`` occurrences of one kind under a pseudo-count ``a``."""
+    return torch.lgamma(count + a) - math.lgamma(a)
+
+
+def entropy_of(count: Tensor) -> Tensor:
+    """``c ln c``, 0 for no counts."""
+    return torch.xlogy(count, count)
+
+
+def objective(joint_RSYKK: Tensor, a: float) -> Tensor:
+    """``sum ln G(J + a) - ln G(a) - sum_k x(J[., k, .]) - sum_l x(J[., ., l])``, ``x(c) = c ln c``: ``[R, S]``.
+
+    Up to a constant, the log of how probable pairs of cells are that draw a pair of codes, whose probabilities have a Dirichlet
+    prior, and then each of the two cells among those of its code as often as it occurs.
+    """
+    of_pairs = log_evidence(joint_RSYKK, a).sum((2, 3, 4))
+    return of_pairs - entropy_of(joint_RSYKK.sum((2, 4))).sum(-1) - entropy_of(joint_RSYKK.sum((2, 3))).sum(-1)
+
+
+def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a: float) -> Tensor:
+    """The objective with cell ``n`` in code ``k``, all others as they are, less a number of the cell: ``[R, S, N, K]``.
+
+    The cell's own counts are taken out of ``J``, from its row, its column, and, where it stood beside itself, once and not
+    twice; then they are put into row and column ``k``.
+    """
+    right_RSYTK, left_RSYTK, joint_RSYKK = tally(counts_RYTT, codes_RST, K)
+    right_RSYNK, left_RSYNK = of_cells(right_RSYTK, cells_RSN), of_cells(left_RSYTK, cells_RSN)
+    itself_RSYN1 = of_cells(counts_RYTT.diagonal(dim1=2, dim2=3)[:, None, :, :, None], cells_RSN)
+    own_RSNK = functional.one_hot(codes_RST.gather(2, cells_RSN), K).to(joint_RSYKK.dtype)
+    own = own_RSNK[:, :, None]
+    to_right, to_left = right_RSYNK - itself_RSYN1 * own, left_RSYNK - itself_RSYN1 * own  # beside other cells alone
+
+    rest = (
+        joint_RSYKK[:, :, :, None]
+        - own[..., :, None] * to_right[..., None, :]
+        - own[..., None, :] * to_left[..., :, None]
+        - (own * itself_RSYN1)[..., :, None] * own[..., None, :]
+    )
+    eye_KK = torch.eye(K, dtype=rest.dtype, device=rest.device)
+    in_row = rest + to_right[..., None, :] + eye_KK * (to_left + itself_RSYN1)[..., :, None]
+    in_column = rest + to_left[..., :, None] * (1 - eye_KK)  # what stands in row and column is in the row
+    before = log_evidence(rest, a)
+    of_pairs = (log_evidence(in_row, a) - before).sum((2, 5)) + (log_evidence(in_column, a) - before).sum((2, 4))
+
+    rows = joint_RSYKK.sum((2, 4))[:, :, None], right_RSYNK.sum((2, 4))[..., None]
+    columns = joint_RSYKK.sum((2, 3))[:, :, None], left_RSYNK.sum((2, 4))[..., None]
+    of_codes = sum(entropy_of(all_ + (1 - own_RSNK) * n) - entropy_of(all_ - own_RSNK * n) for all_, n in (rows, columns))
+    return of_pairs - of_codes
+
+
+def of_cells(of_all: Tensor, cells_RSN: Tensor) -> Tensor:
+    """The rows of some cells of ``[R, S, Y, T, F]``, ``[R, S, Y, N, F]``; ``S`` may be 1."""
+    index = cells_RSN[:, :, None, :, None]
+    shape = [*cells_RSN.shape[:2], of_all.shape[2], cells_RSN.shape[2], of_all.shape[4]]
+    return of_all.expand(*shape[:3], -1, -1).gather(3, index.expand(shape))
+
+
+def seen(counts_RYTT: Tensor) -> Tensor:
+    """Which cells have been seen, ``[R, T]``."""
+    return counts_RYTT.sum((1, 2)) + counts_RYTT.sum((1, 3)) > 0
+
+
+def counts_a_cell(counts_RYTT: Tensor) -> Tensor:
+    """Mean number of counts, left and right, of the cells that were seen: ``[R]``."""
+    return 2 * counts_RYTT.sum((1, 2, 3)) / seen(counts_RYTT).sum(1).clamp_min(1)
+
+
+def redecide(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, noise_RSNK: Tensor, K: int, a: float) -> Tensor:
+    """The codes after some cells have decided again, all at once: ``argmax_k`` of gain and noise, where they have been seen."""
+    best_RSN = (gains(counts_RYTT, codes_RST, cells_RSN, K, a) + noise_RSNK).argmax(-1)
+    seen_RST = seen(counts_RYTT)[:, None].expand_as(codes_RST)
+    return codes_RST.scatter(2, cells_RSN, best_RSN.where(seen_RST.gather(2, cells_RSN), codes_RST.gather(2, cells_RSN)))
