@@ -37,8 +37,8 @@ class ExchangeClustering(LocalRule):
         z(t) = argmax_k F[t, k] + T g
 
     ``F`` is the objective with ``t`` in code ``k`` and its own counts nowhere else (leave one out), ``g`` Gumbel noise. ``T``
-    falls in a line from ``temperature`` times the counts of a cell to 0 at ``falling`` of the turn. ``a`` is ``pseudo_counts``
-    over the number of pairs of codes and, where they are contexts, classes. The best of the layer's codebooks is handed on.
+    falls in a line from ``temperature`` times the counts of a cell to 0 at ``falling`` of the turn. ``a`` is ``pseudo_count``,
+    divided by the number of classes where they are contexts. The best of the layer's codebooks is handed on.
 
     Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. New are
     the predictive form, the noise and the contexts. Each of the training strings is counted once in a turn, however often it is
@@ -58,7 +58,7 @@ class ExchangeClustering(LocalRule):
         fraction: of the cells that decide in a step; at least one does.
         temperature: ``T`` at the start for each count of a cell.
         falling: part of the turn at whose end ``T`` is 0.
-        pseudo_counts: of all pairs of codes and classes together.
+        pseudo_count: of a pair of codes, for all classes together.
 
     Raises:
         InvalidInput: a value out of its range; another network; pairs that are not siblings, or layers that have none.
@@ -82,7 +82,7 @@ class ExchangeClustering(LocalRule):
         fraction: float = 0.25,
         temperature: float = 0.15,
         falling: float = 0.6,
-        pseudo_counts: float = 6.4,
+        pseudo_count: float = 0.1,
     ):
         super().__init__(network, optimizer, clip)
         if not isinstance(network, CodeNetwork):
@@ -95,10 +95,10 @@ class ExchangeClustering(LocalRule):
                 raise InvalidInput(f"model.{key}", value, "a number above 0 and at most 1")
         if temperature < 0:
             raise InvalidInput("model.temperature", temperature, "a number of at least 0")
-        if pseudo_counts <= 0:
-            raise InvalidInput("model.pseudo_counts", pseudo_counts, "a number above 0")
+        if pseudo_count <= 0:
+            raise InvalidInput("model.pseudo_count", pseudo_count, "a number above 0")
         self.label_context, self.turn, self.one_by_one, self.fraction = label_context, turn, one_by_one, fraction
-        self.temperature, self.falling, self.pseudo_counts = temperature, falling, pseudo_counts
+        self.temperature, self.falling, self.pseudo_count = temperature, falling, pseudo_count
         self.rate = 1.0  # what is tracked is the sum itself
         if label_context:
             self.knowledge, self.locality = "labels", Locality(partner=True, batch=True, lateral=True, label=True)
@@ -139,9 +139,9 @@ class ExchangeClustering(LocalRule):
         assert isinstance(table, CodeTable)
         return table
 
-    def pseudo_count(self, k: int) -> float:
-        """``a`` of layer ``k``."""
-        return self.pseudo_counts / (self.table(k).symbols ** 2 * self.classes(k))
+    def a(self, k: int) -> float:
+        """``a`` of layer ``k``: classes share the pseudo-count of a pair of codes."""
+        return self.pseudo_count / self.classes(k)
 
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn, or a turn for all strings."""
@@ -230,12 +230,12 @@ class ExchangeClustering(LocalRule):
             joint_RSYKK = exchange.tally(counts.double(), codes_RST, table.symbols)[2]
             found[f"{name}.counts_RYTT"] = counts
             found[f"{name}.codes_RST"] = codes_RST.to(counts.dtype)
-            found[f"{name}.objective_RS"] = exchange.objective(joint_RSYKK, self.pseudo_count(k))
+            found[f"{name}.objective_RS"] = exchange.objective(joint_RSYKK, self.a(k))
         return found
 
     def decided(self, k: int, counts_RYTT: Tensor) -> Tensor:
         """The codes of layer ``k`` after a fraction of the cells, first of those that have been seen, has decided again."""
-        table, a = self.table(k), self.pseudo_count(k)
+        table, a = self.table(k), self.a(k)
         codes_RST, K = table.codes_RST, table.symbols
         S, T = codes_RST.shape[1:]
         N, keys_R = max(1, round(self.fraction * T)), self.step_keys(k)

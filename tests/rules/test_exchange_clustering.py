@@ -195,7 +195,7 @@ def purity(rule) -> torch.Tensor:
         (("--model.fraction=0",), "model.fraction", "above 0"),
         (("--model.falling=1.5",), "model.falling", "at most 1"),
         (("--model.temperature=-1",), "model.temperature", "at least 0"),
-        (("--model.pseudo_counts=0",), "model.pseudo_counts", "above 0"),
+        (("--model.pseudo_count=0",), "model.pseudo_count", "above 0"),
         (("--model.network.bottleneck=1",), "model.network.bottleneck", "at least 2 codes"),
         (("--model.network.codebooks=0",), "model.network.codebooks", "at least 1"),
         (("--model.network.most_cells=0",), "model.network.most_cells", "at least 1"),

@@ -51,7 +51,7 @@ class Layer:
         self.patch = case.network.layers[k].patch
         self.places = 1 if self.patch == 2 else self.patch
         Y, self.T, _ = self.counts_YTT.shape
-        self.a = case.setting("pseudo_counts", 6.4) / (self.K**2 * Y / self.places)
+        self.a = case.setting("pseudo_count", 0.1) / (Y / self.places)
         self.turn = case.setting("turn", 240)
         self.start = (k - 1) * self.turn if case.setting("one_by_one", True) else 0
 
@@ -177,7 +177,7 @@ VARIANTS = (
     (AT_ONCE,),
     (AT_ONCE, "--model.network.bottleneck=3", "--model.network.codebooks=2", "--model.fraction=1.0", "--model.temperature=0"),
     (AT_ONCE, "--data.s=3", "--data.L=3", "--data.m=3"),
-    (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.5", "--model.falling=0.2", "--model.temperature=1"),
+    (AT_ONCE, "--model.pseudo_count=0.3", "--model.fraction=0.5", "--model.falling=0.2", "--model.temperature=1"),
 )
 
 EQUATIONS = {name: exchange(variants=VARIANTS) for name in ("exchange_clustering", "exchange_clustering_label")}
