@@ -77,9 +77,9 @@ class ExchangeClustering(LocalRule):
         optimizer: OptimizerCallable = lambda p: torch.optim.Adam(p, lr=3e-3, fused=True),
         clip: float | None = None,
         label_context: bool = False,
-        turn: int = 240,
+        turn: int = 150,
         one_by_one: bool = True,
-        fraction: float = 0.25,
+        fraction: float = 0.4,
         temperature: float = 0.15,
         falling: float = 0.6,
         pseudo_count: float = 0.1,
@@ -139,9 +139,13 @@ class ExchangeClustering(LocalRule):
         assert isinstance(table, CodeTable)
         return table
 
-    def a(self, k: int) -> float:
-        """``a`` of layer ``k``: classes share the pseudo-count of a pair of codes."""
-        return self.pseudo_count / self.classes(k)
+    def evidence(self, k: int) -> exchange.Evidence:
+        """``ln G(c + a) - ln G(a)`` for counts of layer ``k``: classes share the pseudo-count of a pair of codes."""
+        most = self.turn * self.data.batch_size
+        if self.data.train_sizes_R is not None:
+            most = min(most, max(size or 0 for size in self.data.replica_sizes))
+        pairs = self.network.positions[k - 1] // self.network.layers[k].patch * self.places(k)
+        return exchange.Evidence(self.pseudo_count / self.classes(k), most * pairs)
 
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn, or a turn for all strings."""
@@ -230,12 +234,12 @@ class ExchangeClustering(LocalRule):
             joint_RSYKK = exchange.tally(counts.double(), codes_RST, table.symbols)[2]
             found[f"{name}.counts_RYTT"] = counts
             found[f"{name}.codes_RST"] = codes_RST.to(counts.dtype)
-            found[f"{name}.objective_RS"] = exchange.objective(joint_RSYKK, self.a(k))
+            found[f"{name}.objective_RS"] = exchange.objective(joint_RSYKK, self.evidence(k))
         return found
 
     def decided(self, k: int, counts_RYTT: Tensor) -> Tensor:
         """The codes of layer ``k`` after a fraction of the cells, first of those that have been seen, has decided again."""
-        table, a = self.table(k), self.a(k)
+        table = self.table(k)
         codes_RST, K = table.codes_RST, table.symbols
         S, T = codes_RST.shape[1:]
         N, keys_R = max(1, round(self.fraction * T)), self.step_keys(k)
@@ -244,7 +248,9 @@ class ExchangeClustering(LocalRule):
         gumbel_RSNK = -(-uniform(fold(keys_R, "noise"), (S, N, K)).log()).log()
         left = max(0.0, 1 - (self.now - self.start(k)) / (self.falling * self.turn))
         noise_R = self.temperature * left * exchange.counts_a_cell(counts_RYTT)
-        return exchange.redecide(counts_RYTT, codes_RST, cells_RSN, noise_R[:, None, None, None] * gumbel_RSNK, K, a)
+        return exchange.redecide(
+            counts_RYTT, codes_RST, cells_RSN, noise_R[:, None, None, None] * gumbel_RSNK, K, self.evidence(k)
+        )
 
     def step_keys(self, k: int) -> Tensor:
         """A key of each replica for what layer ``k`` draws in a step, on the device."""

@@ -8,11 +8,14 @@ Shape suffixes: R replica, S codebooks, Y contexts, T cells, N cells that decide
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+LARGEST_TABLE = 2**23
+"""Counts up to which logarithms of the gamma function are looked up: 64 MiB."""
 
 
 def tally(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,9 +27,32 @@ def tally(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> tuple[Tensor, Tenso
     return right_RSYTK, left_RSYTK, joint_RSYKK
 
 
-def log_evidence(count: Tensor, a: float) -> Tensor:
-    """``ln G(c + a) - ln G(a)``: of ``c`` occurrences of one kind under a pseudo-count ``a``."""
-    return torch.lgamma(count + a) - math.lgamma(a)
+class Evidence:
+    """``ln G(c + a) - ln G(a)`` of counts ``c``: of ``c`` occurrences of one kind under a pseudo-count ``a``.
+
+    Counts are integers, so that it is looked up, some four times faster than it is computed.
+
+    Args:
+        a: pseudo-count.
+        largest: that a count can be.
+    """
+
+    def __init__(self, a: float, largest: int):
+        self.a, self.largest = a, largest
+
+    def __call__(self, count: Tensor) -> Tensor:
+        """Of each count, in float64."""
+        if self.largest > LARGEST_TABLE:
+            return torch.lgamma(count + self.a) - torch.lgamma(torch.full_like(count, self.a))
+        return table_of(self.a, self.largest, count.device).take(count.long())
+
+
+@lru_cache(maxsize=32)
+def table_of(a: float, largest: int, device: torch.device) -> Tensor:
+    """``ln G(c + a) - ln G(a)`` for ``c`` from 0."""
+    with torch.inference_mode(False):
+        table = torch.lgamma(torch.arange(largest + 1, dtype=torch.float64, device=device) + a)
+        return table - table[0]
 
 
 def entropy_of(count: Tensor) -> Tensor:
@@ -34,17 +60,17 @@ def entropy_of(count: Tensor) -> Tensor:
     return torch.xlogy(count, count)
 
 
-def objective(joint_RSYKK: Tensor, a: float) -> Tensor:
+def objective(joint_RSYKK: Tensor, evidence: Evidence) -> Tensor:
     """``sum ln G(J + a) - ln G(a) - sum_k x(J[., k, .]) - sum_l x(J[., ., l])``, ``x(c) = c ln c``: ``[R, S]``.
 
     Up to a constant, the log of how probable pairs of cells are that draw a pair of codes, whose probabilities have a Dirichlet
     prior, and then each of the two cells among those of its code as often as it occurs.
     """
-    of_pairs = log_evidence(joint_RSYKK, a).sum((2, 3, 4))
+    of_pairs = evidence(joint_RSYKK).sum((2, 3, 4))
     return of_pairs - entropy_of(joint_RSYKK.sum((2, 4))).sum(-1) - entropy_of(joint_RSYKK.sum((2, 3))).sum(-1)
 
 
-def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a: float) -> Tensor:
+def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evidence: Evidence) -> Tensor:
     """The objective with cell ``n`` in code ``k``, all others as they are, less a number of the cell: ``[R, S, N, K]``.
 
     The cell's own counts are taken out of ``J``, from its row, its column, and, where it stood beside itself, once and not
@@ -66,8 +92,8 @@ def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a: 
     eye_KK = torch.eye(K, dtype=rest.dtype, device=rest.device)
     in_row = rest + to_right[..., None, :] + eye_KK * (to_left + itself_RSYN1)[..., :, None]
     in_column = rest + to_left[..., :, None] * (1 - eye_KK)  # what stands in row and column is in the row
-    before = log_evidence(rest, a)
-    of_pairs = (log_evidence(in_row, a) - before).sum((2, 5)) + (log_evidence(in_column, a) - before).sum((2, 4))
+    before = evidence(rest)
+    of_pairs = (evidence(in_row) - before).sum((2, 5)) + (evidence(in_column) - before).sum((2, 4))
 
     rows = joint_RSYKK.sum((2, 4))[:, :, None], right_RSYNK.sum((2, 4))[..., None]
     columns = joint_RSYKK.sum((2, 3))[:, :, None], left_RSYNK.sum((2, 4))[..., None]
@@ -92,8 +118,10 @@ def counts_a_cell(counts_RYTT: Tensor) -> Tensor:
     return 2 * counts_RYTT.sum((1, 2, 3)) / seen(counts_RYTT).sum(1).clamp_min(1)
 
 
-def redecide(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, noise_RSNK: Tensor, K: int, a: float) -> Tensor:
+def redecide(
+    counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, noise_RSNK: Tensor, K: int, evidence: Evidence
+) -> Tensor:
     """The codes after some cells have decided again, all at once: ``argmax_k`` of gain and noise, where they have been seen."""
-    best_RSN = (gains(counts_RYTT, codes_RST, cells_RSN, K, a) + noise_RSNK).argmax(-1)
+    best_RSN = (gains(counts_RYTT, codes_RST, cells_RSN, K, evidence) + noise_RSNK).argmax(-1)
     seen_RST = seen(counts_RYTT)[:, None].expand_as(codes_RST)
     return codes_RST.scatter(2, cells_RSN, best_RSN.where(seen_RST.gather(2, cells_RSN), codes_RST.gather(2, cells_RSN)))

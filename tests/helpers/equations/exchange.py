@@ -52,7 +52,7 @@ class Layer:
         self.places = 1 if self.patch == 2 else self.patch
         Y, self.T, _ = self.counts_YTT.shape
         self.a = case.setting("pseudo_count", 0.1) / (Y / self.places)
-        self.turn = case.setting("turn", 240)
+        self.turn = case.setting("turn", 150)
         self.start = (k - 1) * self.turn if case.setting("one_by_one", True) else 0
 
     @property
@@ -81,7 +81,7 @@ class Layer:
 
     def decide(self, counts_YTT: Array) -> Array:
         """A fraction of the cells of each codebook takes the code with the largest objective and noise, the others as they were."""
-        S, N = len(self.codes_ST), max(1, round(self.case.setting("fraction", 0.25) * self.T))
+        S, N = len(self.codes_ST), max(1, round(self.case.setting("fraction", 0.4) * self.T))
         key = torch.tensor([self.case.keys(self.k, self.now)])
         order_ST = uniform(fold(key, "order"), (S, self.T))[0].numpy()
         noise_SNK = uniform(fold(key, "noise"), (S, N, self.K))[0].numpy()
