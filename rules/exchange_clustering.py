@@ -30,18 +30,20 @@ class ExchangeClustering(LocalRule):
     of cells seen side by side under one parent, ``a`` left of ``b``; ``y`` is the class at the top layer that has siblings if
     ``label_context``, else one and the same; of three siblings and more it is also the place of ``a``. It climbs
 
-        sum_ykl ln G(J[y, k, l] + a) - sum_k x(J[., k, .]) - sum_l x(J[., ., l]),    x(c) = c ln c,  G the gamma function,
+        sum_ykl ln G(J[y, k, l] + a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k]),    e(n, c) = ln G(n) - ln G(n + c),
 
-    where ``J`` are the counts by code. In each step of a layer's turn a fraction of its cells decides again, all at once:
+    where ``J`` are the counts by code, ``n_k`` is the number of cells with code ``k`` and ``G`` the gamma function: the log of
+    the counts' probability, with those of pairs of codes and of a code's cells integrated out. In each step of a layer's turn a
+    fraction of its cells decides again, all at once:
 
         z(t) = argmax_k F[t, k] + T g
 
     ``F`` is the objective with ``t`` in code ``k`` and its own counts nowhere else (leave one out), ``g`` Gumbel noise. ``T``
-    falls in a line from ``temperature`` times the counts of a cell to 0 at ``falling`` of the turn. ``a`` is ``pseudo_count``,
-    divided by the number of classes where they are contexts. The best of the layer's codebooks is handed on.
+    falls in a line from ``temperature`` times the counts of a cell to 0 at ``falling`` of the turn. ``a`` is ``pseudo_counts``
+    over the number of pairs of codes and, where they are contexts, of classes. The best of the layer's codebooks is handed on.
 
     Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. New are
-    the predictive form, the noise and the contexts. Each of the training strings is counted once in a turn, however often it is
+    the integrated form, the noise and the contexts. Each of the training strings is counted once in a turn, however often it is
     shown; an endless stream is counted as long as the turn lasts.
 
     Sees: its own cells, their siblings', and counts over the batch, which ranks sum. A cell decides by its own counts, ``z`` of
@@ -58,7 +60,7 @@ class ExchangeClustering(LocalRule):
         fraction: of the cells that decide in a step; at least one does.
         temperature: ``T`` at the start for each count of a cell.
         falling: part of the turn at whose end ``T`` is 0.
-        pseudo_count: of a pair of codes, for all classes together.
+        pseudo_counts: of all pairs of codes and classes together.
 
     Raises:
         InvalidInput: a value out of its range; another network; pairs that are not siblings, or layers that have none.
@@ -82,7 +84,7 @@ class ExchangeClustering(LocalRule):
         fraction: float = 0.4,
         temperature: float = 0.15,
         falling: float = 0.6,
-        pseudo_count: float = 0.1,
+        pseudo_counts: float = 6.4,
     ):
         super().__init__(network, optimizer, clip)
         if not isinstance(network, CodeNetwork):
@@ -95,10 +97,10 @@ class ExchangeClustering(LocalRule):
                 raise InvalidInput(f"model.{key}", value, "a number above 0 and at most 1")
         if temperature < 0:
             raise InvalidInput("model.temperature", temperature, "a number of at least 0")
-        if pseudo_count <= 0:
-            raise InvalidInput("model.pseudo_count", pseudo_count, "a number above 0")
+        if pseudo_counts <= 0:
+            raise InvalidInput("model.pseudo_counts", pseudo_counts, "a number above 0")
         self.label_context, self.turn, self.one_by_one, self.fraction = label_context, turn, one_by_one, fraction
-        self.temperature, self.falling, self.pseudo_count = temperature, falling, pseudo_count
+        self.temperature, self.falling, self.pseudo_counts = temperature, falling, pseudo_counts
         self.rate = 1.0  # what is tracked is the sum itself
         if label_context:
             self.knowledge, self.locality = "labels", Locality(partner=True, batch=True, lateral=True, label=True)
@@ -140,12 +142,12 @@ class ExchangeClustering(LocalRule):
         return table
 
     def evidence(self, k: int) -> exchange.Evidence:
-        """``ln G(c + a) - ln G(a)`` for counts of layer ``k``: classes share the pseudo-count of a pair of codes."""
+        """``ln G(c + a) - ln G(a)`` for counts of layer ``k``: pairs of codes, and classes, share the pseudo-counts."""
         most = self.turn * self.data.batch_size
         if self.data.train_sizes_R is not None:
             most = min(most, max(size or 0 for size in self.data.replica_sizes))
         pairs = self.network.positions[k - 1] // self.network.layers[k].patch * self.places(k)
-        return exchange.Evidence(self.pseudo_count / self.classes(k), most * pairs)
+        return exchange.Evidence(self.pseudo_counts / (self.table(k).symbols ** 2 * self.classes(k)), most * pairs)
 
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn, or a turn for all strings."""
@@ -222,7 +224,11 @@ class ExchangeClustering(LocalRule):
         seen_RT1 = exchange.seen(counts)[..., None]
         used_R = (functional.one_hot(table.handed_on_RT, table.symbols) * seen_RT1).amax(1).sum(-1)
         loss_R = -best_R / counts.sum((1, 2, 3)).clamp_min(1)
-        return {f"loss/layer{k}": loss_R, f"codebooks_agree/layer{k}": agree_R, f"codes_in_use/layer{k}": used_R}
+        return {
+            f"loss/layer{k}": loss_R,
+            f"codes/layer{k}_agree": agree_R.to(loss_R),
+            f"codes/layer{k}_in_use": used_R.to(loss_R),
+        }
 
     def tracked(self, estimates: dict[str, Tensor]) -> dict[str, Tensor]:
         """Counts with those of the step, and the codes and objective of a fraction of the cells that decide again by them."""
@@ -231,10 +237,9 @@ class ExchangeClustering(LocalRule):
             table, estimate = self.table(k), estimates[f"{name}.counts_RYTT"]
             counts = table.get_buffer("counts_RYTT") + (self.data.world * estimate).round()
             codes_RST = self.decided(k, counts.double())
-            joint_RSYKK = exchange.tally(counts.double(), codes_RST, table.symbols)[2]
             found[f"{name}.counts_RYTT"] = counts
             found[f"{name}.codes_RST"] = codes_RST.to(counts.dtype)
-            found[f"{name}.objective_RS"] = exchange.objective(joint_RSYKK, self.evidence(k))
+            found[f"{name}.objective_RS"] = exchange.objective(counts.double(), codes_RST, table.symbols, self.evidence(k))
         return found
 
     def decided(self, k: int, counts_RYTT: Tensor) -> Tensor:

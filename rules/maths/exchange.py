@@ -55,19 +55,28 @@ def table_of(a: float, largest: int, device: torch.device) -> Tensor:
         return table - table[0]
 
 
-def entropy_of(count: Tensor) -> Tensor:
-    """``c ln c``, 0 for no counts."""
-    return torch.xlogy(count, count)
+def emission(cells: Tensor, count: Tensor) -> Tensor:
+    """``ln G(n) - ln G(n + c)``: of ``c`` occurrences of a code that can be any of ``n`` cells; 0 for no cells."""
+    some = cells.clamp_min(1)
+    return torch.where(cells > 0, torch.lgamma(some) - torch.lgamma(some + count), 0.0)
 
 
-def objective(joint_RSYKK: Tensor, evidence: Evidence) -> Tensor:
-    """``sum ln G(J + a) - ln G(a) - sum_k x(J[., k, .]) - sum_l x(J[., ., l])``, ``x(c) = c ln c``: ``[R, S]``.
+def cells_of(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> Tensor:
+    """How many of the cells that have been seen have each code, ``[R, S, K]``."""
+    member_RSTK = functional.one_hot(codes_RST, K)
+    return (member_RSTK * seen(counts_RYTT)[:, None, :, None]).sum(2)
 
-    Up to a constant, the log of how probable pairs of cells are that draw a pair of codes, whose probabilities have a Dirichlet
-    prior, and then each of the two cells among those of its code as often as it occurs.
+
+def objective(counts_RYTT: Tensor, codes_RST: Tensor, K: int, evidence: Evidence) -> Tensor:
+    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k])``, ``[R, S]``; ``e`` is :func:`emission`.
+
+    Up to a number that all codes share it is the log of the counts' probability, where siblings draw a pair of codes and each
+    code one of its ``n`` cells, with all these probabilities integrated out: under a Dirichlet prior of ``a`` a pair, and a
+    flat one over a code's cells.
     """
-    of_pairs = evidence(joint_RSYKK).sum((2, 3, 4))
-    return of_pairs - entropy_of(joint_RSYKK.sum((2, 4))).sum(-1) - entropy_of(joint_RSYKK.sum((2, 3))).sum(-1)
+    joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
+    of_rows, of_columns = (emission(cells_RSK, joint_RSYKK.sum((2, axis))).sum(-1) for axis in (4, 3))
+    return evidence(joint_RSYKK).sum((2, 3, 4)) + of_rows + of_columns
 
 
 def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evidence: Evidence) -> Tensor:
@@ -95,10 +104,15 @@ def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evi
     before = evidence(rest)
     of_pairs = (evidence(in_row) - before).sum((2, 5)) + (evidence(in_column) - before).sum((2, 4))
 
-    rows = joint_RSYKK.sum((2, 4))[:, :, None], right_RSYNK.sum((2, 4))[..., None]
-    columns = joint_RSYKK.sum((2, 3))[:, :, None], left_RSYNK.sum((2, 4))[..., None]
-    of_codes = sum(entropy_of(all_ + (1 - own_RSNK) * n) - entropy_of(all_ - own_RSNK * n) for all_, n in (rows, columns))
-    return of_pairs - of_codes
+    one_RSN1 = seen(counts_RYTT)[:, None].expand_as(codes_RST).gather(2, cells_RSN)[..., None].long()
+    others_RSNK = cells_of(counts_RYTT, codes_RST, K)[:, :, None] - own_RSNK * one_RSN1
+    for all_RS1K, here_RSN1 in (
+        (joint_RSYKK.sum((2, 4))[:, :, None], right_RSYNK.sum((2, 4))[..., None]),
+        (joint_RSYKK.sum((2, 3))[:, :, None], left_RSYNK.sum((2, 4))[..., None]),
+    ):
+        without_RSNK = all_RS1K - own_RSNK * here_RSN1
+        of_pairs = of_pairs + emission(others_RSNK + one_RSN1, without_RSNK + here_RSN1) - emission(others_RSNK, without_RSNK)
+    return of_pairs
 
 
 def of_cells(of_all: Tensor, cells_RSN: Tensor) -> Tensor:

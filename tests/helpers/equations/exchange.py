@@ -16,12 +16,13 @@ from equations.network import Array, Parameters, Run, whitened
 from rhm.hashing import fold, uniform
 
 
-def x_log_x(count: float) -> float:
-    return count * math.log(count) if count > 0 else 0.0
+def emission(cells: int, count: float) -> float:
+    """``ln G(n) - ln G(n + c)``, the log of ``(n - 1)! / (n + c - 1)!``, one factor after another; 0 without cells."""
+    return -sum(math.log(cells + i) for i in range(round(count))) if cells else 0.0
 
 
 def objective(counts_YTT: Array, codes_T: Array, K: int, a: float) -> float:
-    """``sum ln G(J + a) - ln G(a) - sum_k x(J[., k, .]) - sum_l x(J[., ., l])``, ``J`` by going through all pairs of cells."""
+    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k])`` by going through all pairs of cells."""
     joint = np.zeros((len(counts_YTT), K, K))
     for y, left, right in np.argwhere(counts_YTT):
         joint[y, codes_T[left], codes_T[right]] += counts_YTT[y, left, right]
@@ -29,7 +30,8 @@ def objective(counts_YTT: Array, codes_T: Array, K: int, a: float) -> float:
     for at in np.ndindex(joint.shape):
         total += math.lgamma(joint[at] + a) - math.lgamma(a)
     for k in range(K):
-        total -= x_log_x(joint[:, k].sum()) + x_log_x(joint[:, :, k].sum())
+        cells = sum(codes_T[t] == k for t, seen in enumerate(cells_seen(counts_YTT)) if seen)
+        total += emission(cells, joint[:, k].sum()) + emission(cells, joint[:, :, k].sum())
     return total
 
 
@@ -51,7 +53,7 @@ class Layer:
         self.patch = case.network.layers[k].patch
         self.places = 1 if self.patch == 2 else self.patch
         Y, self.T, _ = self.counts_YTT.shape
-        self.a = case.setting("pseudo_count", 0.1) / (Y / self.places)
+        self.a = case.setting("pseudo_counts", 6.4) / (self.K**2 * Y / self.places)
         self.turn = case.setting("turn", 150)
         self.start = (k - 1) * self.turn if case.setting("one_by_one", True) else 0
 
@@ -107,8 +109,8 @@ class Layer:
         used = {code for code, is_seen in zip(self.handed_on(), seen, strict=True) if is_seen}
         return {
             f"loss/layer{self.k}": -best / max(1, self.counts_YTT.sum()),
-            f"codebooks_agree/layer{self.k}": float(sum(value >= best - 1e-6 * abs(best) for value in self.objective_S)),
-            f"codes_in_use/layer{self.k}": float(len(used)),
+            f"codes/layer{self.k}_agree": float(sum(value >= best - 1e-6 * abs(best) for value in self.objective_S)),
+            f"codes/layer{self.k}_in_use": float(len(used)),
         }
 
 
@@ -177,7 +179,7 @@ VARIANTS = (
     (AT_ONCE,),
     (AT_ONCE, "--model.network.bottleneck=3", "--model.network.codebooks=2", "--model.fraction=1.0", "--model.temperature=0"),
     (AT_ONCE, "--data.s=3", "--data.L=3", "--data.m=3"),
-    (AT_ONCE, "--model.pseudo_count=0.3", "--model.fraction=0.5", "--model.falling=0.2", "--model.temperature=1"),
+    (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.5", "--model.falling=0.2", "--model.temperature=1"),
 )
 
 EQUATIONS = {name: exchange(variants=VARIANTS) for name in ("exchange_clustering", "exchange_clustering_label")}
