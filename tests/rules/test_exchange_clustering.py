@@ -5,6 +5,7 @@ Shape suffixes: R replica, S codebooks, Y contexts, T cells, N cells that decide
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -244,6 +245,14 @@ def test_a_run_that_is_too_short_says_so():
         train(from_settings("exchange_clustering", "--model.turn=3"), steps=2)
     with pytest.warns(UserWarning, match=r"shows a layer 48 strings, fewer than the 64 of data.train_size"):
         train(from_settings("exchange_clustering", "--model.turn=3"), steps=6)
+
+
+def test_codes_start_uniform_and_differ_between_replicas_layers_and_codebooks():
+    rule = from_settings("exchange_clustering", "--data.v=8", "--data.n=8", "--model.network.bottleneck=8", seeds=range(8))
+    tables = torch.stack([rule.table(k).codes_RST for k in (1, 2)])
+    share = torch.bincount(tables.flatten()) / tables.numel()
+    assert len(share) == 8 and ((share - 1 / 8).abs() < 5 * math.sqrt(7 / 64 / tables.numel())).all()
+    assert len(tables.flatten(0, 2).unique(dim=0)) == 2 * 8 * 4
 
 
 def test_the_active_cell_is_that_of_the_tuple():
