@@ -129,9 +129,9 @@ def pairs_of(rule: ExchangeClustering, symbols) -> Counter:
     return Counter((left, right) for string in cells for left, right in zip(string[::2], string[1::2], strict=True))
 
 
-@pytest.mark.parametrize("size", [5, 16, 37])
+@pytest.mark.parametrize("size", [5, 16, 37, 64])
 def test_each_string_is_counted_once_however_often_it_is_shown(size):
-    """In every layer's turn, wherever in an epoch it starts."""
+    """In every layer's turn, wherever in an epoch it starts; with 64, an epoch ends with the second turn."""
     rule = from_settings("exchange_clustering", f"--data.train_size={size}", "--model.turn=6", seeds=(0, 1))
     first, second = counted(rule, 12)
     assert first.sum((1, 2, 3)).tolist() == [2 * size] * 2 and second.sum((1, 2, 3)).tolist() == [size] * 2
@@ -139,6 +139,11 @@ def test_each_string_is_counted_once_however_often_it_is_shown(size):
     for r in range(2):
         found = {(int(a), int(b)): int(first[r, 0, a, b]) for a, b in first[r, 0].nonzero()}
         assert found == pairs_of(rule, strings[r])
+    state = rule.network(strings)[1]
+    active = rule.network.layers[1].by_position(state.units_RGME, state).argmax(-1)
+    for r in range(2):
+        found = {(int(a), int(b)): int(second[r, 0, a, b]) for a, b in second[r, 0].nonzero()}
+        assert found == Counter((int(left), int(right)) for left, right in active[r])
 
 
 def test_replicas_with_other_sizes_and_an_endless_stream_count_what_they_are_shown():
