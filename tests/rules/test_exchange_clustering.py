@@ -110,7 +110,7 @@ def test_a_cell_that_was_never_seen_keeps_its_code():
 @pytest.mark.parametrize("steps", [1, 4, 5])
 def test_later_steps_are_the_equations_too(name, steps):
     """With a turn of 4 steps of 6 strings: the second epoch of 10 strings is no longer counted, then the second layer's turn begins."""
-    args = ("--data.train_size=10", "--model.turn=4", "--model.temperature=0.05")
+    args = ("--data.train_size=10", "--model.turn=4", "--model.temperature=0.3", "--model.fraction=1.0")
     rule = build(name, *args)
     train(rule, steps=steps)
     check(rule, wanted(exchange(steps, sizes=(10, 6)), rule, name, args))
