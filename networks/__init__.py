@@ -1,6 +1,7 @@
 """Networks whose layers can be addressed one by one."""
 
 from networks.architectures import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
+from networks.cells import CellLayer, CodeNetwork
 from networks.config import NetworkConfig
 from networks.layer import Layer, multiply
 from networks.layered import LayeredNetwork
@@ -9,6 +10,8 @@ from networks.state import LayerState, LayerUpdate
 from networks.vector import VectorNetwork
 
 __all__ = [
+    "CellLayer",
+    "CodeNetwork",
     "DenseNetwork",
     "HierarchicalNetwork",
     "Layer",

@@ -1,7 +1,7 @@
-"""A discrete code in place of a projection: units predict, prototypes compete for the prediction, the winner is handed on.
+"""Discrete codes in place of a projection, as prototypes of what units predict, or as a table of cells.
 
 Shape suffixes: R replica, M rows (strings times positions), E units, S codebooks, K symbols of a codebook, J = 2 K predictions,
-P = S J.
+P = S J, T cells.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rhm import whitened_one_hot
-from rhm.hashing import fold, normal
+from rhm.hashing import fold, normal, uniform
 
 
 class Code(nn.Module):
@@ -74,6 +74,49 @@ class Code(nn.Module):
         prototypes = self.prototypes_RSKJ[replica_R, chosen_R][:, None]
         winner = self.scores(self.predict(units_RME, predictor), prototypes).argmax(-1)[..., 0]
         return whitened_one_hot(winner, self.symbols, units_RME.dtype)
+
+
+class CodeTable(nn.Module):
+    """The code of each cell in ``S`` codebooks; the most active cell's code in the best of them is handed on, one-hot.
+
+    A cell is a unit that stands for one tuple of the codes below. Codes start at random. No gradient passes them.
+
+    Args:
+        keys_R: int64 keys of the initial codes.
+        cells: ``T``.
+        symbols: ``K``.
+        codebooks: ``S``.
+
+    Attributes:
+        codes_RST: of each cell, integers.
+        objective_RS: of each codebook; whoever changes codes says it.
+    """
+
+    codes_RST: Tensor
+    objective_RS: Tensor
+
+    def __init__(self, keys_R: Tensor, cells: int, symbols: int, codebooks: int):
+        super().__init__()
+        self.symbols, self.codebooks = symbols, codebooks
+        codes_RST = (uniform(fold(keys_R, "codes"), (codebooks, cells)) * symbols).long()
+        self.register_buffer("codes_RST", codes_RST)
+        self.register_buffer("objective_RS", torch.zeros(codes_RST.shape[:2], dtype=torch.get_default_dtype()))
+
+    @property
+    def chosen_R(self) -> Tensor:
+        """The codebook with the largest objective."""
+        return self.objective_RS.argmax(-1)
+
+    @property
+    def handed_on_RT(self) -> Tensor:
+        """Each cell's code in the chosen codebook."""
+        replica_R = torch.arange(len(self.codes_RST), device=self.codes_RST.device)
+        return self.codes_RST[replica_R, self.chosen_R]
+
+    def forward(self, units_RME: Tensor) -> Tensor:
+        """The codes of the most active cells as whitened one-hot vectors, ``[R, M, K]``."""
+        code_RM = self.handed_on_RT.gather(1, units_RME.argmax(-1))
+        return whitened_one_hot(code_RM, self.symbols, units_RME.dtype)
 
 
 def mutual_information(joint: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.activations import ACTIVATIONS
-from networks.code import Code
+from networks.code import Code, CodeTable
 from networks.state import LayerState, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import fold, normal
@@ -65,7 +65,7 @@ class Layer(nn.Module):
         self.weight_RGFE = nn.Parameter(weight.to(dtype))
         self.bias_RG1E = nn.Parameter(torch.zeros(len(keys_R), groups, 1, units, dtype=dtype))
         self.projection_RGEC: nn.Parameter | None = None
-        self.code: Code | None = None
+        self.code: Code | CodeTable | None = None
         if codebooks is not None and bottleneck is not None:
             self.code = Code(keys_R, units, bottleneck, codebooks)
         elif bottleneck is not None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules import SiblingPairs
-from networks import Layer, LayerState, LayerUpdate
+from networks import CodeNetwork, Layer, LayerState, LayerUpdate
+from networks.code import Code
 from rhm import InvalidInput
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
@@ -94,6 +95,8 @@ class CodePrediction(LocalRule):
         super().__init__(network, optimizer, clip)
         if network.codebooks is None:
             raise InvalidInput("model.network.codebooks", None, "an integer of at least 1 for CodePrediction")
+        if isinstance(network, CodeNetwork):
+            raise InvalidInput("model.network", "CodeNetwork", "HierarchicalNetwork with codebooks for CodePrediction")
         if not 0 < rate <= 1:
             raise InvalidInput("model.rate", rate, "a number above 0 and at most 1")
         if stagger is not None and stagger < 1:
@@ -146,7 +149,7 @@ class CodePrediction(LocalRule):
     def codes(self, layer: Layer, state: LayerState) -> Codes:
         """What a layer predicts and codes."""
         code = layer.code
-        assert code is not None
+        assert isinstance(code, Code)
         u_RME = state.units_RGME[:, 0].to(code.mean_R1E.dtype)
         q_RMSJ = code.predict(u_RME)
         scores = code.scores(q_RMSJ) - self.conscience * (code.symbols * code.frequency_RSK).clamp_min(1e-4).log()[:, None]

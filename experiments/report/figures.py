@@ -37,7 +37,7 @@ STYLED = (
     ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
-    ("brsf", "frsf", "local_expansion"),
+    ("brsf", "frsf", "local_expansion", "exchange_clustering", "exchange_clustering_label"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
 with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""

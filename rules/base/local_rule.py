@@ -56,7 +56,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
     Layers above ``trained_layers`` belong to the readout: it learns from labels on the detached features below them.
 
     What a rule tracks over steps, such as learned feedback or running statistics, is a buffer: the batch's value of it is one
-    of the step's estimates, and after the step ``buffer += rate (estimate - buffer)``.
+    of the step's estimates, and after the step ``buffer += rate (estimate - buffer)``; one of integers becomes what
+    :meth:`tracked` makes of it.
 
     Args:
         network: its sizes follow the task unless they are given.
@@ -399,7 +400,10 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         targets = self._targets(self.tracked(estimates))
         optimizer.step()
         for buffer, target in targets:
-            buffer.lerp_(target.to(buffer.dtype), self.rate)
+            if buffer.is_floating_point():
+                buffer.lerp_(target.to(buffer.dtype), self.rate)
+            else:
+                buffer.copy_(target)
         self.after_step()
 
     def _targets(self, tracked: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -53,6 +53,7 @@ OTHERWISE = {
     "scff": ["--data.pairs=ClassPairs"],
     "simsiam": ["--model.block.expansion=random"],
     "code_prediction": ["--model.stagger=null"],
+    "exchange_clustering_label": ["--model.one_by_one=false"],
     "label_context": ["--model.network=LocallyConnectedNetwork"],
     "supervised_contrastive": ["--model.network=DenseNetwork"],
     "low_rank_feedback": ["--model.network=LocallyConnectedNetwork"],

@@ -1,0 +1,141 @@
+"""Exchange clustering: which code each cell should have, given the codes of the cells that it was seen beside.
+
+Counts of siblings, ``C[y, a, b]``: how often cell ``a`` stood left of cell ``b`` in context ``y``. With codes ``z``,
+``J[y, k, l]`` is how often code ``k`` stood left of ``l``. All counts are integers in float64.
+
+Shape suffixes: R replica, S codebooks, Y contexts, T cells, N cells that decide, K codes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LARGEST_TABLE = 2**23
+"""Counts up to which logarithms of the gamma function are looked up: 64 MiB."""
+
+
+def tally(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What each cell's right and left siblings say in codes, ``R[y, t, l]`` and ``Q[y, t, k]``, and ``J``."""
+    member_RSTK = functional.one_hot(codes_RST, K).to(counts_RYTT.dtype)
+    right_RSYTK = torch.einsum("ryab,rsbk->rsyak", counts_RYTT, member_RSTK)
+    left_RSYTK = torch.einsum("ryab,rsak->rsybk", counts_RYTT, member_RSTK)
+    joint_RSYKK = torch.einsum("rsak,rsyal->rsykl", member_RSTK, right_RSYTK)
+    return right_RSYTK, left_RSYTK, joint_RSYKK
+
+
+class Evidence:
+    """``ln G(c + a) - ln G(a)`` of counts ``c``: of ``c`` occurrences of one kind under a pseudo-count ``a``.
+
+    Counts are integers, so that it is looked up, some four times faster than it is computed.
+
+    Args:
+        a: pseudo-count.
+        largest: that a count can be.
+    """
+
+    def __init__(self, a: float, largest: int):
+        self.a, self.largest = a, largest
+
+    def __call__(self, count: Tensor) -> Tensor:
+        """Of each count, in float64."""
+        if self.largest > LARGEST_TABLE:
+            return torch.lgamma(count + self.a) - torch.lgamma(torch.full_like(count, self.a))
+        return table_of(self.a, self.largest, count.device).take(count.long())
+
+
+@lru_cache(maxsize=32)
+def table_of(a: float, largest: int, device: torch.device) -> Tensor:
+    """``ln G(c + a) - ln G(a)`` for ``c`` from 0."""
+    with torch.inference_mode(False):
+        table = torch.lgamma(torch.arange(largest + 1, dtype=torch.float64, device=device) + a)
+        return table - table[0]
+
+
+def emission(cells: Tensor, count: Tensor) -> Tensor:
+    """``ln G(n) - ln G(n + c)``: of ``c`` occurrences of a code that can be any of ``n`` cells; 0 for no cells."""
+    some = cells.clamp_min(1)
+    return torch.where(cells > 0, torch.lgamma(some) - torch.lgamma(some + count), 0.0)
+
+
+def cells_of(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> Tensor:
+    """How many of the cells that have been seen have each code, ``[R, S, K]``."""
+    member_RSTK = functional.one_hot(codes_RST, K)
+    return (member_RSTK * seen(counts_RYTT)[:, None, :, None]).sum(2)
+
+
+def objective(counts_RYTT: Tensor, codes_RST: Tensor, K: int, evidence: Evidence) -> Tensor:
+    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k])``, ``[R, S]``; ``e`` is :func:`emission`.
+
+    Up to a number that all codes share it is the log of the counts' probability, where siblings draw a pair of codes and each
+    code one of its ``n`` cells, with all these probabilities integrated out: under a Dirichlet prior of ``a`` a pair, and a
+    flat one over a code's cells.
+    """
+    joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
+    of_rows, of_columns = (emission(cells_RSK, joint_RSYKK.sum((2, axis))).sum(-1) for axis in (4, 3))
+    return evidence(joint_RSYKK).sum((2, 3, 4)) + of_rows + of_columns
+
+
+def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evidence: Evidence) -> Tensor:
+    """The objective with cell ``n`` in code ``k``, all others as they are, less a number of the cell: ``[R, S, N, K]``.
+
+    The cell's own counts are taken out of ``J``, from its row, its column, and, where it stood beside itself, once and not
+    twice; then they are put into row and column ``k``.
+    """
+    right_RSYTK, left_RSYTK, joint_RSYKK = tally(counts_RYTT, codes_RST, K)
+    right_RSYNK, left_RSYNK = of_cells(right_RSYTK, cells_RSN), of_cells(left_RSYTK, cells_RSN)
+    itself_RSYN1 = of_cells(counts_RYTT.diagonal(dim1=2, dim2=3)[:, None, :, :, None], cells_RSN)
+    own_RSNK = functional.one_hot(codes_RST.gather(2, cells_RSN), K).to(joint_RSYKK.dtype)
+    own = own_RSNK[:, :, None]
+    to_right, to_left = right_RSYNK - itself_RSYN1 * own, left_RSYNK - itself_RSYN1 * own  # beside other cells alone
+
+    rest = (
+        joint_RSYKK[:, :, :, None]
+        - own[..., :, None] * to_right[..., None, :]
+        - own[..., None, :] * to_left[..., :, None]
+        - (own * itself_RSYN1)[..., :, None] * own[..., None, :]
+    )
+    eye_KK = torch.eye(K, dtype=rest.dtype, device=rest.device)
+    in_row = rest + to_right[..., None, :] + eye_KK * (to_left + itself_RSYN1)[..., :, None]
+    in_column = rest + to_left[..., :, None] * (1 - eye_KK)  # what stands in row and column is in the row
+    before = evidence(rest)
+    of_pairs = (evidence(in_row) - before).sum((2, 5)) + (evidence(in_column) - before).sum((2, 4))
+
+    one_RSN1 = seen(counts_RYTT)[:, None].expand_as(codes_RST).gather(2, cells_RSN)[..., None].long()
+    others_RSNK = cells_of(counts_RYTT, codes_RST, K)[:, :, None] - own_RSNK * one_RSN1
+    for all_RS1K, here_RSN1 in (
+        (joint_RSYKK.sum((2, 4))[:, :, None], right_RSYNK.sum((2, 4))[..., None]),
+        (joint_RSYKK.sum((2, 3))[:, :, None], left_RSYNK.sum((2, 4))[..., None]),
+    ):
+        without_RSNK = all_RS1K - own_RSNK * here_RSN1
+        of_pairs = of_pairs + emission(others_RSNK + one_RSN1, without_RSNK + here_RSN1) - emission(others_RSNK, without_RSNK)
+    return of_pairs
+
+
+def of_cells(of_all: Tensor, cells_RSN: Tensor) -> Tensor:
+    """The rows of some cells of ``[R, S, Y, T, F]``, ``[R, S, Y, N, F]``; ``S`` may be 1."""
+    index = cells_RSN[:, :, None, :, None]
+    shape = [*cells_RSN.shape[:2], of_all.shape[2], cells_RSN.shape[2], of_all.shape[4]]
+    return of_all.expand(*shape[:3], -1, -1).gather(3, index.expand(shape))
+
+
+def seen(counts_RYTT: Tensor) -> Tensor:
+    """Which cells have been seen, ``[R, T]``."""
+    return counts_RYTT.sum((1, 2)) + counts_RYTT.sum((1, 3)) > 0
+
+
+def counts_a_cell(counts_RYTT: Tensor) -> Tensor:
+    """Mean number of counts, left and right, of the cells that were seen: ``[R]``."""
+    return 2 * counts_RYTT.sum((1, 2, 3)) / seen(counts_RYTT).sum(1).clamp_min(1)
+
+
+def redecide(
+    counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, noise_RSNK: Tensor, K: int, evidence: Evidence
+) -> Tensor:
+    """The codes after some cells have decided again, all at once: ``argmax_k`` of gain and noise, where they have been seen."""
+    best_RSN = (gains(counts_RYTT, codes_RST, cells_RSN, K, evidence) + noise_RSNK).argmax(-1)
+    seen_RST = seen(counts_RYTT)[:, None].expand_as(codes_RST)
+    return codes_RST.scatter(2, cells_RSN, best_RSN.where(seen_RST.gather(2, cells_RSN), codes_RST.gather(2, cells_RSN)))

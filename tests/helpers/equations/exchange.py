@@ -1,0 +1,185 @@
+"""The oracle of exchange clustering: counts in loops over strings, and an objective that is enumerated anew for each choice.
+
+Shape suffixes: B batch (string), D position, S codebooks, Y contexts, T cells, N cells that decide, K codes.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+
+import numpy as np
+import torch
+
+from equations.case import Answer, Case, Equation, State, descend
+from equations.network import Array, Parameters, Run, whitened
+from rhm.hashing import fold, uniform
+
+
+def emission(cells: int, count: float) -> float:
+    """``ln G(n) - ln G(n + c)``, the log of ``(n - 1)! / (n + c - 1)!``, one factor after another; 0 without cells."""
+    return -sum(math.log(cells + i) for i in range(round(count))) if cells else 0.0
+
+
+def objective(counts_YTT: Array, codes_T: Array, K: int, a: float) -> float:
+    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k])`` by going through all pairs of cells."""
+    joint = np.zeros((len(counts_YTT), K, K))
+    for y, left, right in np.argwhere(counts_YTT):
+        joint[y, codes_T[left], codes_T[right]] += counts_YTT[y, left, right]
+    total = 0.0
+    for at in np.ndindex(joint.shape):
+        total += math.lgamma(joint[at] + a) - math.lgamma(a)
+    for k in range(K):
+        cells = sum(codes_T[t] == k for t, seen in enumerate(cells_seen(counts_YTT)) if seen)
+        total += emission(cells, joint[:, k].sum()) + emission(cells, joint[:, :, k].sum())
+    return total
+
+
+def cells_seen(counts_YTT: Array) -> list[bool]:
+    """Whether a cell has been counted, on either side."""
+    return [bool(counts_YTT[:, t].any() or counts_YTT[:, :, t].any()) for t in range(counts_YTT.shape[1])]
+
+
+class Layer:
+    """Layer ``k`` as it stands: its table, counts and settings."""
+
+    def __init__(self, case: Case, k: int, now: int):
+        self.case, self.k, self.now = case, k, now
+        self.name = f"network.layers.{k - 1}.code"
+        self.codes_ST, self.objective_S = (case.buffers[f"{self.name}.{name}"] for name in ("codes_RST", "objective_RS"))
+        self.counts_YTT = case.buffers[f"{self.name}.counts_RYTT"]
+        out = case.network.layers[k].parameters["weight_RGFE"].shape[1]
+        self.K = out // case.network.layers[k].patch
+        self.patch = case.network.layers[k].patch
+        self.places = 1 if self.patch == 2 else self.patch
+        Y, self.T, _ = self.counts_YTT.shape
+        self.a = case.setting("pseudo_counts", 6.4) / (self.K**2 * Y / self.places)
+        self.turn = case.setting("turn", 150)
+        self.start = (k - 1) * self.turn if case.setting("one_by_one", True) else 0
+
+    @property
+    def learns(self) -> bool:
+        return self.start <= self.now < self.start + self.turn
+
+    def handed_on(self) -> Array:
+        """The codes of the codebook with the largest objective."""
+        return self.codes_ST[int(np.argmax(self.objective_S))]
+
+    def count(self, active_BD: Array, sizes: tuple[int, int]) -> Array:
+        """How often each cell stood left of each other one, of strings that the turn has not yet shown."""
+        (P, batch), patch, places = sizes, self.patch, self.places
+        found = np.zeros(self.counts_YTT.shape)
+        first = -(-self.start * batch // P) * P
+        if first + P > (self.start + self.turn) * batch:
+            first = self.start * batch
+        for b, cells_D in enumerate(active_BD):
+            if not first <= self.now * batch + b < first + P:
+                continue
+            context = int(self.case.y_B[b]) if len(found) > places else 0
+            for parent in cells_D.reshape(-1, patch):
+                for place in range(places):
+                    found[context * places + place, parent[place], parent[(place + 1) % patch]] += 1
+        return found
+
+    def decide(self, counts_YTT: Array) -> Array:
+        """A fraction of the cells of each codebook takes the code with the largest objective and noise, the others as they were."""
+        S, N = len(self.codes_ST), max(1, round(self.case.setting("fraction", 0.4) * self.T))
+        key = torch.tensor([self.case.keys(self.k, self.now)])
+        order_ST = uniform(fold(key, "order"), (S, self.T))[0].numpy()
+        noise_SNK = uniform(fold(key, "noise"), (S, N, self.K))[0].numpy()
+        seen = cells_seen(counts_YTT)
+        passed = (self.now - self.start) / (self.case.setting("falling", 0.6) * self.turn)
+        temperature = self.case.setting("temperature", 0.15) * max(0.0, 1 - passed) * 2 * counts_YTT.sum() / max(1, sum(seen))
+        codes_ST = self.codes_ST.copy()
+        for s in range(S):
+            cells = sorted(range(self.T), key=lambda t: -order_ST[s, t] - seen[t])[:N]
+            for n, cell in enumerate(cells):
+                values = []
+                for k in range(self.K):
+                    other_T = self.codes_ST[s].copy()
+                    other_T[cell] = k
+                    noise = -math.log(-math.log(noise_SNK[s, n, k]))
+                    values.append(objective(counts_YTT, other_T, self.K, self.a) + temperature * noise)
+                if seen[cell]:
+                    codes_ST[s, cell] = int(np.argmax(values))
+        return codes_ST
+
+    def told(self) -> dict[str, float]:
+        best, seen = self.objective_S.max(), cells_seen(self.counts_YTT)
+        used = {code for code, is_seen in zip(self.handed_on(), seen, strict=True) if is_seen}
+        return {
+            f"loss/layer{self.k}": -best / max(1, self.counts_YTT.sum()),
+            f"codes/layer{self.k}_agree": float(sum(value >= best - 1e-6 * abs(best) for value in self.objective_S)),
+            f"codes/layer{self.k}_in_use": float(len(used)),
+        }
+
+
+def coded_layers(case: Case, now: int) -> list[Layer]:
+    coded = [k for k in range(1, case.depth + 1) if f"network.layers.{k - 1}.code.codes_RST" in case.buffers]
+    return [Layer(case, k, now) for k in coded]
+
+
+def active(run: Run) -> Array:
+    """The most active cell at each position."""
+    return np.array([[units.argmax() for units in positions] for positions in run.units_BDE])
+
+
+def coded_runs(case: Case, layers: list[Layer]) -> list[Run]:
+    """The layers' runs. A layer with cells hands on, whitened, the code of the most active one."""
+    runs: list[Run] = []
+    h = case.network.encode(case.x_BD)
+    for k, layer in enumerate(case.network.layers, 1):
+        run = layer.forward(h)
+        if k <= len(layers):
+            run.out_BDC = whitened(layers[k - 1].handed_on()[active(run)], layers[k - 1].K)
+        runs.append(run)
+        h = run.out_BDC
+    return runs
+
+
+def exchange(now: int = 0, sizes: tuple[int, int] = (64, 6), **settings: tuple[tuple[str, ...], ...]) -> Equation:
+    """The equation of a step after ``now`` others, for so many training strings and strings of a step."""
+
+    def says(case: Case) -> Answer:
+        layers = coded_layers(case, now)
+        runs = coded_runs(case, layers)
+        estimates: dict[str, Array] = {}
+        losses: dict[str, float] = {}
+        for layer, run in zip(layers, runs, strict=False):
+            if layer.learns:
+                estimates[f"{layer.name}.counts_RYTT"] = layer.count(active(run), sizes)
+                losses |= layer.told()
+        answered = case.answered(runs)
+        upper = case.network.backpropagate(runs, answered.error_BN, down_to=len(layers))
+        readout = case.network.readout_gradients(runs[-1].out_BDC, answered.error_BN)
+        none: list[Parameters] = [{} for _ in layers]
+        return Answer([*none, *upper, readout], estimates, {**losses, "loss/readout": float(answered.loss_B.mean())})
+
+    def after(case: Case, answer: Answer) -> State:
+        state = descend(case, Answer(answer.gradients))
+        for layer in coded_layers(case, now):
+            if not layer.learns:
+                continue
+            counts_YTT = layer.counts_YTT + answer.estimates[f"{layer.name}.counts_RYTT"]
+            codes_ST = layer.decide(counts_YTT)
+            values = [objective(counts_YTT, codes_T, layer.K, layer.a) for codes_T in codes_ST]
+            state.buffers |= {
+                f"{layer.name}.counts_RYTT": counts_YTT,
+                f"{layer.name}.codes_RST": codes_ST,
+                f"{layer.name}.objective_RS": np.array(values),
+            }
+        return state
+
+    return Equation(says, after, **deepcopy(settings))
+
+
+# the rule's own numbers, for each settings file; `tests/rules/test_exchange_clustering.py` has later steps and other sizes
+AT_ONCE = "--model.one_by_one=false"
+VARIANTS = (
+    (AT_ONCE,),
+    (AT_ONCE, "--model.network.bottleneck=3", "--model.network.codebooks=2", "--model.fraction=1.0", "--model.temperature=0"),
+    (AT_ONCE, "--data.s=3", "--data.L=3", "--data.m=3"),
+    (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.5", "--model.falling=0.2", "--model.temperature=1"),
+)
+
+EQUATIONS = {name: exchange(variants=VARIANTS) for name in ("exchange_clustering", "exchange_clustering_label")}

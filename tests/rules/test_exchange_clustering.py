@@ -1,0 +1,275 @@
+"""Exchange clustering: gains, counts, turns, what it finds and what it refuses.
+
+Shape suffixes: R replica, S codebooks, Y contexts, T cells, N cells that decide, K codes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from equations.ask import build
+from equations.check import check, wanted
+from equations.exchange import exchange, objective
+from rule_helpers import from_settings, make_data, train
+
+from networks import CodeNetwork
+from rhm import InvalidInput
+from rules.dfa import DirectFeedbackAlignment
+from rules.exchange_clustering import ExchangeClustering
+from rules.maths.exchange import LARGEST_TABLE, Evidence, gains, redecide
+from rules.maths.exchange import objective as batched_objective
+
+A, K = 0.3, 3
+EVIDENCE = Evidence(A, 1000)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def random_counts(R: int = 2, S: int = 2, Y: int = 2, T: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+    """Few counts, so that some cells stand beside themselves and some are never seen; codes of each codebook."""
+    generator = torch.Generator().manual_seed(0)
+    counts_RYTT = torch.poisson(torch.full((R, Y, T, T), 0.6, dtype=torch.float64), generator=generator)
+    counts_RYTT[:, :, 5], counts_RYTT[:, :, :, 5] = 0, 0
+    return counts_RYTT, torch.randint(K, (R, S, T), generator=generator)
+
+
+def enumerated(counts_RYTT, codes_RST) -> np.ndarray:
+    """The objective of each codebook, by going through all pairs of cells."""
+    R, S, _ = codes_RST.shape
+    values = [[objective(counts_RYTT[r].numpy(), codes_RST[r, s].numpy(), K, A) for s in range(S)] for r in range(R)]
+    return np.array(values)
+
+
+def test_the_objective_is_that_of_a_loop_over_pairs_of_cells():
+    counts_RYTT, codes_RST = random_counts()
+    ours = batched_objective(counts_RYTT, codes_RST, K, EVIDENCE)
+    np.testing.assert_allclose(ours, enumerated(counts_RYTT, codes_RST), rtol=1e-12)
+
+
+def test_what_is_looked_up_is_what_is_computed():
+    count = torch.arange(40.0)
+    torch.testing.assert_close(Evidence(A, 39)(count), Evidence(A, LARGEST_TABLE + 1)(count), rtol=1e-12, atol=1e-12)
+
+
+def test_gains_are_differences_of_the_enumerated_objective():
+    """Of every cell and code, whether cells stand beside themselves, in their own code or not."""
+    counts_RYTT, codes_RST = random_counts()
+    R, S, T = codes_RST.shape
+    assert counts_RYTT.diagonal(dim1=2, dim2=3).any()
+    cells_RSN = torch.arange(T).flip(0).expand(R, S, T)
+    found = gains(counts_RYTT, codes_RST, cells_RSN, K, EVIDENCE).numpy()
+    for n, cell in enumerate(reversed(range(T))):
+        values = []
+        for k in range(K):
+            other = codes_RST.clone()
+            other[:, :, cell] = k
+            values.append(enumerated(counts_RYTT, other))
+        change = np.stack(values, -1)
+        ours = found[:, :, n]
+        np.testing.assert_allclose(ours - ours[..., :1], change - change[..., :1], rtol=1e-9, atol=1e-9)
+
+
+def test_without_noise_the_objective_never_falls_where_one_cell_decides_at_a_time():
+    counts_RYTT, codes_RST = random_counts()
+    R, S, T = codes_RST.shape
+    values, moves = [enumerated(counts_RYTT, codes_RST)], 0
+    for turn in range(6 * T):
+        before = codes_RST
+        codes_RST = redecide(counts_RYTT, codes_RST, torch.full((R, S, 1), turn % T), torch.zeros(R, S, 1, K), K, EVIDENCE)
+        values.append(enumerated(counts_RYTT, codes_RST))
+        changed = (codes_RST != before).any(-1).numpy()
+        assert (codes_RST != before).sum(-1).max() <= 1
+        assert (values[-1] - values[-2] > 1e-9)[changed].all()
+        moves += int(changed.sum())
+    assert moves > 8
+    last = values[-1]
+    for cell in range(T):  # no single move is better
+        for k in range(K):
+            other = codes_RST.clone()
+            other[:, :, cell] = k
+            assert (enumerated(counts_RYTT, other) <= last + 1e-9).all()
+
+
+def test_a_cell_that_was_never_seen_keeps_its_code():
+    counts_RYTT, codes_RST = random_counts()
+    noise_RSNK = torch.tensor([0.0, 0.0, 1.0]).expand(2, 2, 1, 3)
+    after = redecide(counts_RYTT, codes_RST, torch.full((2, 2, 1), 5), noise_RSNK, K, EVIDENCE)
+    assert torch.equal(after, codes_RST) and not (codes_RST[:, :, 5] == 2).all()
+
+
+@pytest.mark.parametrize("name", ["exchange_clustering", "exchange_clustering_label"])
+@pytest.mark.parametrize("steps", [1, 4, 5])
+def test_later_steps_are_the_equations_too(name, steps):
+    """With a turn of 4 steps of 6 strings: the second epoch of 10 strings is no longer counted, then the second layer's turn begins."""
+    args = ("--data.train_size=10", "--model.turn=4", "--model.temperature=0.3", "--model.fraction=1.0")
+    rule = build(name, *args)
+    train(rule, steps=steps)
+    check(rule, wanted(exchange(steps, sizes=(10, 6)), rule, name, args))
+
+
+def counted(rule: ExchangeClustering, steps: int) -> list[torch.Tensor]:
+    """The counts of each layer after some steps."""
+    train(rule, steps=steps)
+    return [rule.table(k).get_buffer("counts_RYTT") for k in range(1, rule.trained_layers + 1)]
+
+
+def pairs_of(rule: ExchangeClustering, symbols) -> Counter:
+    """Pairs of the first layer's cells in strings ``[P, D]`` of tokens."""
+    v = rule.data.task.v
+    cells = [[v * int(a) + int(b) for a, b in zip(string[::2], string[1::2], strict=True)] for string in symbols]
+    return Counter((left, right) for string in cells for left, right in zip(string[::2], string[1::2], strict=True))
+
+
+@pytest.mark.parametrize("size", [5, 16, 37, 64])
+def test_each_string_is_counted_once_however_often_it_is_shown(size):
+    """In every layer's turn, wherever in an epoch it starts; with 64, an epoch ends with the second turn."""
+    rule = from_settings("exchange_clustering", f"--data.train_size={size}", "--model.turn=6", seeds=(0, 1))
+    first, second = counted(rule, 12)
+    assert first.sum((1, 2, 3)).tolist() == [2 * size] * 2 and second.sum((1, 2, 3)).tolist() == [size] * 2
+    strings = rule.data.grammar.sample(torch.arange(size)).x_RBD
+    for r in range(2):
+        found = {(int(a), int(b)): int(first[r, 0, a, b]) for a, b in first[r, 0].nonzero()}
+        assert found == pairs_of(rule, strings[r])
+    state = rule.network(strings)[1]
+    active = rule.network.layers[1].by_position(state.units_RGME, state).argmax(-1)
+    for r in range(2):
+        found = {(int(a), int(b)): int(second[r, 0, a, b]) for a, b in second[r, 0].nonzero()}
+        assert found == Counter((int(left), int(right)) for left, right in active[r])
+
+
+def test_replicas_with_other_sizes_and_an_endless_stream_count_what_they_are_shown():
+    rule = from_settings("exchange_clustering", "--data.train_size=[8,60]", "--model.turn=3", seeds=(0,))
+    assert counted(rule, 3)[0].sum((1, 2, 3)).tolist() == [16, 96]  # 48 strings are shown
+    rule = from_settings("exchange_clustering", "--data.train_size=null", "--model.turn=3", seeds=(0,))
+    assert [int(counts.sum()) for counts in counted(rule, 6)] == [96, 48]
+
+
+def test_the_class_is_the_context_of_the_top_layer_alone():
+    """At the top layer, each class has the counts of its strings."""
+    rule = from_settings("exchange_clustering_label", "--model.turn=6", "--data.train_size=40", seeds=(0, 1))
+    first, second = counted(rule, 12)
+    assert first.shape[1] == 1 and second.shape[1] == rule.data.task.n
+    y_RB = rule.data.grammar.sample(torch.arange(40)).y_RB
+    for r in range(2):
+        assert second[r].sum((1, 2)).tolist() == torch.bincount(y_RB[r].long(), minlength=4).tolist()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+def test_layers_learn_one_after_another(steps):
+    """With turns of 2 steps: 0 and 1 are the first layer's, 2 and 3 the second's; the layer above and the readout always learn."""
+    states = []
+    for n in (steps - 1, steps):
+        rule = from_settings("exchange_clustering", "--model.turn=2")
+        states.append({key: value.clone() for key, value in (train(rule, steps=n) if n else rule.state_dict()).items()})
+    moved = {key for key in states[0] if not torch.equal(states[0][key], states[1][key]) and not key.startswith("accuracy")}
+    turn = (steps - 1) // 2
+    assert {key for key in moved if ".code." in key} == {key for key in states[0] if f"layers.{turn}.code." in key}
+    assert moved >= {"readout.weight_RFN", "network.layers.2.weight_RGFE"}
+    assert not any("layers.0.weight" in key or "layers.1.weight" in key for key in moved)
+
+
+def test_codes_become_the_symbols():
+    """Four symbols with two synonyms each: in most grammars each layer's codes are the symbols, but for names."""
+    task = ("--data.train_size=128", "--data.batch_size=64", "--data.L=4", "--model.turn=60")
+    rule = from_settings("exchange_clustering", *task, seeds=(0, 1, 2, 3))
+    with torch.no_grad():
+        before = purity(rule)
+        train(rule, steps=120)
+    assert ((purity(rule) == 1).sum(1) >= 3).all() and (before < 0.9).all(), (before, purity(rule))
+
+
+def purity(rule) -> torch.Tensor:
+    """The share of a level's symbols that is right if each code stands for its commonest symbol, for levels 1 and 2: ``[2, R]``."""
+    batch = rule.data.train_batch(0)
+    states, found = rule.network(batch.x_RBD), []
+    for level in (1, 2):
+        codes, symbols = states[level - 1].out_RBDC.argmax(-1), batch.derivation.symbols[level].long()
+        table = torch.zeros(len(codes), 4, 4)
+        for r in range(len(codes)):
+            table[r].index_put_((codes[r].flatten(), symbols[r].flatten()), torch.tensor(1.0), accumulate=True)
+        found.append(table.amax(-1).sum(-1) / table.sum((-1, -2)))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize(
+    ("args", "key", "allowed"),
+    [
+        (("--model.turn=0",), "model.turn", "at least 1"),
+        (("--model.fraction=0",), "model.fraction", "above 0"),
+        (("--model.falling=1.5",), "model.falling", "at most 1"),
+        (("--model.temperature=-1",), "model.temperature", "at least 0"),
+        (("--model.pseudo_counts=0",), "model.pseudo_counts", "above 0"),
+        (("--model.network.bottleneck=1",), "model.network.bottleneck", "at least 2 codes"),
+        (("--model.network.codebooks=0",), "model.network.codebooks", "at least 1"),
+        (("--model.network.most_cells=0",), "model.network.most_cells", "at least 1"),
+        (("--model.network.bottleneck=40",), "model.network.most_cells", "at least the 40**2 = 1600 cells of layer 2"),
+        (
+            ("--model.network.most_cells=15",),
+            "model.network.most_cells",
+            "at least the 4**2 = 16 cells of layer 1, or a smaller data.v",
+        ),
+        (("--data.pairs=ClassPairs",), "data.pairs", "SiblingPairs"),
+        (("--model.network.depth=1",), "data.pairs", "layers with siblings"),
+    ],
+)
+def test_refusals(args, key, allowed):
+    with pytest.raises(Exception) as error:
+        from_settings("exchange_clustering", *args)
+    assert key in str(error.value) and allowed in str(error.value)
+
+
+def test_a_class_as_context_needs_labels():
+    with pytest.raises(InvalidInput, match="data.labels: got False, allowed: true for ExchangeClustering"):
+        from_settings("exchange_clustering_label", "--data.labels=false")
+    with pytest.raises(InvalidInput, match="data.label_size"):
+        from_settings("exchange_clustering_label", "--data.label_size=16")
+    assert from_settings("exchange_clustering", "--data.labels=false").supervision == "none"
+
+
+def test_codes_go_only_where_they_can_be_handed_on():
+    with pytest.raises(InvalidInput, match="model.network: got HierarchicalNetwork, allowed: CodeNetwork"):
+        ExchangeClustering()
+    with pytest.raises(ValueError, match="HierarchicalNetwork with codebooks for CodePrediction"):
+        from_settings("code_prediction", "--model.network=CodeNetwork")
+    with pytest.raises(InvalidInput, match="model.network.codebooks: got 4, allowed: null for DirectFeedbackAlignment"):
+        DirectFeedbackAlignment(CodeNetwork()).prepare(make_data())
+    assert CodeNetwork(bottleneck="2v").handed_on(from_settings("exchange_clustering").data.task) == 8
+
+
+def test_a_run_that_is_too_short_says_so():
+    with pytest.warns(UserWarning, match="leaves layers untrained: 2 turns of 3 steps need 6"):
+        train(from_settings("exchange_clustering", "--model.turn=3"), steps=2)
+    with pytest.warns(UserWarning, match=r"shows a layer 48 strings, fewer than the 64 of data.train_size"):
+        train(from_settings("exchange_clustering", "--model.turn=3"), steps=6)
+
+
+def test_codes_start_uniform_and_differ_between_replicas_layers_and_codebooks():
+    rule = from_settings("exchange_clustering", "--data.v=8", "--data.n=8", "--model.network.bottleneck=8", seeds=range(8))
+    tables = torch.stack([rule.table(k).codes_RST for k in (1, 2)])
+    share = torch.bincount(tables.flatten()) / tables.numel()
+    assert len(share) == 8 and ((share - 1 / 8).abs() < 5 * math.sqrt(7 / 64 / tables.numel())).all()
+    assert len(tables.flatten(0, 2).unique(dim=0)) == 2 * 8 * 4
+
+
+def test_the_active_cell_is_that_of_the_tuple():
+    """Exactly one unit answers, 1, in every layer, in float32 too; the others are silent."""
+    torch.set_default_dtype(torch.float32)
+    rule = from_settings("exchange_clustering", "--model.network.bottleneck=5", "--data.s=3", "--data.m=3")
+    batch = rule.data.train_batch(0)
+    v = rule.data.task.v
+    first = rule.network(batch.x_RBD)[0]
+    units = rule.network.layers[0].by_position(first.units_RGME, first)
+    tuples = batch.x_RBD.long().unflatten(2, (-1, 3))
+    wanted_units = torch.nn.functional.one_hot((tuples[..., 0] * v + tuples[..., 1]) * v + tuples[..., 2], v**3)
+    torch.testing.assert_close(units, wanted_units.float(), rtol=0, atol=1e-5)
+    for state in rule.network(batch.x_RBD)[:2]:
+        assert ((state.units_RGME > 0.5).sum(-1) == 1).all() and ((state.units_RGME > 1e-4).sum(-1) == 1).all()
