@@ -27,6 +27,9 @@ SHAPES = (
     ("P", (0, (1, 3))),
     ("X", (0, (8, 2))),
     ("*", (0, (3, 1))),
+    ("<", (0, (1, 1))),
+    (">", (0, (6, 2, 3, 2))),
+    ("h", (0, (2, 4))),
 )
 """Marker and line: the sum of a rule's row and column in ``STYLED`` says which, so that they differ along both."""
 STYLED = (
@@ -37,7 +40,17 @@ STYLED = (
     ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
-    ("brsf", "frsf", "local_expansion", "exchange_clustering", "exchange_clustering_label"),
+    ("brsf", "frsf", "local_expansion", "exchange_clustering", "exchange_clustering_label", "grape", "ddtp"),
+    (
+        "activity_perturbation",
+        "forward_gradient",
+        "dtp",
+        "predictive_coding",
+        "equilibrium_propagation",
+        "sigprop",
+        "mono_forward",
+    ),
+    ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
 with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""

@@ -646,7 +646,7 @@ class ToFile(pl.Callback):
         (self.folder / f"{trainer.world_size}_{trainer.global_rank}.json").write_text(json.dumps(found))
 
 
-@pytest.mark.parametrize("name", ["dfa", "sibling_contrastive", "ebd", "mask_ladder"])
+@pytest.mark.parametrize("name", ["dkp", "sibling_contrastive", "kolen_pollack", "mask_ladder"])
 def test_two_ranks_measure_what_one_measures(name, tmp_path):
     for ranks in (1, 2):
         rule = from_settings(name, "--data.m=3", "--data.test_size=31", "--data.eval_batch_size=7", seeds=(0, 1))
@@ -718,6 +718,7 @@ def test_diagnostics_of_spread_replicas_are_put_one_after_another(tmp_path):
         part = {
             "status": "finished",
             "steps": 6,
+            "samples_seen": 96,
             "seconds": 1.0,
             "samples_per_second": 2.0,
             "supervision": {"readout_labels": []},

@@ -86,7 +86,8 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
         ),
         (
             ["check", QUICK, "--model.network=ConvNet"],
-            "model.network: got ConvNet, allowed: one of DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork, VectorNetwork",
+            "model.network: got ConvNet, allowed: one of CodeNetwork, DenseNetwork, HierarchicalNetwork, "
+            "LocallyConnectedNetwork, VectorNetwork; did you mean 'CodeNetwork'?",
         ),
         (
             ["check", QUICK, "--model.optimizer=Adm"],

@@ -233,7 +233,7 @@ WRONG = {
         "data": "one of RHMDataModule",
         "data.batch_size": "int",
         "data.pairs": "one of ClassPairs",
-        "model.network": "one of DenseNetwork",
+        "model.network": "one of CodeNetwork",
         "model.block": "settings that `rhm fit --model.help=RULE` lists",
         "model.block.head": "an integer of at least 1, v, 2v",
         "trainer": "settings that",

@@ -18,14 +18,21 @@ ROOT = Path(__file__).parents[3]
 
 
 RULES = sorted((ROOT / "configs" / "rules").glob("*.yaml"))
+SMALL_TASK = ["--data.L=2", "--data.m=3", "--data.train_size=32", "--data.test_size=32", "--data.probe_size=32"]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda p: p.stem)
+@pytest.mark.chaos  # slow; each file is trained by other tests, and read by the command line in the next one
 def test_every_rules_settings_run_from_the_command_line(rule, tmp_path, capsys):
-    small = ["--data.L=2", "--data.m=3", "--data.train_size=32", "--data.test_size=32", "--data.probe_size=32"]
-    rhm("fit", f"-c={rule}", *RUN, *small, "--trainer.max_steps=3", f"--run_dir={tmp_path / 'a'}")
+    rhm("fit", f"-c={rule}", *RUN, *SMALL_TASK, "--trainer.max_steps=3", f"--run_dir={tmp_path / 'a'}")
     assert "ridge probes" in capsys.readouterr().out
     assert json.loads((tmp_path / "a" / "results.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda p: p.stem)
+def test_every_rules_settings_are_taken_by_the_command_line(rule, tmp_path, capsys):
+    rhm("check", f"-c={rule}", *RUN, *SMALL_TASK, "--trainer.max_steps=3", f"--run_dir={tmp_path / 'a'}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_leaves_settings_events_checkpoints_picture_and_results_in_its_folder_and_nothing_elsewhere(
