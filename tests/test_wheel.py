@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import tomllib
 import zipfile
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("rhm", "networks", "datamodules", "rules", "callbacks", "experiments")
-BUILD = "from setuptools import build_meta; print(build_meta.build_{kind}({folder!r}))"
-
-
-def built(folder: Path, kind: str = "wheel") -> Path:
-    """A wheel of the project, or what pip makes of it for an editable installation, from a copy in ``folder/source``."""
-    source = folder / "source"
-    source.mkdir()
-    for name in (*PACKAGES, "configs"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE":
-        shutil.copy(ROOT / name, source)
-    script = BUILD.format(kind=kind, folder=str(folder))
-    done = subprocess.run([sys.executable, "-c", script], cwd=source, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+from wheels import PACKAGES, ROOT, built
 
 
 def test_it_has_every_module_and_every_settings_file(tmp_path):
