@@ -55,7 +55,7 @@ def with_files(args: list[str]) -> tuple[list[str], list[str]]:
     for argument in args:
         option, _, value = argument.partition("=")
         name = argument if named else value if option in OPTIONS else ""
-        named = not named and argument in OPTIONS
+        named = argument in OPTIONS
         if NAME.fullmatch(name):
             path, note = find(name)
             if path is None and not os.path.isdir(name):
