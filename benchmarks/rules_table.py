@@ -13,7 +13,8 @@ from typing import Any
 
 from experiments.files import read_json, read_settings, write_atomically
 from experiments.run.tables import by_size, sizes_of
-from experiments.settings import CONFIGS, RULE_FILES
+from experiments.settings import RULE_FILES
+from experiments.shipped import CONFIGS
 from experiments.study.make import make_run
 from experiments.terminal import mean_and_deviation
 

@@ -1,4 +1,4 @@
-"""The command line: ``rhm fit | sweep | report | validate | test | check | rules | describe | curves | demo``."""
+"""The command line: ``rhm fit | sweep | report | validate | test | check | rules | configs | describe | curves | demo``."""
 
 from __future__ import annotations
 

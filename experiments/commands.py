@@ -23,6 +23,7 @@ COMMANDS = {
     "test": Command("measure accuracy, ridge and logistic probes of a run in --run_dir", "experiments.run.command"),
     "check": Command("build everything as fit would, train nothing, print only what is wrong", "experiments.run.command"),
     "rules": Command("list every learning rule: family, supervision, what it sees, source", "experiments.rules"),
+    "configs": Command("list the settings files that -c finds by name, or print one: NAME", "experiments.configs"),
     "describe": Command("print what a task is: --v --n --m --s --L", "experiments.describe"),
     "curves": Command("draw test accuracy against training-set size from the results of runs", "experiments.report.curves"),
     "demo": Command("three rules on one task in a few minutes", "experiments.demo"),

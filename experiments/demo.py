@@ -13,7 +13,7 @@ from torch import Tensor
 from callbacks.figures import heat_map
 from experiments.files import check_folder, read_json, writing
 from experiments.run.command import run
-from experiments.settings import CONFIGS
+from experiments.shipped import CONFIGS
 from experiments.terminal import mean_and_deviation, wide_console
 from rhm import InvalidInput, Task
 

@@ -9,6 +9,7 @@ from experiments.commands import COMMANDS, RUN
 from experiments.explain import in_one_line, refusal
 from experiments.run import ranks
 from experiments.settings import Parser, ParsingError
+from experiments.shipped import with_files
 from rhm import InvalidInput
 from rhm.errors import nearest
 
@@ -29,10 +30,16 @@ def dispatch(command: str, args: list[str]) -> None:
 def do(command: str, args: list[str]) -> None:
     """Import a command's module and call its function; no command waits for the modules of another."""
     module = importlib.import_module(COMMANDS[command].module)
+    if command in (*RUN, "sweep"):
+        args, notes = with_files(args)
+        for note in notes:
+            ranks.say(f"rhm: note: {note}")
     if command in RUN:
         module.run(command, args)
     elif command == "sweep":
         module.sweep_command(args)
+    elif command == "configs":
+        module.configs_command(args)
     else:
         call(getattr(module, command), command, args)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
-from pathlib import Path
 from pydoc import locate
 from typing import Any, get_args, get_type_hints
 
@@ -28,10 +27,10 @@ import rules
 from datamodules import RHMDataModule
 from datamodules.numbers import Seeds
 from experiments.files import Unclear, check_yaml, read_settings
+from experiments.shipped import CONFIGS, with_files
 from rhm import InvalidInput
 from rules import LocalRule
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 RULE_FILES = CONFIGS / "rules"
 DATA: dict[str, Any] = {name: parameter.default for name, parameter in inspect.signature(RHMDataModule).parameters.items()}
 """What a run's data are where nothing is said, by argument of :class:`datamodules.RHMDataModule`."""
@@ -80,7 +79,7 @@ def instantiate(args: list[str]) -> LocalRule:
     """The rule that settings describe, without a trainer and not yet prepared; ``rule.data`` is its datamodule.
 
     Args:
-        args: of ``model`` and ``data``, such as ``--config=configs/rules/dfa.yaml`` or ``--data.L=3``.
+        args: of ``model`` and ``data``, such as ``--config=rules/dfa`` or ``--data.L=3``.
 
     Raises:
         InvalidInput: no rule is named.
@@ -105,7 +104,7 @@ def parse(args: list[str]) -> Namespace:
     discover()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule().parse_args(args)
+        return _parser_of_a_rule().parse_args(with_files(args)[0])
 
 
 def check_given(settings: Any, place: str = "", kind: Any = None) -> None:

@@ -252,7 +252,7 @@ class RunCommand(LightningCLI):
         steps, seconds = self.settings["trainer"]["max_steps"], 0
         self.all_ranks.make(self.settings, self.config_yaml)
         if self.starts_ranks:
-            rhm = [sys.executable, "-m", "experiments.cli"]
+            rhm = [sys.executable, "-P", "-m", "rhm"]
             command = [*rhm, *self.arguments, f"--run_dir={self.all_ranks.path}", "--tables=false"]
             if not start_ranks(command, self.all_ranks.path, self.place.world):
                 return  # they have said how the run goes on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -43,8 +44,11 @@ def study_settings(args: list[str]) -> list[str]:
 
 
 def _entries(rules: list[Any]) -> list[Any]:
-    """Names of rules as entries; ``all`` stands for every file in ``configs/rules`` that has no entry of its own."""
+    """Names of rules as entries, paths from the root; ``all`` stands for every file in ``configs/rules`` without an entry."""
     entries = [{"rule": rule} if isinstance(rule, str) else rule for rule in rules]
+    for entry in entries:
+        if isinstance(entry, dict) and str(entry.get("rule")).endswith(".yaml"):
+            entry["rule"] = os.path.abspath(entry["rule"])  # as other processes may be in other folders
     given = {entry["rule"] for entry in entries if isinstance(entry, dict) and "rule" in entry}
     others = [{"rule": name} for name in sorted(path.stem for path in RULE_FILES.glob("*.yaml")) if name not in given]
     return [own for entry in entries for own in (others if entry == {"rule": "all"} else [entry])]

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from experiments.settings import DATA, RULE_FILES
+from experiments.settings import DATA
 from experiments.study.names import as_arguments, cell_label, slug
 from experiments.study.plan import Run
 from experiments.study.space import Space
@@ -165,7 +165,7 @@ class Combination:
             f"data.{self.varied}": sizes,
             "data.seeds": seeds,
         }
-        args = [f"-c={RULE_FILES / f'{self.rule.rule}.yaml'}", *as_arguments(settings)]
+        args = [f"-c={self.rule.file}", *as_arguments(settings)]
         task, own = asdict(self.task), self.rule.settings
         name, label = f"{self.name}/{stage}", self.rule.label
         return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, steps, args)

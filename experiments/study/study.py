@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from experiments.settings import DATA, RULE_FILES
@@ -103,7 +104,7 @@ class Rule:
     """A rule of a study.
 
     Args:
-        rule: name of a settings file in ``configs/rules``.
+        rule: name of a settings file in ``configs/rules``, or the path of a file of one's own, which ends in ``.yaml``.
         name: what it is called in tables and figures; the file's name by default.
         settings: of this rule's runs, such as ``{model.masks: exact}``.
         sizes: instead of the study's.
@@ -127,8 +128,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         known = sorted(path.stem for path in RULE_FILES.glob("*.yaml"))
-        if self.rule not in known:
-            raise InvalidInput("rules", self.rule, f"names of files in configs/rules{nearest(self.rule, known)}")
+        if self.rule not in known and not (self.rule.endswith(".yaml") and self.file.is_file()):
+            allowed = f"names of files in configs/rules or a YAML file of your own{nearest(self.rule, known)}"
+            raise InvalidInput("rules", self.rule, allowed)
         _known("rules.only", self.only, TASK_KEYS)
         if slug(self.label) in ("", ".", ".."):
             raise InvalidInput("rules.name", repr(self.label), "a name that a folder can have")
@@ -145,7 +147,12 @@ class Rule:
     @property
     def label(self) -> str:
         """The name in tables and figures."""
-        return self.name or self.rule
+        return self.name or self.file.stem
+
+    @property
+    def file(self) -> Path:
+        """With the rule's settings."""
+        return Path(self.rule) if self.rule.endswith(".yaml") else RULE_FILES / f"{self.rule}.yaml"
 
 
 @dataclass(frozen=True)

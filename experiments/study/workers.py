@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import submitit
 import torch
@@ -16,6 +17,7 @@ import torch
 from experiments.study.job import Job, attempt, take
 from experiments.study.launcher import Launcher, threads_of
 from rhm import InvalidInput
+from rhm.names import made
 
 YEAR_MINUTES = 365 * 24 * 60
 """More than any worker of this machine needs; submitit asks for a limit."""
@@ -26,6 +28,10 @@ class Worker:
 
     A Slurm job that is requeued, for its time is over, goes on with the job that it has taken.
     """
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        """As a pickle: a worker's process may find another ``experiments`` first."""
+        return made, (__name__, "Worker")
 
     def __call__(self, session: str, jobs: list[Job], cores: int | None, pipe: str | None) -> None:
         """Work.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 
 from experiments.settings import RULE_FILES
 from experiments.study.file import study_settings
+from experiments.study.grid import expand
+from experiments.study.study import Rule, Sizes, Study
+from rhm import InvalidInput
 
 
 def test_all_stands_for_every_rule_that_has_no_entry_of_its_own(tmp_path):
@@ -20,3 +24,24 @@ def test_all_stands_for_every_rule_that_has_no_entry_of_its_own(tmp_path):
     assert sorted(rule["rule"] for rule in whole) == sorted(path.stem for path in RULE_FILES.glob("*.yaml"))
     quick = study_settings(["--quick", f"-c={tmp_path / 's.yaml'}"])
     assert [json.loads(a.removeprefix("--config="))["rules"] for a in quick if a.startswith("--config")] == [[{"rule": "dfa"}]]
+
+
+def test_a_rule_may_be_a_file_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("model: {class_path: Backprop}", encoding="utf-8")
+    (tmp_path / "s.yaml").write_text(
+        yaml.safe_dump({"rules": ["mine.yaml", {"rule": "mine.yaml", "name": "b"}]}), encoding="utf-8"
+    )
+    (given,) = study_settings(["-c=s.yaml"])
+    monkeypatch.chdir("/")
+    first, second = (Rule(**entry) for entry in json.loads(given.removeprefix("--config="))["rules"])
+    assert (first.label, second.label) == ("mine", "b")
+    study = Study([first], [{"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}], Sizes([64]), seeds=[0])
+    ((combination,), _) = expand(study)
+    assert f"-c={tmp_path / 'mine.yaml'}" in combination.run("grid", [64], [0], {}, 10).args
+
+
+@pytest.mark.parametrize("rule", ["nowhere.yaml", "backprob"])
+def test_a_rule_that_is_neither_is_refused(rule):
+    with pytest.raises(InvalidInput, match=f"rules: got {rule}, allowed: names of files in configs/rules or a YAML file"):
+        Rule(rule)
