@@ -29,9 +29,12 @@ class OwnFolders:
 
 
 def claim() -> None:
-    """Find our folders first. What has been imported under one of the names stays what it is."""
+    """Find our folders before the path is looked through. What has been imported under one of the names stays what it is."""
     if OwnFolders not in sys.meta_path:
-        sys.meta_path.insert(0, OwnFolders)
+        place = (
+            sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0
+        )  # finders that a person has put first stay so
+        sys.meta_path.insert(place, OwnFolders)
 
 
 def made(module: str, name: str) -> Any:
