@@ -11,10 +11,12 @@ from rule_helpers import make_data
 
 from callbacks.cosine_decay import CosineDecay
 from networks import HierarchicalNetwork
+from rhm import InvalidInput
 from rules.backprop import Backprop
 
 
-def test_cosine_decay_takes_the_rate_from_its_start_to_its_floor_and_goes_on_after_a_resume(tmp_path):
+@pytest.mark.parametrize("warm_up", [0, 3])
+def test_cosine_decay_takes_the_rate_from_its_start_to_its_floor_and_goes_on_after_a_resume(warm_up, tmp_path):
     """Against the formula; SGD without momentum, whose steps are proportional to the rate."""
     rates = []
 
@@ -27,8 +29,17 @@ def test_cosine_decay_takes_the_rate_from_its_start_to_its_floor_and_goes_on_aft
         rule = Backprop(HierarchicalNetwork(width=4), optimizer=lambda p: torch.optim.SGD(p, lr=0.5))
         trainer = pl.Trainer(
             max_steps=8, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, callbacks=[CosineDecay(floor=0.1), Record()],
+            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, callbacks=[CosineDecay(0.1, warm_up), Record()],
         )  # fmt: skip
         trainer.fit(rule, make_data(seeds=(0,)), ckpt_path=resumed)
         trainer.save_checkpoint(tmp_path / f"at{trainer.global_step}.ckpt")
-    assert rates == pytest.approx([0.5 * (0.1 + 0.9 * (1 + math.cos(math.pi * t / 8)) / 2) for t in range(8)])
+    rise = [1, 1, 1, 1] if warm_up == 0 else [1 / 3, 2 / 3, 1, 1]
+    falling = [0.5 * (0.1 + 0.9 * (1 + math.cos(math.pi * t / 8)) / 2) for t in range(8)]
+    assert rates == pytest.approx([x * y for x, y in zip(falling, [*rise, 1, 1, 1, 1], strict=True)])
+
+
+def test_what_is_no_rate_is_refused():
+    with pytest.raises(InvalidInput, match="floor"):
+        CosineDecay(floor=1.5)
+    with pytest.raises(InvalidInput, match="warm_up"):
+        CosineDecay(warm_up=-1)
