@@ -41,7 +41,7 @@ compare: $(STAMP)
 
 # Rules with the settings of their own files at L = 3, twelve replicas a run; writes the table of docs/rules-at-their-best.md.
 rules-table: $(STAMP)
-	$(BIN)/python -m benchmarks.rules_table
+	$(BIN)/rhm sweep -c configs/comparisons/at_their_best.yaml --run_dir=runs/at_their_best && $(BIN)/rhm report runs/at_their_best --tables=docs/rules-at-their-best.md
 
 # Rules without negatives, twenty settings each, and the best of each on five other seeds.
 search: $(STAMP)

@@ -5,7 +5,7 @@ from networks.cells import CellLayer, CodeNetwork
 from networks.config import NetworkConfig
 from networks.layer import Layer, multiply
 from networks.layered import LayeredNetwork
-from networks.readout import Readout, ReadoutState
+from networks.readout import Readout, ReadoutState, error_and_loss
 from networks.state import LayerState, LayerUpdate
 from networks.vector import VectorNetwork
 
@@ -23,5 +23,6 @@ __all__ = [
     "Readout",
     "ReadoutState",
     "VectorNetwork",
+    "error_and_loss",
     "multiply",
 ]

@@ -41,6 +41,14 @@ class ReadoutState(NamedTuple):
         return self._replace(error_RBN=self.error_RBN * weight_RB[..., None], loss_RB=self.loss_RB * weight_RB)
 
 
+def error_and_loss(logits_RBN: Tensor, y_RB: Tensor) -> tuple[Tensor, Tensor]:
+    """``softmax(o) - y``, ``[R, B, N]``, and the cross-entropy of which it is the gradient, ``[R, B]``, of each string."""
+    log_p = torch.log_softmax(logits_RBN, -1)
+    y_RB1 = y_RB.long()[..., None]
+    error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0))
+    return error, -log_p.gather(-1, y_RB1)[..., 0]
+
+
 class Readout(nn.Module):
     """A linear classifier, ``o = F W + b``, trained by its own cross-entropy.
 
@@ -60,10 +68,7 @@ class Readout(nn.Module):
         """Logits, error and loss for the top layer's output and the classes."""
         features = out_RBDC.flatten(2)
         logits = self.logits(features)
-        log_p = torch.log_softmax(logits.to(self.bias_R1N.dtype), -1)
-        y_RB1 = y_RB.long()[..., None]
-        error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0))
-        return ReadoutState(features, logits, error, -log_p.gather(-1, y_RB1)[..., 0])
+        return ReadoutState(features, logits, *error_and_loss(logits.to(self.bias_R1N.dtype), y_RB))
 
     def logits(self, features_RBF: Tensor) -> Tensor:
         """``o``, ``[R, B, N]``."""

@@ -31,10 +31,8 @@ class OwnFolders:
 def claim() -> None:
     """Find our folders before the path is looked through. What has been imported under one of the names stays what it is."""
     if OwnFolders not in sys.meta_path:
-        place = (
-            sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0
-        )  # finders that a person has put first stay so
-        sys.meta_path.insert(place, OwnFolders)
+        # behind finders that a person has put first
+        sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, OwnFolders)
 
 
 def made(module: str, name: str) -> Any:

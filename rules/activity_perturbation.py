@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from networks import LayerUpdate
+from networks import LayerUpdate, error_and_loss
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.base.contract import Locality, Step, Updates
@@ -87,17 +87,17 @@ class ActivityPerturbation(LocalRule):
 
     def from_local_losses(self, step: Step) -> Updates:
         """``t`` of each string, position and group of channels, from each layer's own classifier."""
-        updates, losses, y_RB1 = [], {}, step.batch.y_RB.long()[..., None]
+        updates, losses = [], {}
         layers = zip(self.network.layers, step.states, self.noises(step), strict=True)
         for k, (layer, state, noise) in enumerate(layers, 1):
             head = layer.get_parameter("label_head_RFE")
             flat = state.out_RBDC.flatten(2).to(head.dtype)
-            log_p = torch.bmm(flat, head).to(head.dtype).log_softmax(-1)
-            error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0)) / log_p.shape[1]
+            error, loss_RB = error_and_loss(torch.bmm(flat, head).to(head.dtype), step.batch.y_RB)
+            error = error / error.shape[1]
             slope = along_each_group(noise, head, error, self.group or layer.out_channels)
             update = layer.backward(state, (slope * noise).to(state.out_RBDC.dtype))[0]
             updates.append(update | {"label_head_RFE": torch.bmm(flat.transpose(1, 2), error).to(head.dtype)})
-            losses[f"loss/layer{k}"] = -log_p.gather(-1, y_RB1).mean((1, 2))
+            losses[f"loss/layer{k}"] = loss_RB.mean(1)
         return Updates(updates, losses=losses)
 
     def from_the_output(self, step: Step) -> Updates:

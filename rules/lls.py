@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from networks import LayerUpdate
+from networks import LayerUpdate, error_and_loss
 from rhm import InvalidInput
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
@@ -58,17 +57,17 @@ class LocalSynchronization(LocalRule):
 
     def layer_updates(self, step: Step) -> Updates:
         updates: list[LayerUpdate] = []
-        losses, y_RB1 = {}, step.batch.y_RB.long()[..., None]
+        losses = {}
         for k, (layer, state) in enumerate(zip(self.network.layers, step.states, strict=True), 1):
             vectors_RNF = self.get_buffer(f"class_vectors_{k}") / self.temperature
             flat = state.out_RBDC.flatten(2).to(vectors_RNF.dtype)
             size = flat.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             direction = flat / size
-            log_p = functional.log_softmax(torch.bmm(direction, vectors_RNF.transpose(1, 2)).to(flat.dtype), -1)
-            error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0)) / log_p.shape[1]
-            signal = tangential(torch.bmm(error, vectors_RNF).to(flat.dtype), direction) / size
+            scores = torch.bmm(direction, vectors_RNF.transpose(1, 2)).to(flat.dtype)
+            error, loss_RB = error_and_loss(scores, step.batch.y_RB)
+            signal = tangential(torch.bmm(error / error.shape[1], vectors_RNF).to(flat.dtype), direction) / size
             updates.append(layer.backward(state, signal.view_as(state.out_RBDC).to(state.out_RBDC.dtype))[0])
-            losses[f"loss/layer{k}"] = -log_p.gather(-1, y_RB1).mean((1, 2))
+            losses[f"loss/layer{k}"] = loss_RB.mean(1)
         return Updates(updates, losses=losses)
 
 

@@ -9,10 +9,9 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from datamodules import Batch
-from networks import LayerState
+from networks import LayerState, error_and_loss
 from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.base.contract import Locality, Step, Updates, add
@@ -79,12 +78,13 @@ class SignalPropagation(LocalRule):
 
     def layer_updates(self, step: Step) -> Updates:
         assert step.view_states is not None
-        updates, losses, y_RB1 = [], {}, step.batch.y_RB.long()[..., None]
+        updates, losses = [], {}
         for k, (layer, strings, classes) in enumerate(zip(self.network.layers, step.states, step.view_states, strict=True), 1):
             h, t = strings.out_RBDC.flatten(2), classes.out_RBDC.flatten(2).to(strings.out_RBDC.dtype)
             scale = strings.out_RBDC.shape[2] * math.sqrt(strings.out_RBDC.shape[3])
-            log_p = functional.log_softmax(torch.bmm(h, t.transpose(1, 2)).to(step.readout.loss_RB.dtype) / scale, -1)
-            error = log_p.exp().scatter_add(-1, y_RB1, torch.full_like(log_p[..., :1], -1.0)) / (scale * log_p.shape[1])
+            scores = torch.bmm(h, t.transpose(1, 2)).to(step.readout.loss_RB.dtype) / scale
+            error, loss_RB = error_and_loss(scores, step.batch.y_RB)
+            error = error / (scale * error.shape[1])
             to_strings = torch.bmm(error.to(t.dtype), t).view_as(strings.out_RBDC)
             to_classes = torch.bmm(error.to(h.dtype).transpose(1, 2), h).view_as(classes.out_RBDC)
             update = layer.backward(strings, to_strings)[0]
@@ -94,5 +94,5 @@ class SignalPropagation(LocalRule):
             else:
                 add(update, of_targets)
             updates.append(update)
-            losses[f"loss/layer{k}"] = -log_p.gather(-1, y_RB1).mean((1, 2))
+            losses[f"loss/layer{k}"] = loss_RB.mean(1)
         return Updates(updates, losses=losses)

@@ -221,8 +221,9 @@ class RunCommand(LightningCLI):
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise InvalidInput("trainer", error, "what `rhm fit --help` lists under trainer") from error
         limits.check_trainer(trainer, kwargs["callbacks"], self.model, self.datamodule, self.place is not None)
-        if trains and compiles(self._get(self.config, "compile"), self.model, self.datamodule, trainer.max_steps, trainer):
-            vars(trainer)["callbacks"].append(CompiledStep())
+        wanted = self._get(self.config, "compile") if trains else False
+        if compiles(wanted, self.model, self.datamodule, trainer.max_steps, trainer):
+            vars(trainer)["callbacks"].append(CompiledStep(asked=bool(wanted)))
         return trainer
 
     def _callbacks(self, trains: bool, progress: bool) -> list[Callback]:

@@ -14,6 +14,7 @@ from experiments.run.pace import operations
 from experiments.run.ranks import say
 from rhm import InvalidInput
 from rules import LocalRule
+from rules.base.restoring import COMPILED
 
 PAYS = 2e13
 """Floating-point operations of a run from which compiling its step takes less than it wins, on a CPU: docs/performance.md."""
@@ -57,7 +58,14 @@ def no_compiler() -> str | None:
 
 
 class CompiledStep(Callback):
-    """Compiles the step before the first one, with updates that are not applied, and says how long it took."""
+    """Compiles the step before the first one, with updates that are not applied, and says how long it took.
+
+    Args:
+        asked: whether a person has asked for it; if not, a rule that cannot be compiled runs as it is.
+    """
+
+    def __init__(self, asked: bool):
+        self.asked = asked
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compile.
@@ -76,5 +84,9 @@ class CompiledStep(Callback):
         except Exception as error:
             words = str(error).strip().splitlines()
             reason = f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
-            raise InvalidInput("compile", True, f"false for {type(rule).__name__} on this machine ({reason})") from error
+            if self.asked:
+                raise InvalidInput("compile", True, f"false for {type(rule).__name__} on this machine ({reason})") from error
+            rule.__dict__.pop(COMPILED)
+            say(f"rhm: note: the step is not compiled, which would pay in a run as long as this: {reason}")
+            return
         say(f"rhm: the step is compiled, which took {time.perf_counter() - start:.0f} s")

@@ -39,6 +39,8 @@ default_network = lazy_instance(HierarchicalNetwork)
 """The network of a rule that is not told otherwise."""
 
 
+TRACED_AUTOGRAD = "trace_autograd_ops"
+"""A setting that newer versions of the compiler have."""
 BUILT = ("network", "readout", "accuracy", "data")
 
 
@@ -336,10 +338,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
             args, options: see :func:`torch.compile`; shapes do not change in a run.
         """
         torch.compiler.reset()  # a process trains one rule at a time, and each has its own code
-        if hasattr(
-            torch._dynamo.config, "trace_autograd_ops"
-        ):  # newer versions: a step with autograd of a layer's loss is one graph
-            torch._dynamo.config.trace_autograd_ops = True
+        if hasattr(torch._dynamo.config, TRACED_AUTOGRAD):  # a step with autograd of a layer's loss is one graph
+            setattr(torch._dynamo.config, TRACED_AUTOGRAD, True)
         assert self.patches  # known by now: the compiler cannot enter the lock of a property that is computed once
         self.__dict__[COMPILED] = torch.compile(type(self).updates_of.__get__(self), *args, dynamic=False, **options)
 

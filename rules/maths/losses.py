@@ -184,7 +184,7 @@ def barlow_twins(z1_RBDC: Tensor, z2_RBDC: Tensor, redundancy: float, eps: float
 
     ``C`` is the correlation of the first side's channels with the second's, over strings and pairs.
     """
-    x, y = (rows / (rows.square().mean(1, keepdim=True) + eps).sqrt() for rows in (centred(z1_RBDC), centred(z2_RBDC)))
+    x, y = (batch_norm(z, eps).flatten(1, 2) for z in (z1_RBDC, z2_RBDC))
     cross = torch.bmm(x.transpose(1, 2), y) / x.shape[1]
     on = (1 - cross.diagonal(dim1=1, dim2=2)).square().sum(1)
     return on + redundancy * off_diagonal(cross).square().sum((1, 2))
