@@ -91,10 +91,11 @@ def test_a_study_with_two_workers_and_a_rule_of_ones_own(installed, place):
     assert "mine" in (folder / "a/report/results.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "place", ["data and modules"], indirect=True
+)  # a package that Python finds first is what a script imports
 def test_a_script_beside_folders_of_data_or_modules(installed, place):
-    folder, more = place
-    if more:
-        pytest.skip("a package `experiments` that Python finds first is what a script imports by this name")
+    folder, _ = place
     (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
     finished(installed.run("python", "script.py", cwd=folder))
 
