@@ -16,7 +16,7 @@ from rhm import InvalidInput
 
 
 def study_settings(args: list[str]) -> list[str]:
-    """Arguments of a study whose files are read: names of rules as entries, and with ``--quick`` the quick variant.
+    """Arguments of a study whose files are read: names of rules as entries, with ``--quick`` the quick variant of a file.
 
     Raises:
         InvalidInput: a file that cannot be read.
@@ -25,6 +25,11 @@ def study_settings(args: list[str]) -> list[str]:
     rest = iter(args)
     for argument in rest:
         option, _, value = argument.partition("=")
+        if option == "--rules":
+            value = value or next(rest, "")
+            rules = _listed(value)
+            given.append(f"--rules={value if rules is None else json.dumps(_entries(rules))}")
+            continue
         if option not in ("-c", "--config"):
             given.append(argument)
             continue
@@ -41,6 +46,15 @@ def study_settings(args: list[str]) -> list[str]:
             content["rules"] = _entries(content["rules"])
         given.append(f"--config={json.dumps(content)}")
     return given
+
+
+def _listed(value: str) -> list[Any] | None:
+    """A list as an argument gives it."""
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return None
+    return read if isinstance(read, list) else None
 
 
 def _entries(rules: list[Any]) -> list[Any]:

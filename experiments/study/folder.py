@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -32,7 +33,7 @@ from experiments.study.study import Study
 from rhm import InvalidInput
 
 FREE_PARTS = {"max_runs", "refine", "question"}
-"""Parts of a study that may differ when it goes on."""
+"""Parts of a study that may differ when it goes on. Rules may be added: none looks at the runs of another."""
 
 
 class StudyFolder:
@@ -65,6 +66,8 @@ class StudyFolder:
             raise InvalidInput("run_dir", got, f"a readable one; {error}") from error
         new = flatten(yaml.safe_load(study_yaml(study)))
         for key in sorted(old.keys() | new.keys()):
+            if key == "rules" and isinstance(old.get(key), list) and _all_in(old[key], new[key]):
+                continue
             if key.split(".")[0] not in FREE_PARTS and not alike(old.get(key), new.get(key)):
                 here, there = _difference(str(new.get(key)), str(old.get(key)))
                 got = f"{key}={here} in {self.path}, which holds a study with {key}={there}"
@@ -105,6 +108,11 @@ def alone(folder: StudyFolder, study: Study) -> Iterator[StudyFolder]:
             left.unlink()
         write_atomically(folder.study, study_yaml(study))
         yield folder
+
+
+def _all_in(some: list[Any], rules: list[Any]) -> bool:
+    """Whether each of some rules is among others as it is."""
+    return all(any(alike(one, other) for other in rules) for one in some)
 
 
 def _difference(one: str, other: str, length: int = 60) -> tuple[str, str]:

@@ -45,3 +45,8 @@ def test_a_rule_may_be_a_file_of_ones_own(tmp_path, monkeypatch):
 def test_a_rule_that_is_neither_is_refused(rule):
     with pytest.raises(InvalidInput, match=f"rules: got {rule}, allowed: names of files in configs/rules or a YAML file"):
         Rule(rule)
+
+
+@pytest.mark.parametrize("args", [["--rules=[backprop, dfa]"], ["--rules", "[backprop, dfa]"]])
+def test_names_of_rules_on_the_command_line_are_entries(args):
+    assert study_settings(args) == ['--rules=[{"rule": "backprop"}, {"rule": "dfa"}]']

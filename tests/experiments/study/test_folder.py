@@ -33,7 +33,7 @@ def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_re
     capsys.readouterr()
     line = refused(capsys, study, run_dir, "--seeds=[5]", "--launcher=debug")
     assert "seeds=[5]" in line and "seeds=[0, 1]" in line
-    many = json.dumps([{"rule": "backprop"}, *({"rule": "dfa", "name": f"rule {i}"} for i in range(20))])
+    many = json.dumps([{"rule": "backprop", "name": "other"}, *({"rule": "dfa", "name": f"rule {i}"} for i in range(20))])
     assert len(refused(capsys, study, run_dir, f"--rules={many}", "--launcher=debug")) < 400
     with (tmp_path / "a/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -65,3 +65,14 @@ def test_what_is_asked_is_compared_without_its_types_and_a_study_with_another_se
         line = refused(capsys, write(tmp_path / "s.yaml", search={**search, **change}), run_dir, "--launcher=debug")
         assert all(word in line for word in ["rhm: run_dir: got ", "which holds a study", "or another folder", *words]), line
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_study_goes_on_with_more_rules_and_not_with_other_ones(tmp_path, capsys, monkeypatch):
+    made = MadeUp(monkeypatch)
+    study, run_dir = write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}"
+    sweep(study, run_dir)
+    before = len(made.made)
+    sweep(study, run_dir, "--rules=[dfa, backprop]")
+    assert len(made.made) == 2 * before and all("dfa" in name for name in made.made[before:])
+    for rules in ["[dfa]", "[backprop, {rule: dfa, settings: {model.network.width: 9}}]"]:
+        assert "which holds a study with rules=" in refused(capsys, study, run_dir, f"--rules={rules}", "--launcher=debug")
