@@ -124,11 +124,7 @@ def check_given(settings: Any, place: str = "", kind: Any = None) -> None:
         return
     kind = locate(str(settings["class_path"])) if "class_path" in settings else kind
     given = settings.get("init_args") or {} if "class_path" in settings else settings
-    parameters = inspect.signature(kind).parameters if inspect.isclass(kind) else {}
-    try:
-        kinds = get_type_hints(kind.__init__) if inspect.isclass(kind) else {}
-    except NameError:  # names of types that are there for type checkers alone
-        kinds = {}
+    parameters, kinds = _arguments(kind.__init__) if inspect.isclass(kind) else ({}, {})
     for name, value in given.items():
         key, hint = f"{place}.{name}".removeprefix("."), kinds.get(name)
         if is_dataclass(hint) and not isinstance(value, dict):
@@ -136,6 +132,16 @@ def check_given(settings: Any, place: str = "", kind: Any = None) -> None:
         if value is None and hint is not None and parameters[name].default is not None and not _takes_null(hint):
             raise InvalidInput(key, "null", _in_words(hint))
         check_given(value, key, hint if is_dataclass(hint) else None)
+
+
+@cache
+def _arguments(init: Callable[..., None]) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    """The arguments of a class, and their types as far as they are there at run time."""
+    parameters = inspect.signature(init).parameters
+    try:
+        return parameters, get_type_hints(init)
+    except NameError:  # names of types that are there for type checkers alone
+        return parameters, {}
 
 
 def _takes_null(hint: Any) -> bool:

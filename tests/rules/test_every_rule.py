@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -58,8 +59,10 @@ ALWAYS = {
 """For rules whose layers learn one after another: so that each is looked at."""
 
 
-def variants(name: str) -> Iterator[list[str]]:
+@cache
+def variants(name: str) -> list[list[str]]:
     """A settings file as it is, and with another network where the rule takes it."""
+    found: list[list[str]] = []
     own = from_settings(name).network_config
     for args in VARIANTS:
         try:
@@ -67,7 +70,8 @@ def variants(name: str) -> Iterator[list[str]]:
         except (InvalidInput, ArgumentError, ValueError):  # refused, which tests of the rule see
             continue
         if not args or (network.bottleneck is None, network.normalise) != (own.bottleneck is None, own.normalise):
-            yield [*ALWAYS.get(name, []), *args]
+            found.append([*ALWAYS.get(name, []), *args])
+    return found
 
 
 def layer_of(name: str) -> int | None:

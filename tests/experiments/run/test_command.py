@@ -22,14 +22,14 @@ SMALL_TASK = ["--data.L=2", "--data.m=3", "--data.train_size=32", "--data.test_s
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda p: p.stem)
-@pytest.mark.chaos  # slow; each file is trained by other tests, and read by the command line in the next one
+@pytest.mark.chaos  # slow; each file is trained by other tests, read by its parser
 def test_every_rules_settings_run_from_the_command_line(rule, tmp_path, capsys):
     rhm("fit", f"-c={rule}", *RUN, *SMALL_TASK, "--trainer.max_steps=3", f"--run_dir={tmp_path / 'a'}")
     assert "ridge probes" in capsys.readouterr().out
     assert json.loads((tmp_path / "a" / "results.json").read_text())["status"] == "finished"
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("rule", RULES[::6], ids=lambda p: p.stem)
 def test_every_rules_settings_are_taken_by_the_command_line(rule, tmp_path, capsys):
     rhm("check", f"-c={rule}", *RUN, *SMALL_TASK, "--trainer.max_steps=3", f"--run_dir={tmp_path / 'a'}")
     assert not list(tmp_path.iterdir())

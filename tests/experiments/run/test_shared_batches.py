@@ -61,6 +61,7 @@ OTHERWISE = {
 }
 
 
+@pytest.mark.chaos  # each file as it is: above
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_two_ranks_end_with_the_weights_of_one_with_other_settings(name):
     check(name, *OTHERWISE[name])

@@ -105,9 +105,8 @@ def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
     assert "failed: " not in capsys.readouterr().out and results(tmp_path / "a") == kept
 
 
-@pytest.mark.parametrize(
-    ("signum", "group"), [(signal.SIGINT, True), pytest.param(signal.SIGTERM, False, marks=pytest.mark.chaos)]
-)
+@pytest.mark.chaos
+@pytest.mark.parametrize(("signum", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_signal_ends_the_workers_too_and_a_second_start_goes_on_to_the_same_results(signum, group, tmp_path):
     """Ctrl-C in a terminal is for all processes of the group."""
     study = write(tmp_path / "s.yaml", rules=["backprop", "dfa"], steps={"least": 500, "most": 500})
