@@ -50,7 +50,14 @@ STYLED = (
         "sigprop",
         "mono_forward",
     ),
-    ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive"),
+    (
+        "lls",
+        "backprop_bottleneck",
+        "frozen_below_top",
+        "backprop_contrastive",
+        "end_to_end_all_contrastive",
+        "latent_clustering",
+    ),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
 with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""

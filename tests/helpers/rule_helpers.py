@@ -147,3 +147,16 @@ def train(rule: LocalRule, steps: int = 6, precision: Any = "64-true", **kwargs:
     trainer.fit(rule, rule.data)
     assert trainer.global_step == steps or kwargs.get("devices", 1) > 1  # which children count, not this process
     return rule.state_dict()
+
+
+def purity(rule: LocalRule) -> Tensor:
+    """The share of a level's symbols that is right if each code stands for its commonest symbol, for levels 1 and 2: ``[2, R]``."""
+    batch = rule.data.train_batch(0)
+    states, found = rule.network(batch.x_RBD), []
+    for level in (1, 2):
+        codes, symbols = states[level - 1].out_RBDC.argmax(-1), batch.derivation.symbols[level].long()
+        table = torch.zeros(len(codes), 4, 4)
+        for r in range(len(codes)):
+            table[r].index_put_((codes[r].flatten(), symbols[r].flatten()), torch.tensor(1.0), accumulate=True)
+        found.append(table.amax(-1).sum(-1) / table.sum((-1, -2)))
+    return torch.stack(found)

@@ -55,6 +55,7 @@ ALWAYS = {
     "code_prediction": ["--model.stagger=null"],
     "exchange_clustering": ["--model.one_by_one=false"],
     "exchange_clustering_label": ["--model.one_by_one=false"],
+    "latent_clustering": ["--model.one_by_one=false", "--model.seeded=0"],
 }
 """For rules whose layers learn one after another: so that each is looked at."""
 
@@ -521,7 +522,7 @@ def test_feedback_can_be_looked_at_before_the_first_step(name):
         assert matrix.shape == weights.shape and matrix.isfinite().all()
 
 
-SIBLINGS_ONLY = ["code_prediction", "exchange_clustering", "exchange_clustering_label"]
+SIBLINGS_ONLY = ["code_prediction", "exchange_clustering", "exchange_clustering_label", "latent_clustering"]
 LAYERWISE = [name for name, path in RULES.items() if "pairs:" in path.read_text() and name not in SIBLINGS_ONLY]
 
 

@@ -14,7 +14,7 @@ import torch
 from equations.ask import build
 from equations.check import check, wanted
 from equations.exchange import exchange, objective
-from rule_helpers import from_settings, make_data, train
+from rule_helpers import from_settings, make_data, purity, train
 
 from networks import CodeNetwork
 from rhm import InvalidInput
@@ -185,19 +185,6 @@ def test_codes_become_the_symbols():
         before = purity(rule)
         train(rule, steps=120)
     assert ((purity(rule) == 1).sum(1) >= 3).all() and (before < 0.9).all(), (before, purity(rule))
-
-
-def purity(rule) -> torch.Tensor:
-    """The share of a level's symbols that is right if each code stands for its commonest symbol, for levels 1 and 2: ``[2, R]``."""
-    batch = rule.data.train_batch(0)
-    states, found = rule.network(batch.x_RBD), []
-    for level in (1, 2):
-        codes, symbols = states[level - 1].out_RBDC.argmax(-1), batch.derivation.symbols[level].long()
-        table = torch.zeros(len(codes), 4, 4)
-        for r in range(len(codes)):
-            table[r].index_put_((codes[r].flatten(), symbols[r].flatten()), torch.tensor(1.0), accumulate=True)
-        found.append(table.amax(-1).sum(-1) / table.sum((-1, -2)))
-    return torch.stack(found)
 
 
 @pytest.mark.parametrize(

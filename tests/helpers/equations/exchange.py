@@ -1,4 +1,4 @@
-"""The oracle of exchange clustering: counts in loops over strings, and an objective that is enumerated anew for each choice.
+"""The oracle of rules that cluster cells: counts in loops over strings, and an objective that is enumerated anew for each choice.
 
 Shape suffixes: B batch (string), D position, S codebooks, Y contexts, T cells, N cells that decide, K codes.
 """
@@ -104,6 +104,10 @@ class Layer:
                     codes_ST[s, cell] = int(np.argmax(values))
         return codes_ST
 
+    def value(self, counts_YTT: Array, codes_T: Array) -> float:
+        """How good codes are."""
+        return objective(counts_YTT, codes_T, self.K, self.a)
+
     def told(self) -> dict[str, float]:
         best, seen = self.objective_S.max(), cells_seen(self.counts_YTT)
         used = {code for code, is_seen in zip(self.handed_on(), seen, strict=True) if is_seen}
@@ -114,9 +118,9 @@ class Layer:
         }
 
 
-def coded_layers(case: Case, now: int) -> list[Layer]:
+def coded_layers(case: Case, now: int, kind: type[Layer]) -> list[Layer]:
     coded = [k for k in range(1, case.depth + 1) if f"network.layers.{k - 1}.code.codes_RST" in case.buffers]
-    return [Layer(case, k, now) for k in coded]
+    return [kind(case, k, now) for k in coded]
 
 
 def active(run: Run) -> Array:
@@ -137,11 +141,13 @@ def coded_runs(case: Case, layers: list[Layer]) -> list[Run]:
     return runs
 
 
-def exchange(now: int = 0, sizes: tuple[int, int] = (64, 6), **settings: tuple[tuple[str, ...], ...]) -> Equation:
+def exchange(
+    now: int = 0, sizes: tuple[int, int] = (64, 6), kind: type[Layer] = Layer, **settings: tuple[tuple[str, ...], ...]
+) -> Equation:
     """The equation of a step after ``now`` others, for so many training strings and strings of a step."""
 
     def says(case: Case) -> Answer:
-        layers = coded_layers(case, now)
+        layers = coded_layers(case, now, kind)
         runs = coded_runs(case, layers)
         estimates: dict[str, Array] = {}
         losses: dict[str, float] = {}
@@ -157,12 +163,12 @@ def exchange(now: int = 0, sizes: tuple[int, int] = (64, 6), **settings: tuple[t
 
     def after(case: Case, answer: Answer) -> State:
         state = descend(case, Answer(answer.gradients))
-        for layer in coded_layers(case, now):
+        for layer in coded_layers(case, now, kind):
             if not layer.learns:
                 continue
             counts_YTT = layer.counts_YTT + answer.estimates[f"{layer.name}.counts_RYTT"]
             codes_ST = layer.decide(counts_YTT)
-            values = [objective(counts_YTT, codes_T, layer.K, layer.a) for codes_T in codes_ST]
+            values = [layer.value(counts_YTT, codes_T) for codes_T in codes_ST]
             state.buffers |= {
                 f"{layer.name}.counts_RYTT": counts_YTT,
                 f"{layer.name}.codes_RST": codes_ST,
