@@ -17,7 +17,7 @@ from rhm.errors import nearest
 TASK_KEYS = ("v", "n", "m", "s", "L")
 OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seeds"}
 """Settings that every run is given by its study, and where from."""
-UNITS = ("strings", "n m", "n m^L", "v m^3")
+UNITS = ("strings", "n m", "n m^L", "v m^2", "v m^3")
 VARIED = ("train_size", "label_size")
 SAMPLERS = ("random", "tpe")
 HALVING = 3
@@ -69,8 +69,8 @@ class Sizes:
 
     Args:
         multiples: of the unit; rounded to whole strings.
-        unit: ``strings``, ``n m`` (the root's rules), ``n m^L`` (the order that a supervised network needs) or ``v m^3`` (that
-            of latent prediction).
+        unit: ``strings``, ``n m`` (the root's rules), ``n m^L`` (the order that a supervised network needs), ``v m^3`` (that of
+            latent prediction) or ``v m^2`` (that of exchange clustering).
         least, most: smaller and larger sizes are left out.
 
     Raises:
@@ -94,6 +94,7 @@ class Sizes:
             "strings": 1,
             "n m": task.n * task.m,
             "n m^L": task.supervised_complexity,
+            "v m^2": task.v * task.m**2,
             "v m^3": task.self_supervised_complexity,
         }[self.unit]
         return sorted({size for multiple in self.multiples if self.least <= (size := round(multiple * unit)) <= self.most})

@@ -24,6 +24,7 @@ def test_sizes_follow_the_task():
     assert Sizes([0.5, 1, 2]).of(task) == [1, 2]  # a half is rounded to 0, which is under one string
     assert Sizes([0.25, 1, 4], "n m^L").of(task) == [128, 512, 2048]
     assert Sizes([0.5, 2], "v m^3").of(Task(8, 8, 4, 2, 7)) == [256, 1024]
+    assert Sizes([0.5, 2], "v m^2").of(Task(8, 8, 4, 2, 7)) == [64, 256]
     assert Sizes([1, 2], "n m").of(task) == [32, 64]
     assert Sizes([1, 2, 4, 8], "n m^L", least=600, most=2048).of(task) == [1024, 2048]
 
