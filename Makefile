@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
+.PHONY: install demo curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -38,6 +38,14 @@ curves: $(STAMP)
 # Every rule with the same search on two tasks; writes the tables of docs/rules.md. At most 12 hours on 2 idle cores (`--dry-run`), less as runs that have converged end.
 compare: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/all_rules.yaml --run_dir=runs/all_rules && $(BIN)/rhm report runs/all_rules --tables=docs/rules.md
+
+# The rules that decide the paper's claims, searched alike at L = 4 and L = 3; writes the tables of docs/equal-footing.md. About an hour on 2 idle cores.
+equal-footing: $(STAMP)
+	$(BIN)/rhm sweep -c configs/comparisons/equal_footing.yaml --run_dir=runs/equal_footing && $(BIN)/rhm report runs/equal_footing --tables=docs/equal-footing.md
+
+# Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About half an hour on 2 idle cores.
+near-the-floor: $(STAMP)
+	$(BIN)/rhm sweep -c configs/comparisons/near_the_floor.yaml --run_dir=runs/near_the_floor && $(BIN)/rhm report runs/near_the_floor --tables=docs/near-the-floor.md
 
 # Rules with the settings of their own files at L = 3, twelve replicas a run; writes the table of docs/rules-at-their-best.md.
 rules-table: $(STAMP)
