@@ -12,6 +12,7 @@ from experiments.report.marked import Marked
 from experiments.report.page import Page
 from experiments.report.panels import add_figures
 from experiments.report.tables import (
+    SEVERAL,
     accuracy_table,
     answers,
     chosen_table,
@@ -78,7 +79,8 @@ def report(
             page.table(chosen, "Settings chosen by the search")
         page.write()
     if document is not None and gathered.table.height:
-        document.write([*accuracies(gathered.table), *([("settings chosen", chosen)] if chosen.height else [])])
+        last = [("settings chosen", chosen)] if chosen.height else []
+        document.write([*_for_document(gathered.table, threshold, reference), *last])
     console = wide_console()
     for text in (state, *unreadable):
         console.print(text, soft_wrap=True, highlight=False)
@@ -134,7 +136,7 @@ def _results(page: Page, table: polars.DataFrame, threshold: float, reference: s
     if cells:
         page.table(overview(table, found))
     page.table(whole, "With intervals, supervision, ratios and times" if cells else "")
-    for title, accuracy in accuracies(table):
+    for title, accuracy in accuracies(table, threshold):
         page.table(accuracy, f"Test accuracy, mean ± standard deviation over seeds, {title}")
     fitted = exponents(table, found)
     if fitted.height:
@@ -144,10 +146,26 @@ def _results(page: Page, table: polars.DataFrame, threshold: float, reference: s
     add_figures(page, table, found, threshold, {run.name: run for run in plan.runs})
 
 
-def accuracies(table: polars.DataFrame) -> list[tuple[str, polars.DataFrame]]:
+def accuracies(table: polars.DataFrame, threshold: float) -> list[tuple[str, polars.DataFrame]]:
     """A table of accuracies with its title for each task and cell."""
-    rows = table.filter(polars.col("stage") == "grid").select("task", "cell").unique(maintain_order=True).rows()
-    return [(f"{task}{f', {cell}' if cell else ''}", accuracy_table(table, task, cell)) for task, cell in rows]
+    grid = table.filter(polars.col("stage") == "grid")
+    several = grid["seed"].n_unique() >= SEVERAL
+    told = f"; “of”: seeds with an error of at most {threshold:g} of the chance error" if several else ""
+    rows = grid.select("task", "cell").unique(maintain_order=True).rows()
+    return [(f"{task}{f', {cell}' if cell else ''}{told}", accuracy_table(table, task, cell, threshold)) for task, cell in rows]
+
+
+def _for_document(table: polars.DataFrame, threshold: float, reference: str) -> list[tuple[str, polars.DataFrame]]:
+    """The tables of a Markdown file, each with its title: accuracies, P* and its growth over tasks."""
+    found = complexities(table, threshold)
+    figures = table.filter(~polars.col("stage").str.starts_with("search"))
+    fitted = exponents(figures, found)
+    needed = complexity_table(figures, found, reference) if found else polars.DataFrame()
+    last = [
+        (f"P*: strings for an error of {threshold:g} of the chance error", needed),
+        ("growth of P*", fitted),
+    ]
+    return [*accuracies(table, threshold), *(part for part in last if part[1].height)]
 
 
 P_STAR = (

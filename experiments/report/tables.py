@@ -128,13 +128,24 @@ def over_tasks(group: polars.DataFrame, found: Complexities, abscissa: str) -> t
     return [x for x, _ in kept], [own for _, own in kept]
 
 
-def accuracy_table(table: polars.DataFrame, task: str, cell: str) -> polars.DataFrame:
-    """Mean and standard deviation over seeds by size, and what the network was: a row for each rule, the best first."""
-    rows = []
+SEVERAL = 5
+"""Seeds from which on it is told how many of them have a small error: a mean of .8 may be four fifths at 1 and one at 0."""
+
+
+def accuracy_table(table: polars.DataFrame, task: str, cell: str, threshold: float) -> polars.DataFrame:
+    """Mean and standard deviation over seeds by size, and what the network was: a row for each rule, the best first.
+
+    Args:
+        table: of replicas.
+        task, cell: as the table names them.
+        threshold: share of the chance error that counts as a small error.
+    """
+    rows, least = [], 0.0
     for (rule, *key), group in groups(table.filter(polars.col("stage") == "grid")):
         if key != [task, cell]:
             continue
         one = group.row(0, named=True)
+        least = 1 - threshold * (1 - one["chance"])
         known = {
             "rule": rule,
             "hidden layers learn from": _learns(one["supervision"], one["pairs"]),
@@ -152,10 +163,16 @@ def accuracy_table(table: polars.DataFrame, task: str, cell: str) -> polars.Data
     }
     return polars.DataFrame(
         [
-            {**known, **{text: mean_and_deviation(own[key]) if key in own else "" for key, text in headings.items()}, **cost}
+            {**known, **{text: _shares(own[key], least) if key in own else "" for key, text in headings.items()}, **cost}
             for _, known, own, cost in rows
         ]
     )
+
+
+def _shares(accuracies: list[float], least: float) -> str:
+    """Mean and deviation, and of several seeds how many reach an accuracy."""
+    reached = f", {sum(own >= least for own in accuracies)} of {len(accuracies)}" if len(accuracies) >= SEVERAL else ""
+    return f"{mean_and_deviation(accuracies)}{reached}"
 
 
 PREFIX = {"train_size": "P", "label_size": "labels"}

@@ -41,6 +41,7 @@ def test_page_and_document_say_what_the_search_has_chosen_and_what_lies_at_an_ed
     assert "<summary>Settings chosen by the search</summary>" in (tmp_path / "a/report/index.html").read_text()
     text = (tmp_path / "own.md").read_text()
     assert text.startswith("before\n<!-- table: begin -->\n**v=8") and text.endswith("|\n<!-- table: end -->\nafter\n")
+    assert text.index("**v=8") < text.index("**P*: strings for an error of 0.1") < text.index("**settings chosen**")
     assert "| dfa | 0.1 | – | 1.0 | model.clip | 0.500 | 6, 2 failed | 7,200 |" in text and "old" not in text
     main(["report", str(tmp_path / "a"), f"--tables={tmp_path / 'own.md'}"])
     assert (tmp_path / "own.md").read_text() == text
@@ -72,7 +73,7 @@ def test_accuracies_stand_beside_the_network_the_best_rule_first_with_their_mean
         }
         path.write_text(json.dumps(content))
     table = gather(tmp_path / "runs", runs).table
-    rows = accuracy_table(table, "v=8 n=8 m=4 s=2 L=3", "").rows(named=True)
+    rows = accuracy_table(table, "v=8 n=8 m=4 s=2 L=3", "", 0.1).rows(named=True)
     assert [list(row.values()) for row in rows] == [
         [
             "dfa",
@@ -203,3 +204,11 @@ def test_a_study_of_labels_counts_labelled_strings_and_says_in_a_sentence_who_ne
     assert "<h2>Labelled strings that each rule needs</h2>" in page and "smallest number of labelled strings" in page
     assert "training strings" not in page
     assert all(unit_of(rows) == ("training" if rule == "backprop" else "labelled") for (rule,), rows in table.group_by("rule"))
+
+
+def test_of_five_seeds_it_is_told_how_many_have_a_small_error(tmp_path, no_pictures):
+    study = Study([Rule("backprop")], [{"L": [3]}], Sizes([64, 128]), seeds=[0, 1, 2, 3, 4])
+    shares = {64: [1.0, 1.0, 0.92, 0.9125, 0.125], 128: [0.91, 0.9, 0.5, 0.5, 0.5]}  # chance error 7/8, a tenth of it .0875
+    runs = fake_study(tmp_path, study, lambda run, task, size, rng: shares[size].pop(0), False)
+    (row,) = accuracy_table(gather(tmp_path / "runs", runs).table, "v=8 n=8 m=4 s=2 L=3", "", 0.1).rows(named=True)
+    assert row["P = 64"].endswith(", 4 of 5") and row["P = 128"].endswith(", 0 of 5")
