@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
+.PHONY: install demo curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -89,6 +89,12 @@ test-compiled: $(STAMP)
 # Each rule's update broken one term at a time, in memory: its equation must notice. Writes the table of docs/testing.md.
 test-mutations: $(STAMP)
 	$(BIN)/python tests/mutations.py --out=docs/testing.md
+
+# The tests of `make test` with the oldest versions that pyproject.toml allows, in an environment of its own (3 GB: torch 2.6 comes with CUDA).
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
+	.venv-oldest/bin/pytest -n 2 --dist worksteal -m "not learning and not chaos and not compiled"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,15 @@ def test_a_python_that_is_asked_for_takes_the_place_of_another_and_stays(make):
     assert len(make()[2]) == len(make("PYTHON=python3.11")[2]) == 1, "made again"
     assert make("PYTHON=python3.12")[2][1:] == ["-m venv --clear .venv"]
     assert len(make()[2]) == 2, "the one that was asked for gave way to the default"
+
+
+def test_the_oldest_versions_are_those_that_the_project_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lowest = {}
+    for needed in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        found = re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", needed)
+        lowest |= {found[1].lower(): found[2]} if found else {}
+    pinned = dict(line.lower().split("==") for line in (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").split())
+    assert pinned.keys() == lowest.keys() - {"ruff", "mypy"}  # tools, which run with the newest set
+    for name, version in pinned.items():
+        assert re.fullmatch(rf"{re.escape(lowest[name])}(\.0)*", version), (name, version, lowest[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -371,8 +372,11 @@ def test_a_run_that_diverges_ends_and_says_so(tmp_path, capsys):
 def test_callbacks_and_profilers_that_people_bring_do_what_they_are_for(tmp_path, capsys, caplog):
     """Each beside those that every run has; a bar of Lightning's takes the place of ours."""
     run = ["fit", "--model=Backprop", *RUN, "--tables=false"]
-    with caplog.at_level("INFO", "pytorch_lightning.profilers.profiler"):
+    logger = logging.getLogger("pytorch_lightning.profilers.profiler")
+    with caplog.at_level("INFO", logger.name):
+        logger.addHandler(caplog.handler)  # Lightning 2.5 hands its records on to nobody above
         rhm(*run, "--trainer.profiler=simple", f"--run_dir={tmp_path / 'profiled'}")
+        logger.removeHandler(caplog.handler)
     assert "Profiler Report" in caplog.text
     bar, timer = "--trainer.callbacks=RichProgressBar", "--trainer.callbacks+=Timer"
     rhm(*run, bar, timer, "--trainer.callbacks.duration=00:00:01:00", f"--run_dir={tmp_path / 'timed'}")
