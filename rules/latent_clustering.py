@@ -1,6 +1,7 @@
 """Iterative latent clustering (ILC): tuples that stand beside the same codes are one code of the next level.
 
-Shape suffixes: R replica, S codebooks, T cells, F codes of a tuple, one-hot, D numbers of a description, K codes.
+Shape suffixes: R replica, S codebooks, Y contexts, T cells, G groups of positions (always 1 here), F inputs, the codes of a
+tuple, one-hot, E units, D numbers of a description, K codes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rules that count which cells stand side by side and give each cell a code by its counts; a subclass says how.
 
 Shape suffixes: R replica, B batch (string), D position or pair, G groups of positions (always 1 here), M rows
-(strings times positions), E units, S codebooks, Y contexts, T cells; P pairs of a step.
+(strings times positions), E units, S codebooks, Y contexts, T cells, N classes; P pairs of a step.
 """
 
 from __future__ import annotations
