@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from callbacks import EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.checkpoint_files import Saved
 from datamodules import RHMDataModule
+from experiments.classes import building, check_classes
 from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
 from experiments.run.checkpoints import StepCheckpoint, newest_readable
@@ -71,6 +72,7 @@ class RunCommand(LightningCLI):
 
     def __init__(self, args: list[str], only_check: bool = False):
         self.only_check, self.arguments = only_check, args
+        check_classes(args)
         asked = {args[0]: self.subcommands()[args[0]]}
         self.__dict__["subcommands"] = lambda: asked  # a parser for each of the others would take as long as reading settings
         described = {name: COMMANDS["check" if only_check and name == "fit" else name].text for name in asked}
@@ -135,6 +137,11 @@ class RunCommand(LightningCLI):
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
+
+    def instantiate_classes(self) -> None:
+        """Build rule, data and trainer."""
+        with building():
+            super().instantiate_classes()
 
     def before_instantiate_classes(self) -> None:
         """Refuse what can be refused before anything is built."""
