@@ -110,7 +110,7 @@ def check_class(key: str, path: str, kind: type | None = None) -> None:
         kind: what it has to be; what :data:`BRANCHES` says of the key by default.
 
     Raises:
-        InvalidInput: its module is not found or cannot be imported, has no such class, or one of another kind, or an abstract one.
+        InvalidInput: its module is not found or cannot be imported, or has no such class, or one of another kind or abstract.
     """
     item = _imported(key, path)
     kind = kind or BRANCHES.get(key, (None, ""))[0]
@@ -121,7 +121,7 @@ def check_class(key: str, path: str, kind: type | None = None) -> None:
     if kind is not None and not issubclass(item, kind) and kind is not Optimizer:  # what makes one would do
         raise InvalidInput(key, f"{path} (no {kind.__name__})", f"a subclass of {kind.__name__}")
     if inspect.isabstract(item):
-        missing = ", ".join(sorted(item.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(item, "__abstractmethods__", ())))
         raise InvalidInput(key, f"{path} (abstract, without {missing})", f"a class that defines {missing}")
 
 
@@ -198,7 +198,8 @@ def _constructed(error: BaseException) -> object | None:
     """The object of one's own whose constructor an error came through, if it did."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         owner = frame.f_locals.get("self")
-        if frame.f_code.co_name == "__init__" and frame.f_globals.get("__name__") == type(owner).__module__:
-            if type(owner).__module__.split(".")[0] not in (*KNOWN, "jsonargparse", "experiments"):
-                return owner
+        module = type(owner).__module__
+        own = frame.f_globals.get("__name__") == module and module.split(".")[0] not in (*KNOWN, "jsonargparse")
+        if own and frame.f_code.co_name == "__init__":
+            return owner
     return None

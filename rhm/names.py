@@ -3,8 +3,8 @@
 Many projects have networks, rules and callbacks, and data may lie in a folder ``experiments``. What lies beside a script or in
 the current folder comes first on Python's path, and our own imports would take it for ours.
 
-A command finds modules of the folder that it was started in, for rules of one's own, but after all others: a folder ``wandb`` of
-logs or a file ``yaml.py`` there is not taken for the package.
+A command finds modules of the folder that it was started in, for rules of one's own, but after all others: a file ``yaml.py``
+there, or a folder ``wandb`` of logs, is not taken for the package.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LastFolder:
 def look_in(folder: str) -> None:
     """Find modules of this folder, and of no other that was named here before, where they are nowhere else."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, LastFolder)]
-    sys.meta_path.append(LastFolder(folder))  # type: ignore[arg-type]  # typeshed's protocol wants a class method or an instance
+    sys.meta_path.append(LastFolder(folder))
 
 
 def looked_in() -> str:

@@ -22,6 +22,7 @@ from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
 from experiments.run.checkpoints import StepCheckpoint, newest_readable
 from experiments.run.compiling import CompiledStep, compiles
+from experiments.run.contract import show_contract
 from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
@@ -134,6 +135,10 @@ class RunCommand(LightningCLI):
             default=RUN["compile"],
             help="compile the step (torch.compile), the same up to rounding; null: where a run is long enough to win it back",
         )
+        if self.only_check:
+            parser.add_argument(
+                "--contract", action="store_true", help="try the rule's contract on few strings, and say what is found"
+            )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
@@ -160,6 +165,7 @@ class RunCommand(LightningCLI):
         os.environ[ranks.FOLDER] = run_dir
         self.folder = RunFolder(run_dir)
         assert self.subcommand is not None
+        self.contract = bool(self.config[self.subcommand].pop("contract", False))
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         limits.check_finite(self.settings)
@@ -249,6 +255,8 @@ class RunCommand(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if not self.only_check:
             super()._run_subcommand(subcommand)
+        elif self.contract:
+            show_contract(self.settings)
 
     # ---------------------------------------------------------------- the commands
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.classes import PATH
 from experiments.settings import DATA, RULE_FILES
-from experiments.study.names import CLASS_PATH, slug
+from experiments.study.names import slug
 from experiments.study.space import Space
 from rhm import InvalidInput, Task
 from rhm.errors import nearest
@@ -104,8 +105,8 @@ class Rule:
     """A rule of a study.
 
     Args:
-        rule: name of a settings file in ``configs/rules``, the path of a file of one's own, which ends in ``.yaml``, or that of a
-            class with its module, such as ``mylab.rules.MyRule``, for its defaults.
+        rule: name of a settings file in ``configs/rules``, the path of a file of one's own, which ends in ``.yaml``, or that of
+            a class with its module, such as ``mylab.rules.MyRule``, for its defaults.
         name: what it is called in tables and figures; the file's or the class' name by default.
         settings: of this rule's runs, such as ``{model.masks: exact}``.
         sizes: instead of the study's.
@@ -154,7 +155,7 @@ class Rule:
     @property
     def is_class(self) -> bool:
         """Whether it is named by its class and not by a file."""
-        return CLASS_PATH.fullmatch(self.rule) is not None and not self.rule.endswith(".yaml")
+        return PATH.fullmatch(self.rule) is not None and not self.rule.endswith(".yaml")
 
     @property
     def file(self) -> Path:
