@@ -61,9 +61,9 @@ def check_classes(args: list[str]) -> None:
     """
     for argument, following in pairwise([*args, ""]):
         option, _, value = argument.partition("=")
-        if not option.startswith("-"):
-            continue
         value = value or following
+        if not option.startswith("-") or not value:
+            continue
         if option in ("-c", "--config"):
             named = class_paths(read_settings("config", value))
         else:
@@ -128,13 +128,13 @@ def check_class(key: str, path: str, kind: type | None = None) -> None:
 def _imported(key: str, path: str) -> Any:
     """What a path names: the longest part of it that is a module is imported, the rest looked up in it."""
     parts, missing = path.split("."), ""
-    for end in range(len(parts) - 1, 0, -1):
+    for end in range(len(parts), 0, -1):
         name = ".".join(parts[:end])
         try:
             item: Any = import_module(name)
         except (Exception, SystemExit) as error:
             if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-                missing = f"no module {error.name}"
+                missing = f"no module {error.name}" if end < len(parts) else ""
                 continue
             raise InvalidInput(key, f"{path} ({told(error, parts[0])})", "a class whose module can be imported") from error
         for place, part in enumerate(parts[end:]):
@@ -142,14 +142,12 @@ def _imported(key: str, path: str) -> Any:
                 where = f" in {_file(item.__file__)}" if getattr(item, "__file__", None) else ""
                 got = missing if missing and not place else f"no {part}"
                 known = [name for name, value in vars(item).items() if getattr(value, "__module__", None) == item.__name__]
-                raise InvalidInput(key, f"{path} ({got}{where})", f"a class that is there{nearest(part, known)}")
+                hint = f"; {parts[0]} is a package of rhm: a folder of your own needs another name" if parts[0] in NAMES else ""
+                raise InvalidInput(key, f"{path} ({got}{where})", f"a class that is there{nearest(part, known)}{hint}")
             item = getattr(item, part)
         return item
-    hint = ""
-    if parts[0] in NAMES:
-        hint = f"; {parts[0]} is the name of a package of rhm, so a folder of your own needs another"
     where = f"in {looked_in()} or on Python's path"
-    raise InvalidInput(key, f"{path} ({missing} {where})", f"a class whose module is there{hint}")
+    raise InvalidInput(key, f"{path} ({missing} {where})", "a class whose module is there")
 
 
 def told(error: BaseException, package: str) -> str:

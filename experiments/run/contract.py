@@ -34,9 +34,9 @@ def show_contract(settings: dict[str, Any]) -> None:
 
     findings = findings_of(make)
     name = settings["model"]["class_path"].rpartition(".")[2]
-    table = Table(title=f"the contract, as {name} keeps it", box=SIMPLE_HEAD, show_edge=False)
-    table.add_column("check", no_wrap=True)
-    table.add_column("found", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    table.add_column("the contract", no_wrap=True)
+    table.add_column(name, overflow="fold")
     for finding in findings:
         table.add_row(finding.check, finding.found or "ok")
     wide_console().print_table(table)

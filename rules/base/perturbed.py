@@ -2,7 +2,8 @@
 
 :mod:`rules.checking` asks with these whether a rule's locality is true, and so do the tests of every rule.
 
-Shape suffixes: R replica, B batch, D position, E units, M strings times positions, G groups of positions, C channel, F inputs.
+Shape suffixes: R replica, B batch, D position, E units, M strings times positions, G groups of positions, C channel, F inputs,
+N classes; S codebooks, T cells.
 """
 
 from __future__ import annotations
