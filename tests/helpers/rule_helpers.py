@@ -102,5 +102,5 @@ def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
     return said(rule, step).layers
 
 
-def train(rule: LocalRule, steps: int = 6, **settings: Any) -> dict[str, Tensor]:
-    return checking.train(rule, steps, **settings)
+def train(rule: LocalRule, steps: int = 6, precision: Any = "64-true", **settings: Any) -> dict[str, Tensor]:
+    return checking.train(rule, steps, precision=precision, **settings)
