@@ -142,7 +142,7 @@ LINES = {
 def test_what_is_wrong_with_a_class_is_said_as_it_is_and_nothing_is_written(path, where, mylab, capsys):
     (mylab / "mine.yaml").write_text(yaml.safe_dump({"model": {"class_path": path}}), encoding="utf-8")
     given = {"argument": ["check", f"--model={path}"], "file": ["check", "-c=mine.yaml"]}
-    given["study"] = ["sweep", write(mylab / "s.yaml", rules=["dfa", path], search=None)]
+    given["study"] = ["sweep", write(mylab / "s.yaml", rules=["dfa", path], search=None), "--launcher=debug"]
     line = refused(capsys, *given[where], "--run_dir=a")
     key = "rules" if where == "study" else "model"
     assert line == f"rhm: {key}: got {path} {LINES[path].format(folder=mylab)}"
