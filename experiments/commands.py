@@ -21,7 +21,9 @@ COMMANDS = {
     "report": Command("figures, tables and a page of a study: DIR", "experiments.report.report"),
     "validate": Command("measure accuracy and ridge probes of a run in --run_dir", "experiments.run.command"),
     "test": Command("measure accuracy, ridge and logistic probes of a run in --run_dir", "experiments.run.command"),
-    "check": Command("build everything as fit would, train nothing, print only what is wrong", "experiments.run.command"),
+    "check": Command(
+        "build everything as fit would, train nothing, print only what is wrong [--contract]", "experiments.run.command"
+    ),
     "rules": Command("list every learning rule: family, supervision, what it sees, source", "experiments.rules"),
     "configs": Command("list the settings files that -c finds by name, or print one: NAME", "experiments.configs"),
     "describe": Command("print what a task is: --v --n --m --s --L", "experiments.describe"),

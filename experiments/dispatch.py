@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 
 from experiments.commands import COMMANDS, RUN
@@ -12,10 +13,12 @@ from experiments.settings import Parser, ParsingError
 from experiments.shipped import with_files
 from rhm import InvalidInput
 from rhm.errors import nearest
+from rhm.names import look_in
 
 
 def dispatch(command: str, args: list[str]) -> None:
     """Do a command. What a person got wrong is one line on standard error and exit code 2."""
+    look_in(os.getcwd())
     try:
         if command not in COMMANDS:
             raise InvalidInput("command", command, ", ".join(COMMANDS) + nearest(command, COMMANDS))

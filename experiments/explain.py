@@ -8,19 +8,16 @@ import re
 from collections.abc import Iterable, Mapping
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning import callbacks as lightning_callbacks
 from torch.optim import Optimizer
 
-from datamodules import Pairs, RHMDataModule
+from experiments.classes import BRANCHES, Branches
 from experiments.commands import RUN
 from experiments.files import flatten
-from experiments.settings import RULE_FILES, Branches, ParsingError, discover
-from networks import NetworkConfig
+from experiments.settings import RULE_FILES, ParsingError, discover
 from rhm import InvalidInput
 from rhm.errors import closest, nearest
-from rules import LocalRule
-from rules.base.block import Block
 
 KEY = re.compile(r'Parser key "([^"]+)"')
 NOT_ACCEPTED = re.compile(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)")
@@ -55,17 +52,6 @@ RUN_KEYS = (
     "compile",
 )
 """The settings of a run, whatever its parser lists."""
-BRANCHES: Branches = {
-    "trainer": (Trainer, "--help"),
-    "trainer.callbacks": (Callback, "--trainer.callbacks.help=CALLBACK"),
-    "data": (RHMDataModule, "--data.help"),
-    "data.pairs": (Pairs, "--data.pairs.help=PAIRS"),
-    "model": (LocalRule, "--model.help=RULE"),
-    "model.block": (Block, "--model.help=RULE"),
-    "model.network": (NetworkConfig, "--model=RULE --model.network.help=NETWORK"),
-    "model.optimizer": (Optimizer, "--model=RULE --model.optimizer.help=OPTIMIZER"),
-}
-"""Where a run's settings name a class: what it is a kind of, and what shows the settings that lie there."""
 
 
 def refusal(error: BaseException | None) -> InvalidInput | None:

@@ -26,6 +26,7 @@ import networks
 import rules
 from datamodules import RHMDataModule
 from datamodules.numbers import Seeds
+from experiments.classes import Branches, building, check_classes
 from experiments.files import Unclear, check_yaml, read_settings
 from experiments.shipped import CONFIGS, with_files
 from rhm import InvalidInput
@@ -34,8 +35,6 @@ from rules import LocalRule
 RULE_FILES = CONFIGS / "rules"
 DATA: dict[str, Any] = {name: parameter.default for name, parameter in inspect.signature(RHMDataModule).parameters.items()}
 """What a run's data are where nothing is said, by argument of :class:`datamodules.RHMDataModule`."""
-Branches = Mapping[str, tuple[type, str]]
-"""Places in the settings of a command where classes lie, dotted: what they are a kind of, and what lists their settings."""
 
 
 class ParsingError(Exception):
@@ -90,7 +89,7 @@ def instantiate(args: list[str]) -> LocalRule:
 def build(settings: Namespace) -> LocalRule:
     """What :func:`instantiate` returns, from settings that :func:`parse` has read."""
     check_given(settings.as_dict())
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), building():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
         built = _parser_of_a_rule().instantiate_classes(settings)
     if built.model is None:
@@ -102,9 +101,11 @@ def build(settings: Namespace) -> LocalRule:
 def parse(args: list[str]) -> Namespace:
     """What :func:`instantiate` builds from these arguments: each class by its path, with all of its settings."""
     discover()
+    args = with_files(args)[0]
+    check_classes(args)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule().parse_args(with_files(args)[0])
+        return _parser_of_a_rule().parse_args(args)
 
 
 def check_given(settings: Any, place: str = "", kind: Any = None) -> None:

@@ -5,5 +5,6 @@
 
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule
+from rules.checking import check_rule
 
-__all__ = ["LocalRule", "Locality", "Step", "Updates"]
+__all__ = ["LocalRule", "Locality", "Step", "Updates", "check_rule"]

@@ -17,7 +17,7 @@ from experiments.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 # -------------------------------------------------------------------- Python
 
@@ -104,6 +104,52 @@ def test_the_files_of_a_new_rule_are_all_it_takes(tmp_path):
     code = [path for path in files if path.endswith(".py")]
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", *code], cwd=tmp_path, capture_output=True, text=True)
     assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+OWN = re.compile(r"^```\w+ own=(?P<path>\S+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+SMALLER_STUDY = {
+    "settings": {"model.network.width": 8, "data.batch_size": 16, "trainer.accelerator": "cpu"},
+    "steps": {"least": 2, "most": 2},
+    "tasks": [{"v": 4, "n": 4, "m": 2, "L": 3}],
+    "sizes": {"multiples": [64]},
+    "seeds": [0],
+    "test_size": 64,
+    "search": None,
+    "refine": 0,
+}
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """To be in, with the files of a rule outside of the project; nothing of them stays imported."""
+    monkeypatch.chdir(tmp_path)
+    files = {block["path"]: block["text"] for block in OWN.finditer((ROOT / FILES_OF_A_RULE).read_text())}
+    assert files.keys() == {"mylab/rules.py", "my_rule.yaml", "test_my_rule.py", "my_study.yaml"}
+    for path, text in {"mylab/__init__.py": "", **files}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    finders = list(sys.meta_path)
+    yield tmp_path
+    sys.meta_path[:] = finders
+    for name in [name for name in sys.modules if name.split(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
+def test_a_rule_outside_of_the_project_is_checked_trained_and_studied(own_folder, capsys):
+    task = ["--data.v=4", "--data.n=4", "--data.m=2", "--data.L=3", "--data.train_size=64", "--data.batch_size=16"]
+    small = [*task, "--data.test_size=32", "--data.probe_size=32", "--trainer.max_steps=2", "--trainer.accelerator=cpu"]
+    main(["check", "-c=my_rule.yaml", *small, "--contract"])
+    assert "MyRule" in capsys.readouterr().out
+    main(["fit", "-c=my_rule.yaml", *small, "--run_dir=runs/mine", "--tables=false"])
+    main(["check", "--model=mylab.rules.MyRule", *small])
+    study = yaml.safe_load((own_folder / "my_study.yaml").read_text())
+    (own_folder / "my_study.yaml").write_text(yaml.safe_dump({**study, **SMALLER_STUDY}))
+    main(["sweep", "-c=my_study.yaml", "--run_dir=runs/study", "--launcher=debug"])
+    assert {path.name for path in (own_folder / "runs/study/runs").iterdir()} == {"my_rule", "defaults", "dfa"}
+    text = (own_folder / "test_my_rule.py").read_text()
+    page = {"__name__": "page"}
+    exec(compile(text, "test_my_rule.py", "exec"), page)
+    page["test_my_rule_keeps_the_contract"]()
 
 
 # -------------------------------------------------------------------- links and commands

@@ -12,6 +12,7 @@ import torch
 import yaml
 from equations import ask
 from rich.progress import Progress
+from rule_helpers import compute
 
 PATH = Path(__file__).parent / "mutations.py"
 
@@ -36,7 +37,7 @@ def test_every_broken_term_of_a_rule_is_caught(mutations):
 def test_what_nobody_compares_survives_and_is_not_explained(mutations, monkeypatch):
     def run(case):
         rule = mutations.copied(case.rule)
-        ask.move(rule, ask.said(rule, ask.compute(rule))[0])
+        ask.move(rule, ask.said(rule, compute(rule))[0])
 
     monkeypatch.setattr(mutations.Prepared, "check", run)
     (row,) = mutations.rows(["gevb"], Progress(disable=True))

@@ -17,10 +17,12 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from callbacks import EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.checkpoint_files import Saved
 from datamodules import RHMDataModule
+from experiments.classes import building, check_classes
 from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
 from experiments.run.checkpoints import StepCheckpoint, newest_readable
 from experiments.run.compiling import CompiledStep, compiles
+from experiments.run.contract import show_contract
 from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
@@ -71,6 +73,7 @@ class RunCommand(LightningCLI):
 
     def __init__(self, args: list[str], only_check: bool = False):
         self.only_check, self.arguments = only_check, args
+        check_classes(args)
         asked = {args[0]: self.subcommands()[args[0]]}
         self.__dict__["subcommands"] = lambda: asked  # a parser for each of the others would take as long as reading settings
         described = {name: COMMANDS["check" if only_check and name == "fit" else name].text for name in asked}
@@ -132,9 +135,18 @@ class RunCommand(LightningCLI):
             default=RUN["compile"],
             help="compile the step (torch.compile), the same up to rounding; null: where a run is long enough to win it back",
         )
+        if self.only_check:
+            parser.add_argument(
+                "--contract", action="store_true", help="try the rule's contract on few strings, and say what is found"
+            )
         parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
 
     # ---------------------------------------------------------------- before training
+
+    def instantiate_classes(self) -> None:
+        """Build rule, data and trainer."""
+        with building():
+            super().instantiate_classes()
 
     def before_instantiate_classes(self) -> None:
         """Refuse what can be refused before anything is built."""
@@ -153,6 +165,7 @@ class RunCommand(LightningCLI):
         os.environ[ranks.FOLDER] = run_dir
         self.folder = RunFolder(run_dir)
         assert self.subcommand is not None
+        self.contract = bool(self.config[self.subcommand].pop("contract", False))
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         limits.check_finite(self.settings)
@@ -242,6 +255,8 @@ class RunCommand(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if not self.only_check:
             super()._run_subcommand(subcommand)
+        elif self.contract:
+            show_contract(self.settings)
 
     # ---------------------------------------------------------------- the commands
 

@@ -39,7 +39,7 @@ def kept_from_files(args: list[str], model: dict[str, Any]) -> tuple[str, list[s
             kept = {key: value for key, value in kept.items() if key not in settings}
         else:
             other, kept = _name(own["class_path"]), kept | settings
-    now = flatten(model["init_args"])
+    now = flatten(model.get("init_args") or {})
     found = {key.replace("init_args.", ""): now[key] for key in kept if key in now and alike(_name(now[key]), _name(kept[key]))}
     return other, [f"model.{k}={v}" for k, v in found.items() if f"model.{k}" not in typed and not k.endswith("class_path")]
 

@@ -165,7 +165,7 @@ class Combination:
             f"data.{self.varied}": sizes,
             "data.seeds": seeds,
         }
-        args = [f"-c={self.rule.file}", *as_arguments(settings)]
+        args = [self.rule.argument, *as_arguments(settings)]
         task, own = asdict(self.task), self.rule.settings
         name, label = f"{self.name}/{stage}", self.rule.label
         return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, steps, args)

@@ -14,10 +14,12 @@ from ray import tune
 
 from experiments.study.job import Job, attempt
 from experiments.study.launcher import Launcher, threads_of
+from rhm.names import look_in, looked_in
 
 
-def trial(config: dict[str, Any], jobs: list[Job], session: str) -> None:
-    """Do one job in a Ray worker."""
+def trial(config: dict[str, Any], jobs: list[Job], session: str, folder: str) -> None:
+    """Do one job in a Ray worker, which is in another folder than the sweep."""
+    look_in(folder)
     torch.set_num_threads(config["threads"])
     job = jobs[config["job"]]
     mark = Path(session) / job.file
@@ -42,7 +44,7 @@ class RayWorkers:
         threads = threads_of(1)  # here, as Ray sets the variable of its workers
         each = [{"job": i, "threads": threads} for i in range(len(jobs))]
         self.tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(trial, jobs=jobs, session=str(session)), resources),
+            tune.with_resources(tune.with_parameters(trial, jobs=jobs, session=str(session), folder=looked_in()), resources),
             param_space=tune.grid_search(each),
             tune_config=tune.TuneConfig(max_concurrent_trials=launcher.jobs),
             run_config=tune.RunConfig(storage_path=str(session / "ray"), verbose=0),

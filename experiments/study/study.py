@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.classes import PATH
 from experiments.settings import DATA, RULE_FILES
 from experiments.study.names import slug
 from experiments.study.space import Space
@@ -105,8 +106,9 @@ class Rule:
     """A rule of a study.
 
     Args:
-        rule: name of a settings file in ``configs/rules``, or the path of a file of one's own, which ends in ``.yaml``.
-        name: what it is called in tables and figures; the file's name by default.
+        rule: name of a settings file in ``configs/rules``, the path of a file of one's own, which ends in ``.yaml``, or that of
+            a class with its module, such as ``mylab.rules.MyRule``, for its defaults.
+        name: what it is called in tables and figures; the file's or the class' name by default.
         settings: of this rule's runs, such as ``{model.masks: exact}``.
         sizes: instead of the study's.
         vary: ``train_size`` or ``label_size``, instead of the study's.
@@ -129,8 +131,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         known = sorted(path.stem for path in RULE_FILES.glob("*.yaml"))
-        if self.rule not in known and not (self.rule.endswith(".yaml") and self.file.is_file()):
-            allowed = f"names of files in configs/rules or a YAML file of your own{nearest(self.rule, known)}"
+        if self.rule not in known and not self.is_class and not (self.rule.endswith(".yaml") and self.file.is_file()):
+            allowed = "names of files in configs/rules, a YAML file of your own or the path of a class"
+            allowed += nearest(self.rule, known)
             raise InvalidInput("rules", self.rule, allowed)
         _known("rules.only", self.only, TASK_KEYS)
         if slug(self.label) in ("", ".", ".."):
@@ -148,12 +151,22 @@ class Rule:
     @property
     def label(self) -> str:
         """The name in tables and figures."""
-        return self.name or self.file.stem
+        return self.name or (self.rule.rpartition(".")[2] if self.is_class else self.file.stem)
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is named by its class and not by a file."""
+        return PATH.fullmatch(self.rule) is not None and not self.rule.endswith(".yaml")
 
     @property
     def file(self) -> Path:
         """With the rule's settings."""
         return Path(self.rule) if self.rule.endswith(".yaml") else RULE_FILES / f"{self.rule}.yaml"
+
+    @property
+    def argument(self) -> str:
+        """What names the rule for a run."""
+        return f"--model={self.rule}" if self.is_class else f"-c={self.file}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from types import FrameType
 
 from rich.table import Table
 
+from experiments.classes import check_class
 from experiments.files import write_atomically
 from experiments.run.requeue import listen
 from experiments.study.check import fitting
@@ -27,6 +28,7 @@ from experiments.study.study import Study
 from experiments.study.tidy import complexities, curve, gather, next_size
 from experiments.terminal import PlainConsole, wide_console
 from rhm import InvalidInput
+from rules import LocalRule
 
 
 def sweep(
@@ -50,6 +52,9 @@ def sweep(
         strict: refuse a study of which something would be skipped.
         dry_run: print what would be run, how long and how large, and train nothing.
     """
+    for rule in study.rules:
+        if rule.is_class:
+            check_class("rules", rule.rule, LocalRule)
     combinations, skipped = expand(study)
     combinations = fitting(combinations, skipped)
     if strict and skipped:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from experiments.classes import Branches
 from experiments.commands import COMMANDS
-from experiments.settings import Branches, Parser, discover
+from experiments.settings import Parser, discover
 from experiments.study.file import study_settings
 from experiments.study.launcher import Launcher
 from experiments.study.study import Rule, Search, Study

@@ -17,7 +17,7 @@ import torch
 from experiments.study.job import Job, attempt, take
 from experiments.study.launcher import Launcher, threads_of
 from rhm import InvalidInput
-from rhm.names import made
+from rhm.names import looked_in, made
 
 YEAR_MINUTES = 365 * 24 * 60
 """More than any worker of this machine needs; submitit asks for a limit."""
@@ -29,9 +29,9 @@ class Worker:
     A Slurm job that is requeued, for its time is over, goes on with the job that it has taken.
     """
 
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
-        """As a pickle: a worker's process may find another ``experiments`` first."""
-        return made, (__name__, "Worker")
+    def __reduce__(self) -> tuple[Any, tuple[str, str, str]]:
+        """As a pickle: a worker's process may find another ``experiments`` first, and be in another folder."""
+        return made, (__name__, "Worker", looked_in())
 
     def __call__(self, session: str, jobs: list[Job], cores: int | None, pipe: str | None) -> None:
         """Work.

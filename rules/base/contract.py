@@ -17,8 +17,9 @@ class Locality:
 
     A layer's activity is what its network computes, normalisation included.
 
-    ``tests/rules/test_every_rule.py`` proves each of these for every settings file: what is not allowed is changed, and nothing
-    moves; what is said to matter is changed, and something does.
+    ``tests/rules/test_every_rule.py`` proves each of these for every settings file, and :func:`rules.checking.check_rule` all
+    but the last for any rule: what is not allowed is changed, and nothing moves; what is said to matter is changed, and
+    something does.
 
     Attributes:
         partner: the layer's own activity for the positive partner.

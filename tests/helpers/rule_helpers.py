@@ -8,8 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
 import yaml
 from jsonargparse import Namespace
 from torch import Tensor
@@ -17,13 +15,14 @@ from torch import Tensor
 from datamodules import Pairs, RHMDataModule
 from experiments.settings import build, discover, instantiate, parse
 from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork
-from rules import LocalRule, Step, Updates
+from rules import LocalRule, Step, checking
+from rules.base.perturbed import compute, copied, said, same
+from rules.checking import SIZES, TASK, quiet_trainer
 
+__all__ = ["SIZES", "TASK", "compute", "copied", "quiet_trainer", "said", "same"]  # which tests find here too
 Plain = None | bool | int | float | str
 CONFIGS = Path(__file__).parents[2] / "configs"
 RULES = {path.stem: path for path in sorted((CONFIGS / "rules").glob("*.yaml"))}
-TASK = {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3}
-SIZES = {"train_size": 64, "batch_size": 16, "test_size": 32, "probe_size": 32}
 NETWORKS = {
     "shared": HierarchicalNetwork(width=12),
     "shared, bottleneck": HierarchicalNetwork(width=12, bottleneck=6),
@@ -99,54 +98,12 @@ def of_class(kind: type, before: Namespace | None) -> Namespace:
     return Namespace(class_path=f"{kind.__module__}.{kind.__name__}", init_args=Namespace(**{**defaults, **kept}))
 
 
-@torch.no_grad()
-def compute(rule: LocalRule, step: int = 0) -> Step:
-    return rule.compute(rule.data.train_batch(step))
-
-
-@torch.no_grad()
-def said(rule: LocalRule, step: Step) -> Updates:
-    """All that a rule says of a step."""
-    return rule.layer_updates(step)
-
-
 def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
     return said(rule, step).layers
 
 
-def same(a: list[dict[str, Tensor]], b: list[dict[str, Tensor]]) -> list[bool]:
-    return [x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x) for x, y in zip(a, b, strict=True)]
-
-
-def copied(rule: LocalRule) -> LocalRule:
-    other = copy.deepcopy(rule)
-    other.__dict__["data"] = rule.data
-    return other
-
-
-def quiet_trainer(**settings: Any) -> pl.Trainer:
-    """A trainer on the processor that writes, shows and validates nothing, but for what is set."""
-    return pl.Trainer(
-        **{
-            "max_epochs": -1,
-            "accelerator": "cpu",
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "num_sanity_val_steps": 0,
-            "limit_val_batches": 0,
-            **settings,
-        }
-    )
-
-
-def train(rule: LocalRule, steps: int = 6, precision: Any = "64-true", **kwargs: Any) -> dict[str, Tensor]:
-    """The state of a rule after some steps of a trainer."""
-    trainer = quiet_trainer(max_steps=steps, precision=precision, **kwargs)
-    trainer.fit(rule, rule.data)
-    assert trainer.global_step == steps or kwargs.get("devices", 1) > 1  # which children count, not this process
-    return rule.state_dict()
+def train(rule: LocalRule, steps: int = 6, precision: Any = "64-true", **settings: Any) -> dict[str, Tensor]:
+    return checking.train(rule, steps, precision=precision, **settings)
 
 
 def purity(rule: LocalRule) -> Tensor:

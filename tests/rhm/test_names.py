@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from wheels import PACKAGES
 
 from experiments.study.workers import Worker
-from rhm.names import NAMES, OwnFolders
+from rhm.names import NAMES, LastFolder, OwnFolders, look_in, looked_in
 
 ROOT = Path(__file__).parents[2]
 WHERE = "import experiments; from importlib.util import find_spec; print(*(find_spec(name).origin for name in {names}))"
@@ -76,3 +77,37 @@ def test_a_pickled_worker_asks_for_rhm_first():
 
     assert isinstance(Watched(io.BytesIO(pickle.dumps(Worker()))).load(), Worker)
     assert found == [("rhm.names", "made")]
+
+
+# -------------------------------------------------------------------- a folder that is looked into last
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that is looked into last, and only here."""
+    before = list(sys.meta_path)
+    look_in(str(tmp_path))
+    yield tmp_path
+    sys.meta_path[:] = before
+
+
+def test_a_module_a_package_and_a_folder_with_modules_are_found_and_logs_are_not(folder):
+    (folder / "own_module.py").touch()
+    for name, file in {"own_package": "__init__.py", "own_folder": "rules.py", "own_logs": "a.log"}.items():
+        (folder / name).mkdir()
+        (folder / name / file).touch()
+    found = [find_spec(f"own_{name}") is not None for name in ("module", "package", "folder", "logs")]
+    assert found == [True, True, True, False] and find_spec("own_folder.rules") is not None
+
+
+def test_what_lies_anywhere_else_comes_first(folder):
+    (folder / "yaml.py").touch()
+    assert LastFolder(str(folder)).find_spec("yaml") is not None
+    assert Path(sys.meta_path[-1].folder) == folder and not Path(find_spec("yaml").origin).is_relative_to(folder)
+
+
+def test_a_worker_looks_where_its_sweep_did(folder):
+    content = pickle.dumps(Worker())
+    look_in("/")
+    pickle.loads(content)
+    assert looked_in() == str(folder) and sum(isinstance(finder, LastFolder) for finder in sys.meta_path) == 1

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from equations import EQUATIONS
-from equations.ask import build, case_of, compute
+from equations.ask import build, case_of
 from equations.check import check, wanted
 from equations.network import numeric_gradient
 from equations.references import NETWORKS
-from rule_helpers import RULES
+from rule_helpers import RULES, compute
 
 CASES = [
     pytest.param(name, (*equation.small, *args), id=" ".join([name, *args]))

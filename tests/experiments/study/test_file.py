@@ -43,7 +43,7 @@ def test_a_rule_may_be_a_file_of_ones_own(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("rule", ["nowhere.yaml", "backprob"])
 def test_a_rule_that_is_neither_is_refused(rule):
-    with pytest.raises(InvalidInput, match=f"rules: got {rule}, allowed: names of files in configs/rules or a YAML file"):
+    with pytest.raises(InvalidInput, match=f"rules: got {rule}, allowed: names of files in configs/rules, a YAML file"):
         Rule(rule)
 
 

@@ -20,6 +20,7 @@ from equations.case import LEARNING_RATE, Answer, Case, State
 from equations.network import Parameters, PlainLayer, PlainNetwork
 from networks import DenseNetwork
 from rules import LocalRule, Step, Updates
+from rules.base import perturbed
 
 SEED = 3
 
@@ -34,27 +35,11 @@ def build(name: str, *args: str) -> LocalRule:
 
 @torch.no_grad()
 def shake(rule: LocalRule) -> None:
-    """Noise on every parameter and buffer, so that nothing is zero, equal or symmetric by accident.
-
-    Buffers keep their signs, as some are frequencies or gates; those that start at 0 get noise.
-    """
-    noise = torch.Generator().manual_seed(0)
-    for parameter in rule.parameters():
-        size = 0.3 * parameter.square().mean().sqrt() + 0.1
-        parameter += size * torch.randn(parameter.shape, generator=noise, dtype=parameter.dtype)
+    """Noise on every parameter and buffer; what is a distribution stays one."""
+    perturbed.shake(rule)
     for name, buffer in rule.named_buffers():
-        if buffer.is_floating_point() and buffer.any():
-            buffer *= 1 + 0.5 * torch.rand(buffer.shape, generator=noise, dtype=buffer.dtype)
-        elif buffer.is_floating_point():
-            buffer += 0.3 * torch.randn(buffer.shape, generator=noise, dtype=buffer.dtype)
-        if name.endswith("joint_RSKK"):  # stays a distribution
+        if name.endswith("joint_RSKK"):
             buffer /= buffer.sum((-1, -2), keepdim=True)
-
-
-@torch.no_grad()
-def compute(rule: LocalRule, step: int = 0) -> Step:
-    """The forward passes for the strings of a step."""
-    return rule.compute(rule.data.train_batch(step))
 
 
 def numbers(tensor: Tensor) -> np.ndarray:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rule_helpers import compute
 
-from equations.ask import case_of, compute, move, said
+from equations.ask import case_of, move, said
 from equations.case import Answer, Equation, State
 from rules import LocalRule
 

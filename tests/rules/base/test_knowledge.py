@@ -37,7 +37,7 @@ def test_a_rule_that_learns_from_labels_and_says_that_it_does_not_is_found(kind,
     with pytest.raises(
         InvalidInput, match=f"My{kind.__name__}.knowledge: got {word}, but .* with other labels, allowed: labels"
     ):
-        train(rule, 1, "32-true")
+        train(rule, 1, precision="32-true")
     saying(kind, "labels").check_knowledge()
 
 
