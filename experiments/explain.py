@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning import callbacks as lightning_callbacks
 from torch.optim import Optimizer
 
-from datamodules import Pairs, RHMDataModule
+from datamodules import Pairs, ReplicaDataModule
 from experiments.commands import RUN
 from experiments.files import flatten
 from experiments.settings import RULE_FILES, Branches, ParsingError, discover
@@ -58,7 +58,7 @@ RUN_KEYS = (
 BRANCHES: Branches = {
     "trainer": (Trainer, "--help"),
     "trainer.callbacks": (Callback, "--trainer.callbacks.help=CALLBACK"),
-    "data": (RHMDataModule, "--data.help"),
+    "data": (ReplicaDataModule, "--data.help"),
     "data.pairs": (Pairs, "--data.pairs.help=PAIRS"),
     "model": (LocalRule, "--model.help=RULE"),
     "model.block": (Block, "--model.help=RULE"),

@@ -24,7 +24,7 @@ import callbacks
 import datamodules
 import networks
 import rules
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule, RHMDataModule
 from datamodules.numbers import Seeds
 from experiments.files import Unclear, check_yaml, read_settings
 from experiments.shipped import CONFIGS, with_files
@@ -163,7 +163,7 @@ def _parser_of_a_rule() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(LocalRule, "model")
-    parser.add_subclass_arguments(RHMDataModule, "data")
+    parser.add_subclass_arguments(ReplicaDataModule, "data")
     parser.add_argument("--trainer", type=dict)
     parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
     return parser

@@ -16,7 +16,7 @@ from torch.nn import functional
 from networks.layer import Layer
 from networks.readout import Readout
 from networks.state import LayerState
-from rhm import Task, whitened_one_hot
+from rhm import TaskSizes, whitened_one_hot
 
 
 class LayeredNetwork(nn.Module):
@@ -28,7 +28,7 @@ class LayeredNetwork(nn.Module):
         label_slot: whether a class can be shown at every position of the input, in ``n`` channels of its own.
     """
 
-    def __init__(self, task: Task, layers: list[Layer], label_slot: bool = False):
+    def __init__(self, task: TaskSizes, layers: list[Layer], label_slot: bool = False):
         super().__init__()
         self.task, self.label_slot = task, label_slot
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks import EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.checkpoint_files import Saved
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
 from experiments.run.checkpoints import StepCheckpoint, newest_readable
@@ -76,7 +76,7 @@ class RunCommand(LightningCLI):
         described = {name: COMMANDS["check" if only_check and name == "fit" else name].text for name in asked}
         super().__init__(
             LocalRule,
-            RHMDataModule,
+            ReplicaDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -196,7 +196,7 @@ class RunCommand(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks and the logger that every run has; a callback given in the settings takes its place."""
-        assert isinstance(self.datamodule, RHMDataModule)
+        assert isinstance(self.datamodule, ReplicaDataModule)
         if self.place is not None:
             self.datamodule.keep_share(self.place.rank, self.place.world)
         limits.check_memory(self.model, self.datamodule, self._get(self.config, "trainer"))
@@ -245,7 +245,7 @@ class RunCommand(LightningCLI):
 
     # ---------------------------------------------------------------- the commands
 
-    def fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def fit(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         """Train, from the last checkpoint if there is one, then test and keep the results."""
         if self.place is None:
             self._fit(model, datamodule)
@@ -266,7 +266,7 @@ class RunCommand(LightningCLI):
             wide_console().print(replica_table(results))
             print(f"results in {self.all_ranks.results}")
 
-    def _fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def _fit(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         Fit(
             self.trainer,
             model,
@@ -280,12 +280,12 @@ class RunCommand(LightningCLI):
             tables=self._get(self.config, "tables"),
         ).run()
 
-    def validate(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def validate(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         """Measure a run's last checkpoint; nothing is written."""
         self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint().path, verbose=False)
         self._show(model, datamodule)
 
-    def test(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def test(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         """The same as validate, with logistic probes."""
         self.trainer.test(model, datamodule=datamodule, ckpt_path=self._checkpoint().path, verbose=False)
         self._show(model, datamodule)
@@ -295,7 +295,7 @@ class RunCommand(LightningCLI):
         assert last is not None  # see RunFolder.check_measured
         return last
 
-    def _show(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def _show(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         results = collect_results(self.trainer, model, "finished", 0.0)
         if self.trainer.is_global_zero:
             show(results, probe_of(self.trainer), datamodule)
