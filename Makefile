@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
+.PHONY: install demo digits curves compare rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -25,6 +25,16 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/rhm demo
+
+# Handwritten digits as strings of one's own, four rules of fifteen replicas each (docs/own-data.md).
+DIGITS := backprop dfa clapp exchange_clustering_label
+digits: $(STAMP)
+	$(BIN)/python examples/digits.py write runs/digits/digits.npz
+	for rule in $(DIGITS); do \
+	  $(BIN)/rhm fit -c examples/digits.yaml -c configs/rules/$$rule.yaml --model.network.width=64 --tables=false --run_dir=runs/digits/$$rule || exit 1; \
+	done
+	$(BIN)/rhm curves --run_dirs="[$$(echo $(DIGITS) | sed 's#[^ ]*#runs/digits/&#g; s/ /,/g')]" --out=runs/digits/learning_curves.png
+	$(BIN)/python examples/digits.py linear examples/digits.yaml
 
 # The learning curves of the README: 4,000 steps of fifteen replicas for each of five rules (800 where layers count and have no gradient), about ten minutes on 2 cores.
 CURVES := exchange_clustering_label backprop_bottleneck sibling_contrastive class_contrastive dfa

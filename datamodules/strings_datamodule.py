@@ -76,9 +76,9 @@ class StringsDataModule(ReplicaDataModule):
         self.path, s = path, integer(s)
         if not isinstance(s, int) or isinstance(s, bool) or s < 2:
             raise InvalidInput("data.s", repr(s), "an integer of at least 2")
-        if (path is None) != (x is not None and y is not None):
-            got = "both" if path is not None else "neither" if x is None and y is None else f"no {'x' if x is None else 'y'}"
-            raise InvalidInput("data.path", got, "a file, or x and y in Python in its place")
+        if [path is None] * 2 != [x is not None, y is not None]:
+            given = [name for name, value in (("path", path), ("x", x), ("y", y)) if value is not None]
+            raise InvalidInput("data.path", " and ".join(given) or "nothing", "a file, or x and y in Python in its place")
         x, y = (x, y) if path is None else read_strings(str(path))
         self.x_PD, self.y_P, task = checked_strings(x, y, s, path)
         tested = task.strings // 5 or 1 if test_size is None else test_size
@@ -132,15 +132,15 @@ class StringsDataModule(ReplicaDataModule):
     # ---------------------------------------------------------------- kept in checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """How many strings are trained on."""
-        return {"trained": max(size or 0 for size in self.replica_sizes)}
+        """How many strings each replica is trained on."""
+        return {"train_sizes": self.replica_sizes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See that what a run is measured with is not what it was trained on.
+        """See that a run is measured with no string that it was trained on: ``train_size``, if null, follows ``test_size``.
 
         Raises:
-            InvalidInput: it is.
+            InvalidInput: another ``test_size`` than the run's.
         """
-        most, size = self.task.strings - state_dict["trained"], self.test_range[1] - self.test_range[0]
-        if size > most:
-            raise InvalidInput("data.test_size", size, f"at most {most}: the run was trained on the other strings")
+        if state_dict["train_sizes"] != self.replica_sizes:
+            most, size = self.task.strings - max(state_dict["train_sizes"]), self.test_range[1] - self.test_range[0]
+            raise InvalidInput("data.test_size", size, f"{most}, as in the run, which was trained on all the others")

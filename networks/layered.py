@@ -1,6 +1,7 @@
 """A stack of layers that can be addressed one by one.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups of positions that share weights, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions that share weights, F inputs, E
+units.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class LayeredNetwork(nn.Module):
             return x_RBDC
         if label_RB is None:
             return functional.pad(x_RBDC, (0, self.task.n))
-        label_RBC = whitened_one_hot(label_RB, self.task.n, dtype)
-        return torch.cat([x_RBDC, label_RBC[:, :, None].expand(-1, -1, x_RBDC.shape[2], -1)], -1)
+        label_RBN = whitened_one_hot(label_RB, self.task.n, dtype)
+        return torch.cat([x_RBDC, label_RBN[:, :, None].expand(-1, -1, x_RBDC.shape[2], -1)], -1)
 
     def forward(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> list[LayerState]:
         """One state a layer, for tokens ``[R, B, s**L]`` and, in the label slot, classes ``[R, B]``."""

@@ -24,7 +24,7 @@ from experiments.run.compiling import CompiledStep, compiles
 from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
-from experiments.run.kept import config_files, kept_from_files
+from experiments.run.kept import kept_from_files
 from experiments.run.pace import steps_per_call
 from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
@@ -39,7 +39,8 @@ from experiments.run.spread import (
     wait_for_others,
 )
 from experiments.run.tables import replica_table, show
-from experiments.settings import Parser, check_file, check_given, discover
+from experiments.settings import Parser, check_file, check_given, data_class, discover, with_data_help
+from experiments.shipped import config_files
 from experiments.terminal import quiet, wide_console
 from rhm import InvalidInput
 from rules import LocalRule
@@ -70,6 +71,7 @@ class RunCommand(LightningCLI):
     """
 
     def __init__(self, args: list[str], only_check: bool = False):
+        args = with_data_help(args)
         self.only_check, self.arguments = only_check, args
         asked = {args[0]: self.subcommands()[args[0]]}
         self.__dict__["subcommands"] = lambda: asked  # a parser for each of the others would take as long as reading settings
@@ -132,7 +134,7 @@ class RunCommand(LightningCLI):
             default=RUN["compile"],
             help="compile the step (torch.compile), the same up to rounding; null: where a run is long enough to win it back",
         )
-        parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
+        parser.set_defaults({"data": {"class_path": data_class(self.arguments)}})
 
     # ---------------------------------------------------------------- before training
 

@@ -61,8 +61,9 @@ def probe_table(accuracy_KLR: Tensor, baseline_KLR: Tensor, task: TaskSizes, tit
     for k in range(len(accuracy_KLR) - 1, -1, -1):
         cells = [mean_and_deviation(accuracy_KLR[k, level]) for level in task.levels]
         table.add_row(str(k + 1), *cells, end_section=k == 0)
-    most_LR = baseline_KLR.nan_to_num(nan=-math.inf).amax(0)[list(task.levels)]
-    table.add_row("commonest", *["–" if most_R.isinf().any() else mean_and_deviation(most_R) for most_R in most_LR])
+    most_LR = baseline_KLR.nan_to_num(nan=-math.inf).amax(0)
+    known = [most_LR[level] for level in task.levels]
+    table.add_row("commonest", *["–" if most_R.isinf().any() else mean_and_deviation(most_R) for most_R in known])
     return table
 
 
