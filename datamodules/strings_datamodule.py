@@ -73,15 +73,15 @@ class StringsDataModule(ReplicaDataModule):
         labels: bool = True,
         label_size: Sizes | None = None,
     ):
-        self.path, s = path, integer(s)
+        self.path, s = None if path is None else str(path), integer(s)
         if not isinstance(s, int) or isinstance(s, bool) or s < 2:
             raise InvalidInput("data.s", repr(s), "an integer of at least 2")
         if [path is None] * 2 != [x is not None, y is not None]:
             given = [name for name, value in (("path", path), ("x", x), ("y", y)) if value is not None]
             raise InvalidInput("data.path", " and ".join(given) or "nothing", "a file, or x and y in Python in its place")
-        x, y = (x, y) if path is None else read_strings(str(path))
-        self.x_PD, self.y_P, task = checked_strings(x, y, s, path)
-        tested = task.strings // 5 or 1 if test_size is None else test_size
+        x, y = (x, y) if self.path is None else read_strings(self.path)
+        self.x_PD, self.y_P, task = checked_strings(x, y, s, self.path)
+        tested = max(1, task.strings // 5) if test_size is None else integer(test_size)
         if train_size is None and isinstance(tested, int):
             train_size = max(1, task.strings - tested)
         super().__init__(task, train_size, seeds, pairs, batch_size, tested, probe_size, eval_batch_size, labels, label_size)

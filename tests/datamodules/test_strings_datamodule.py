@@ -132,6 +132,8 @@ def test_without_sizes_a_fifth_is_tested_with_and_the_others_are_trained_on():
     data = StringsDataModule(x=X, y=Y)
     assert data.test_range == (72, 90) and data.probe_range == (0, 72) and data.replica_sizes == [72]
     assert data.probes_trained_on == 72
+    for size in 20, 2e1, "2e1", np.int64(20):
+        assert module(train_size=None, test_size=size).replica_sizes == [70]
 
 
 def test_chance_is_the_share_of_the_commonest_class():
