@@ -26,12 +26,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/rhm demo
 
-# Handwritten digits as strings of one's own, four rules of fifteen replicas each (docs/own-data.md).
-DIGITS := backprop dfa clapp exchange_clustering_label
+# Handwritten digits as strings of one's own: four rules and a control, fifteen replicas each (docs/own-data.md).
+DIGITS := backprop dfa clapp exchange_clustering frozen_below_top
 digits: $(STAMP)
 	$(BIN)/python examples/digits.py write runs/digits/digits.npz
 	for rule in $(DIGITS); do \
-	  $(BIN)/rhm fit -c examples/digits.yaml -c configs/rules/$$rule.yaml --model.network.width=64 --tables=false --run_dir=runs/digits/$$rule || exit 1; \
+	  wide=; test $$rule != clapp || wide=--model.network.bottleneck=4v; \
+	  $(BIN)/rhm fit -c examples/digits.yaml -c configs/rules/$$rule.yaml --model.network.width=64 $$wide --tables=false --run_dir=runs/digits/$$rule || exit 1; \
 	done
 	$(BIN)/rhm curves --run_dirs="[$$(echo $(DIGITS) | sed 's#[^ ]*#runs/digits/&#g; s/ /,/g')]" --out=runs/digits/learning_curves.png
 	$(BIN)/python examples/digits.py linear examples/digits.yaml

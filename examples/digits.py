@@ -25,7 +25,7 @@ LEVELS = 4
 
 
 def quadtree(size: int) -> np.ndarray:
-    """Pixels of a square image, row by row, in the order of a quadtree: each four neighbours are a square, and so on upwards."""
+    """Pixels of a square image, row by row, in the order of a quadtree: four neighbours are a square, and so on upwards."""
     order = np.arange(size * size).reshape(size, size)
     while size > 1:
         size //= 2
