@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install demo digits curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -25,6 +25,17 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/rhm demo
+
+# Handwritten digits as strings of one's own: four rules and a control, fifteen replicas each (docs/own-data.md).
+DIGITS := backprop dfa clapp exchange_clustering frozen_below_top
+digits: $(STAMP)
+	$(BIN)/python examples/digits.py write runs/digits/digits.npz
+	for rule in $(DIGITS); do \
+	  wide=; test $$rule != clapp || wide=--model.network.bottleneck=4v; \
+	  $(BIN)/rhm fit -c examples/digits.yaml -c configs/rules/$$rule.yaml --model.network.width=64 $$wide --tables=false --run_dir=runs/digits/$$rule || exit 1; \
+	done
+	$(BIN)/rhm curves --run_dirs="[$$(echo $(DIGITS) | sed 's#[^ ]*#runs/digits/&#g; s/ /,/g')]" --out=runs/digits/learning_curves.png
+	$(BIN)/python examples/digits.py linear examples/digits.yaml
 
 # The learning curves of the README: 4,000 steps of fifteen replicas for each of five rules (800 where layers count and have no gradient), about ten minutes on 2 cores.
 CURVES := exchange_clustering_label backprop_bottleneck sibling_contrastive class_contrastive dfa

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -24,7 +25,13 @@ LEFT, RIGHT, GAP, BELOW = 0.6, 0.9, 0.45, 0.55
 """Inches for the layers' numbers, for the bar of colours, between two maps, and for the levels' numbers."""
 
 
-def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe accuracy", title: str = "") -> Figure:
+def heat_map(
+    accuracy_KL: dict[str, Tensor],
+    chance: float,
+    label: str = "probe accuracy",
+    title: str = "",
+    shown: Sequence[int] | None = None,
+) -> Figure:
     """Probe accuracy, layer by level, one panel for each name; colours go from chance to 1.
 
     Panels stand at places that are computed here: to have them found takes a minute where there are hundreds.
@@ -34,7 +41,10 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
         chance: value of the first colour.
         label: of the values.
         title: above all panels; it is broken into lines.
+        shown: the levels that have a column; all by default.
     """
+    if shown is not None:
+        accuracy_KL = {name: table[:, list(shown)] for name, table in accuracy_KL.items()}
     shapes = [table.shape for table in accuracy_KL.values()]
     rows, levels = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
     lines = max(name.count("\n") + 1 for name in accuracy_KL)
@@ -62,10 +72,10 @@ def heat_map(accuracy_KL: dict[str, Tensor], chance: float, label: str = "probe 
         for k, values in enumerate(table.tolist()):
             for level, value in enumerate(values):
                 colour = "black" if value > (1 + chance) / 2 else "white"
-                shown = "–" if value != value else f"{value:.2f}"
-                ax.text(level, k, shown, ha="center", va="center", color="black" if value != value else colour, fontsize=8)
+                text = "–" if value != value else f"{value:.2f}"
+                ax.text(level, k, text, ha="center", va="center", color="black" if value != value else colour, fontsize=8)
         ax.set_title(name, fontsize=9)
-        ax.set_xticks(range(table.shape[1]))
+        ax.set_xticks(range(table.shape[1]), [str(level) for level in shown or range(table.shape[1])])
         ax.set_yticks(range(table.shape[0]), [str(k) for k in range(1, table.shape[0] + 1)])
         if i + across >= len(shapes):
             ax.set_xlabel("level (0: tokens)")
@@ -96,7 +106,7 @@ CELL = 48
 """Pixels of a cell of :func:`map_picture`."""
 
 
-def map_picture(values_KL: Tensor, lowest: float, highest: float) -> np.ndarray:
+def map_picture(values_KL: Tensor, lowest: float, highest: float, shown: Sequence[int] | None = None) -> np.ndarray:
     """A map of layers by levels as bytes ``[height, width, 3]``: the picture of a run under way.
 
     It shows what :func:`heat_map` shows in a thirtieth of the time, so that each validation can afford one.
@@ -104,8 +114,10 @@ def map_picture(values_KL: Tensor, lowest: float, highest: float) -> np.ndarray:
     Args:
         values_KL: NaN is a grey cell.
         lowest, highest: values of the first and the last colour.
+        shown: the levels that have a column; all by default.
     """
-    table = values_KL.cpu().numpy()
+    names = list(range(values_KL.shape[1]) if shown is None else shown)
+    table = values_KL[:, names].cpu().numpy()
     rows, levels = table.shape
     cells = colormaps["viridis"].with_extremes(bad="grey")(np.ma.masked_invalid((table - lowest) / (highest - lowest)))
     colours = (cells[::-1, :, :3] * 255).round().astype(np.uint8)  # the first layer at the bottom
@@ -121,6 +133,6 @@ def map_picture(values_KL: Tensor, lowest: float, highest: float) -> np.ndarray:
         for level, value in enumerate(table[k]):
             bright = value > (lowest + highest) / 2
             write(level + 1, rows - 1 - k, "-" if np.isnan(value) else f"{value:.2f}", "black" if bright else "white")
-    for level in range(levels):
-        write(level + 1, rows, f"level\n{level}", "black")
+    for column, level in enumerate(names, 1):
+        write(column, rows, f"level\n{level}", "black")
     return np.asarray(image)

@@ -19,7 +19,7 @@ from callbacks.probes import SMALLEST_RIDGE, Probe, ProbeCounts, RidgeSums, targ
 from callbacks.tensorboard import log_picture, mean_and_std, shows_figures
 from datamodules import PROBE, TEST, Batch
 from networks import LayeredNetwork, LayerState
-from rhm import InvalidInput, Task
+from rhm import InvalidInput, TaskSizes
 from rules import LocalRule
 
 
@@ -46,7 +46,7 @@ class LayerwiseLinearProbe(Callback):
 
     Attributes:
         accuracy_KLR: ridge accuracy after the last validation or test, ``[layers, levels, R]``; NaN where a layer's positions
-            and a level's symbols do not divide.
+            and a level's symbols do not divide, and for levels that are not known: own strings have tokens and classes alone.
         logistic_KLR: the same for logistic probes, after a test; None before.
         baseline_KLR: the same for the commonest symbol.
 
@@ -90,6 +90,7 @@ class LayerwiseLinearProbe(Callback):
     def _start(self, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LocalRule)
         network, R, device = pl_module.network, pl_module.data.replicas, pl_module.device
+        self.levels = pl_module.data.task.levels
         self.groups = [layer.groups for layer in network.layers]
         self.targets = [targets_of(pl_module.data.task, positions) for positions in network.positions]
         widths = [layer.out_channels for layer in network.layers]
@@ -133,7 +134,8 @@ class LayerwiseLinearProbe(Callback):
         groups = self.groups[k]
         out = state.out_RBDC if state.out_RBDC.dtype == torch.float64 else state.out_RBDC.float()
         x = out.flatten(1, 2)[:, None] if groups == 1 else out.transpose(1, 2)
-        return x, [t.of(batch.derivation.symbols[t.level], groups) for t in self.targets[k]]
+        symbols = dict(zip(self.levels, batch.derivation.symbols, strict=True))
+        return x, [t.of(symbols[t.level], groups) for t in self.targets[k]]
 
     def _fit(self) -> None:
         self.probes = [sums.solve() for sums in self.sums]
@@ -172,7 +174,7 @@ class LayerwiseLinearProbe(Callback):
         pl_module.log_measured(mean_and_std(measured))
         self.sums, self.counts, self.probes = [], [], []
 
-    def _table(self, counts: list[ProbeCounts], task: Task) -> Tensor:
+    def _table(self, counts: list[ProbeCounts], task: TaskSizes) -> Tensor:
         replicas = len(counts[0].correct_RT)
         table = torch.full((len(counts), task.L + 1, replicas), math.nan)
         for k, (count, targets) in enumerate(zip(counts, self.targets, strict=True)):
@@ -207,7 +209,7 @@ class LayerwiseLinearProbe(Callback):
     def _draw(self, trainer: Trainer, rule: LightningModule, tag: str, accuracy_KLR: Tensor | None) -> None:
         assert isinstance(rule, LocalRule)
         if accuracy_KLR is not None and shows_figures(trainer):
-            log_picture(trainer, tag, map_picture(accuracy_KLR.mean(-1), self.lowest, 1.0))
+            log_picture(trainer, tag, map_picture(accuracy_KLR.mean(-1), self.lowest, 1.0, self.levels))
 
 
 def probe_dictionary(accuracy_KLR: Tensor, replica: int) -> dict[str, dict[str, float]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from rhm import Task
+from rhm import TaskSizes
 
 SMALLEST_RIDGE = 1e-6
 """Of the ridge probes' penalties: sums of products in single precision do not tell smaller ones from none."""
@@ -50,10 +50,11 @@ class Target:
         return y.flatten(1, 2)[:, None] if groups == 1 else y.transpose(1, 2)
 
 
-def targets_of(task: Task, positions: int) -> list[Target]:
-    """The levels that can be asked at a layer with so many positions: those whose number of symbols divides, or is divided."""
+def targets_of(task: TaskSizes, positions: int) -> list[Target]:
+    """The known levels that can be asked at a layer with so many positions: those whose number of symbols divides, or is
+    divided."""
     targets = []
-    for level in range(task.L + 1):
+    for level in task.levels:
         width = task.width(level)
         if width % positions == 0 or positions % width == 0:
             targets.append(Target(level, max(1, width // positions), max(1, positions // width), task.symbols(level)))

@@ -12,7 +12,7 @@ from torch import Tensor
 from callbacks.diagnostic import Diagnostic, MeanOverStrings, StringDistance, full
 from callbacks.figures import map_picture
 from callbacks.tensorboard import log_picture
-from rhm import InvalidInput
+from rhm import InvalidInput, Task
 from rhm.hashing import scramble
 from rules import LocalRule
 
@@ -32,7 +32,7 @@ class SynonymicSensitivity(Diagnostic):
         strings: test strings, rounded up to whole steps of ``data.eval_batch_size``; all there are if there are fewer.
 
     Raises:
-        InvalidInput: ``strings`` under 2; a task with ``m = 1``, which has no synonyms.
+        InvalidInput: ``strings`` under 2; a task with ``m = 1``, which has no synonyms, or strings that no grammar has made.
     """
 
     prefix = "sensitivity"
@@ -44,6 +44,9 @@ class SynonymicSensitivity(Diagnostic):
         self.strings = strings
 
     def check(self, rule: LocalRule) -> None:
+        if not isinstance(rule.data.task, Task):
+            allowed = "without SynonymicSensitivity: no grammar has made these strings, and synonyms are not known"
+            raise InvalidInput("trainer.callbacks", f"SynonymicSensitivity with {type(rule.data).__name__}", allowed)
         if rule.data.task.m == 1:
             raise InvalidInput("data.m", 1, "at least 2 with SynonymicSensitivity: there must be synonyms")
 
@@ -52,7 +55,8 @@ class SynonymicSensitivity(Diagnostic):
         return {self.prefix: {f"level{level}": rf"^{self.prefix}/level{level}/layer\d+$" for level in levels}}
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
-        data, network = rule.data, rule.network
+        data, network, grammar = rule.data, rule.network, rule.data.grammar
+        assert grammar is not None
         R, L, K, device = data.replicas, data.task.L, len(network), rule.readout.weight_RFN.device
         sizes = [p * layer.out_channels for p, layer in zip(network.positions, network.layers, strict=True)]
         spread = [StringDistance(R, size).to(device) for size in sizes]
@@ -65,7 +69,7 @@ class SynonymicSensitivity(Diagnostic):
                 metric.update(out)
             key_RB1, squares = content_key(batch.x_RBD), []
             for level in range(1, L + 1):
-                exchanged = network(data.grammar.exchange(batch.derivation, level, key_RB1).x_RBD)
+                exchanged = network(grammar.exchange(batch.derivation, level, key_RB1).x_RBD)
                 squares += [(a - full(b.out_RBDC).flatten(2)).square().sum(2) for a, b in zip(outs, exchanged, strict=True)]
             moved.update(torch.stack(squares).unflatten(0, (L, K)).transpose(0, 1))
         moved_KLR = moved.compute().reshape(K, L, R)  # torchmetrics squeezes a single number

@@ -1,8 +1,10 @@
 """Batches of strings, made on the training device from the step number alone."""
 
+from datamodules.base import PROBE, TEST, ReplicaDataModule, replicas_of
 from datamodules.batch import Batch
 from datamodules.pairs import ClassPairs, HalfPairs, Pairs, PositionHalfPairs, SiblingPairs, SynonymPairs
-from datamodules.rhm_datamodule import PROBE, TEST, RHMDataModule, replicas_of
+from datamodules.rhm_datamodule import RHMDataModule
+from datamodules.strings_datamodule import StringsDataModule
 
 __all__ = [
     "PROBE",
@@ -13,7 +15,9 @@ __all__ = [
     "Pairs",
     "PositionHalfPairs",
     "RHMDataModule",
+    "ReplicaDataModule",
     "SiblingPairs",
+    "StringsDataModule",
     "SynonymPairs",
     "replicas_of",
 ]

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+from rhm import Derivation, InvalidInput, RandomHierarchyModel, TaskSizes
 from rhm.hashing import below
 from rhm.memory import check_memory
 
@@ -20,17 +20,35 @@ MOST_STRINGS = 2**26  # of a list of each class: 1 GiB of numbers and places for
 
 
 class Strings(Protocol):
-    """What pairs are made from: a datamodule's grammar and training strings.
+    """What pairs are made from: a datamodule's training strings and, where there is one, its grammar.
 
     Attributes:
         task: its sizes.
-        grammar: one of each replica.
-        train_sizes_R: training strings of each replica; None is an endless stream.
+        grammar: one of each replica; None for strings that no grammar has made.
+        seeds_R: of each replica.
+        train_sizes_R: training strings of each replica; None is an endless stream, which a grammar alone has.
     """
 
-    task: Task
-    grammar: RandomHierarchyModel
+    task: TaskSizes
+    grammar: RandomHierarchyModel | None
+    seeds_R: Tensor
     train_sizes_R: Tensor | None
+
+    def strings(self, index: Tensor) -> Derivation:
+        """The strings of given numbers, ``[R, B]``, or ``[B]`` for the same numbers in every replica."""
+        ...
+
+
+def grammar_of(data: Strings, pairs: str) -> RandomHierarchyModel:
+    """The grammar that pairs ask.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if data.grammar is None:
+        allowed = "SiblingPairs, ClassPairs, HalfPairs or PositionHalfPairs: no grammar has made these strings"
+        raise InvalidInput("data.pairs", pairs, allowed)
+    return data.grammar
 
 
 class Pairs(ABC):
@@ -184,9 +202,9 @@ class ClassPairs(ViewPairs):
             raise InvalidInput("data.train_size", max(data.train_sizes_R.tolist()), allowed)
         longest, replicas = max(data.train_sizes_R.tolist()), len(data.train_sizes_R)
         check_memory("data.train_size", longest, f"ClassPairs of {replicas} replicas", 6 * 8 * longest * replicas)
-        classes, device = data.task.n, data.grammar.seeds_R.device
+        classes, device = data.task.n, data.seeds_R.device
         index_P = torch.arange(int(data.train_sizes_R.max()), device=device)
-        y_RP = data.grammar.sample(index_P).y_RB.long()
+        y_RP = data.strings(index_P).y_RB.long()
         y_RP = torch.where(index_P < data.train_sizes_R[:, None], y_RP, classes)  # shorter replicas are filled up
         self.by_class_RP = y_RP.argsort(stable=True)
         self.place_RP = self.by_class_RP.argsort()
@@ -196,13 +214,13 @@ class ClassPairs(ViewPairs):
 
     def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
         if data.train_sizes_R is None:
-            return data.grammar.resample(derivation, data.task.L, key=bits_RB[..., None]).x_RBD
+            return grammar_of(data, "ClassPairs").resample(derivation, data.task.L, key=bits_RB[..., None]).x_RBD
         y_RB = derivation.y_RB.long()
         start, count = self.start_RN.gather(1, y_RB), self.count_RN.gather(1, y_RB)
         others = (count - 1).clamp_min(1)
         step = 1 + below(bits_RB, others)
         place = start + (self.place_RP.gather(1, index_RB) - start + step) % count
-        return data.grammar.sample(self.by_class_RP.gather(1, place)).x_RBD
+        return data.strings(self.by_class_RP.gather(1, place)).x_RBD
 
 
 class SynonymPairs(ViewPairs):
@@ -218,12 +236,13 @@ class SynonymPairs(ViewPairs):
         self.level = level
 
     def prepare(self, data: Strings) -> None:
+        grammar_of(data, "SynonymPairs")
         if not 1 <= self.level <= data.task.L:
             raise InvalidInput("data.pairs.level", self.level, f"a level from 1 to L={data.task.L}")
         self.shared = data.task.width(self.level)
 
     def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
-        return data.grammar.resample(derivation, self.level, key=bits_RB[..., None]).x_RBD
+        return grammar_of(data, "SynonymPairs").resample(derivation, self.level, key=bits_RB[..., None]).x_RBD
 
 
 class HalfPairs(Pairs):

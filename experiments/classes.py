@@ -20,7 +20,7 @@ import yaml
 from pytorch_lightning import Callback, Trainer
 from torch.optim import Optimizer
 
-from datamodules import Pairs, RHMDataModule
+from datamodules import Pairs, ReplicaDataModule
 from experiments.files import load_yaml, read_settings
 from networks import NetworkConfig
 from rhm import InvalidInput
@@ -34,7 +34,7 @@ Branches = Mapping[str, tuple[type, str]]
 BRANCHES: Branches = {
     "trainer": (Trainer, "--help"),
     "trainer.callbacks": (Callback, "--trainer.callbacks.help=CALLBACK"),
-    "data": (RHMDataModule, "--data.help"),
+    "data": (ReplicaDataModule, "--data.help"),
     "data.pairs": (Pairs, "--data.pairs.help=PAIRS"),
     "model": (LocalRule, "--model.help=RULE"),
     "model.block": (Block, "--model.help=RULE"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
+from itertools import pairwise
 from pydoc import locate
 from typing import Any, get_args, get_type_hints
 
@@ -24,17 +25,19 @@ import callbacks
 import datamodules
 import networks
 import rules
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule, RHMDataModule
 from datamodules.numbers import Seeds
 from experiments.classes import Branches, building, check_classes
 from experiments.files import Unclear, check_yaml, read_settings
-from experiments.shipped import CONFIGS, with_files
+from experiments.shipped import CONFIGS, OPTIONS, options, with_files
 from rhm import InvalidInput
 from rules import LocalRule
 
 RULE_FILES = CONFIGS / "rules"
 DATA: dict[str, Any] = {name: parameter.default for name, parameter in inspect.signature(RHMDataModule).parameters.items()}
 """What a run's data are where nothing is said, by argument of :class:`datamodules.RHMDataModule`."""
+DATA_CLASS = "datamodules.RHMDataModule"
+"""What they are where no other class is named."""
 
 
 class ParsingError(Exception):
@@ -101,11 +104,11 @@ def build(settings: Namespace) -> LocalRule:
 def parse(args: list[str]) -> Namespace:
     """What :func:`instantiate` builds from these arguments: each class by its path, with all of its settings."""
     discover()
-    args = with_files(args)[0]
-    check_classes(args)
+    found = with_files(args)[0]
+    check_classes(found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule().parse_args(args)
+        return _parser_of_a_rule(data_class(found)).parse_args(found)
 
 
 def check_given(settings: Any, place: str = "", kind: Any = None) -> None:
@@ -159,14 +162,38 @@ def dumped(settings: Namespace) -> str:
     return str(_parser_of_a_rule().dump(settings))
 
 
+def data_class(args: list[str]) -> str:
+    """The path of the datamodule that arguments name, or files that they name: its defaults hold where nothing is said.
+
+    The parser would take the defaults of another one, from which it starts, for what a person has said.
+    """
+    named = DATA_CLASS
+    for option, value in options(args, *OPTIONS, "--data", "--data.class_path"):
+        if option in OPTIONS:
+            said = read_settings("config", value).get("data") if os.path.isfile(value) else None
+        else:
+            said = yaml.safe_load(value) if value.lstrip().startswith("{") else value
+        name = said.get("class_path") if isinstance(said, dict) else said
+        kind = getattr(datamodules, str(name).rpartition(".")[2], None)
+        if inspect.isclass(kind) and issubclass(kind, ReplicaDataModule):
+            named = f"datamodules.{kind.__name__}"
+    return named
+
+
+def with_data_help(args: list[str]) -> list[str]:
+    """Arguments in which ``--data.help`` without a name is about the datamodule that the others name."""
+    asked = f"--data.help={data_class(args)}"
+    return [asked if a == "--data.help" and b.startswith("-") else a for a, b in pairwise([*args, "-"])]
+
+
 @cache
-def _parser_of_a_rule() -> ArgumentParser:
+def _parser_of_a_rule(data: str = DATA_CLASS) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(LocalRule, "model")
-    parser.add_subclass_arguments(RHMDataModule, "data")
+    parser.add_subclass_arguments(ReplicaDataModule, "data")
     parser.add_argument("--trainer", type=dict)
-    parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
+    parser.set_defaults({"data": {"class_path": data}})
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path, PurePath
 
 import rhm
@@ -43,6 +44,21 @@ def find(name: str) -> tuple[Path | None, str]:
     if shipped is None or own.samefile(shipped):
         return own, ""
     return own.absolute(), f"{own} is a file of your own; `rhm configs {short(name)}` prints the one that comes with rhm"
+
+
+def options(args: list[str], *names: str) -> list[tuple[str, str]]:
+    """Which of some options arguments have, in their order, each with its value."""
+    found = []
+    for argument, following in pairwise([*args, ""]):
+        option, given, value = argument.partition("=")
+        if option in names:
+            found.append((option, value if given else following))
+    return found
+
+
+def config_files(args: list[str]) -> list[str]:
+    """The settings files that arguments name, in their order."""
+    return [value for _, value in options(args, *OPTIONS)]
 
 
 def with_files(args: list[str]) -> tuple[list[str], list[str]]:

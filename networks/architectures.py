@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from networks.config import NetworkConfig
-from rhm import InvalidInput, Task
+from rhm import InvalidInput, TaskSizes
 
 
 class HierarchicalNetwork(NetworkConfig):
@@ -30,10 +30,10 @@ class HierarchicalNetwork(NetworkConfig):
             raise InvalidInput("model.network.patch", patch, "an integer of at least 1")
         self.patch = patch
 
-    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+    def shapes(self, task: TaskSizes, depth: int) -> list[tuple[int, int]]:
         return [(1, patch) for _, patch in self._merged(task, depth)]
 
-    def _merged(self, task: Task, depth: int) -> list[tuple[int, int]]:
+    def _merged(self, task: TaskSizes, depth: int) -> list[tuple[int, int]]:
         """Output positions and patch of each layer."""
         patch = self.patch or task.s
         if task.length % patch**depth:
@@ -46,12 +46,12 @@ class HierarchicalNetwork(NetworkConfig):
 class LocallyConnectedNetwork(HierarchicalNetwork):
     """As the hierarchical network, with a set of weights for each position."""
 
-    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+    def shapes(self, task: TaskSizes, depth: int) -> list[tuple[int, int]]:
         return self._merged(task, depth)
 
 
 class DenseNetwork(NetworkConfig):
     """Every unit of a layer sees the whole layer below."""
 
-    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+    def shapes(self, task: TaskSizes, depth: int) -> list[tuple[int, int]]:
         return [(1, task.length if k == 0 else 1) for k in range(depth)]

@@ -14,7 +14,7 @@ from networks.architectures import HierarchicalNetwork
 from networks.code import CodeTable
 from networks.layer import Layer
 from networks.layered import LayeredNetwork
-from rhm import InvalidInput, Task
+from rhm import InvalidInput, TaskSizes
 from rhm.hashing import seed_keys
 
 
@@ -80,7 +80,7 @@ class CodeNetwork(HierarchicalNetwork):
         super().__init__(width, depth, bottleneck, codebooks=codebooks, patch=patch)
         self.most_cells = most_cells
 
-    def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
+    def build(self, task: TaskSizes, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.
 
         Raises:

@@ -13,7 +13,7 @@ from torch import Tensor
 from networks.activations import ACTIVATIONS
 from networks.layer import Layer
 from networks.layered import LayeredNetwork
-from rhm import InvalidInput, Task
+from rhm import InvalidInput, TaskSizes
 from rhm.hashing import seed_keys
 
 MULTIPLE = re.compile(r"([1-9]\d*)?v")
@@ -33,7 +33,7 @@ def checked_size(key: str, size: int | str | None) -> int | str | None:
     return size
 
 
-def size_on(task: Task, size: int | str | None) -> int | None:
+def size_on(task: TaskSizes, size: int | str | None) -> int | None:
     """What such a size is on a task; None stays None."""
     return int(size[:-1] or 1) * task.v if isinstance(size, str) else size
 
@@ -82,11 +82,11 @@ class NetworkConfig(ABC):
     def settle(self) -> None:  # noqa: B027
         """Nothing; but the argument parser's lazy default has its sizes only after its first call."""
 
-    def handed_on(self, task: Task) -> int | None:
+    def handed_on(self, task: TaskSizes) -> int | None:
         """The bottleneck's width on a task; None without one."""
         return size_on(task, self.bottleneck)
 
-    def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
+    def build(self, task: TaskSizes, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.
 
         Raises:
@@ -106,5 +106,5 @@ class NetworkConfig(ABC):
         return LayeredNetwork(task, layers, self.label_slot)
 
     @abstractmethod
-    def shapes(self, task: Task, depth: int) -> list[tuple[int, int]]:
+    def shapes(self, task: TaskSizes, depth: int) -> list[tuple[int, int]]:
         """Groups of positions that share weights, and positions that are merged, for each layer."""

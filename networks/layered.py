@@ -1,6 +1,7 @@
 """A stack of layers that can be addressed one by one.
 
-Shape suffixes: R replica, B batch, D position, C channel; G groups of positions that share weights, F inputs, E units.
+Shape suffixes: R replica, B batch, D position, C channel, N classes; G groups of positions that share weights, F inputs, E
+units.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn import functional
 from networks.layer import Layer
 from networks.readout import Readout
 from networks.state import LayerState
-from rhm import Task, whitened_one_hot
+from rhm import TaskSizes, whitened_one_hot
 
 
 class LayeredNetwork(nn.Module):
@@ -28,7 +29,7 @@ class LayeredNetwork(nn.Module):
         label_slot: whether a class can be shown at every position of the input, in ``n`` channels of its own.
     """
 
-    def __init__(self, task: Task, layers: list[Layer], label_slot: bool = False):
+    def __init__(self, task: TaskSizes, layers: list[Layer], label_slot: bool = False):
         super().__init__()
         self.task, self.label_slot = task, label_slot
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
@@ -49,8 +50,8 @@ class LayeredNetwork(nn.Module):
             return x_RBDC
         if label_RB is None:
             return functional.pad(x_RBDC, (0, self.task.n))
-        label_RBC = whitened_one_hot(label_RB, self.task.n, dtype)
-        return torch.cat([x_RBDC, label_RBC[:, :, None].expand(-1, -1, x_RBDC.shape[2], -1)], -1)
+        label_RBN = whitened_one_hot(label_RB, self.task.n, dtype)
+        return torch.cat([x_RBDC, label_RBN[:, :, None].expand(-1, -1, x_RBDC.shape[2], -1)], -1)
 
     def forward(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> list[LayerState]:
         """One state a layer, for tokens ``[R, B, s**L]`` and, in the label slot, classes ``[R, B]``."""

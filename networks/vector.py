@@ -17,7 +17,7 @@ from networks.layer import Layer, multiply
 from networks.layered import LayeredNetwork
 from networks.readout import Readout, ReadoutState
 from networks.state import LayerState, LayerUpdate
-from rhm import Task
+from rhm import TaskSizes
 from rhm.hashing import fold, normal, seed_keys, uniform
 
 
@@ -186,7 +186,7 @@ class VectorNetwork(HierarchicalNetwork):
         super().__init__(width, depth, patch=patch)
         self.signed = signed
 
-    def build(self, task: Task, seeds_R: Tensor) -> LayeredNetwork:
+    def build(self, task: TaskSizes, seeds_R: Tensor) -> LayeredNetwork:
         layers: list[Layer] = []
         channels = task.v * task.n
         for k, (_, patch) in enumerate(self.shapes(task, self.depth or task.L), 1):

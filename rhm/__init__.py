@@ -12,21 +12,25 @@ if TYPE_CHECKING:
     from rhm.derivation import Derivation
     from rhm.encoding import one_hot, whitened_one_hot
     from rhm.model import RandomHierarchyModel
-    from rhm.task import Task
+    from rhm.task import OwnTask, Task, TaskSizes
 
 __all__ = [
     "Derivation",
     "InvalidInput",
     "InvalidString",
+    "OwnTask",
     "RandomHierarchyModel",
     "Task",
+    "TaskSizes",
     "one_hot",
     "whitened_one_hot",
 ]
 _MODULES = {
     "Derivation": "derivation",
+    "OwnTask": "task",
     "RandomHierarchyModel": "model",
     "Task": "task",
+    "TaskSizes": "task",
     "one_hot": "encoding",
     "whitened_one_hot": "encoding",
 }

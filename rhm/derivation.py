@@ -17,7 +17,8 @@ class Derivation:
     """Strings from the leaves to the class.
 
     Attributes:
-        symbols: ``L + 1`` tensors; ``symbols[l]`` are the symbols of level ``l``, ``[R, B, s**(L-l)]``.
+        symbols: ``L + 1`` tensors; ``symbols[l]`` are the symbols of level ``l``, ``[R, B, s**(L-l)]``. Where no grammar has
+            made the strings there are two, tokens and classes: those of :attr:`rhm.TaskSizes.levels`.
     """
 
     symbols: tuple[Tensor, ...]

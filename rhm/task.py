@@ -10,8 +10,64 @@ from rhm.errors import InvalidInput
 MOST_RULES = 2**21  # of a level: they are drawn in seconds and kept as a table
 
 
+class TaskSizes:
+    """What networks, rules and probes ask of a task, with a grammar or without.
+
+    Attributes:
+        v: vocabulary size.
+        n: number of classes.
+        s: tuple size, positions that have one parent.
+        L: depth; level 0 holds the visible tokens, level L the class.
+    """
+
+    v: int
+    n: int
+    s: int
+    L: int
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels whose symbols are known, from the tokens to the class."""
+        return tuple(range(self.L + 1))
+
+    def width(self, level: int) -> int:
+        """Number of symbols at a level, ``s**(L - level)``."""
+        return self.s ** (self.L - level)
+
+    def symbols(self, level: int) -> int:
+        """Number of different symbols at a level: ``n`` for the class, ``v`` below."""
+        return self.n if level == self.L else self.v
+
+    @property
+    def length(self) -> int:
+        """Tokens of a string, ``s**L``."""
+        return self.s**self.L
+
+
 @dataclass(frozen=True)
-class Task:
+class OwnTask(TaskSizes):
+    """Parameters of strings that no grammar has made: of their hierarchy the tokens and the class are known.
+
+    Attributes:
+        v, n, s, L: see :class:`TaskSizes`.
+        strings: how many there are.
+        fingerprint: of tokens and labels; other strings have another one.
+    """
+
+    v: int
+    n: int
+    s: int
+    L: int
+    strings: int
+    fingerprint: str
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        return 0, self.L
+
+
+@dataclass(frozen=True)
+class Task(TaskSizes):
     """Parameters of the Random Hierarchy Model (Cagnetta et al., PRX 14, 031001, 2024).
 
     Args:
@@ -51,19 +107,6 @@ class Task:
             raise InvalidInput(
                 "n", self.n, f"n*m at most v**s, that is n <= {tuples // self.m} at v={self.v}, m={self.m}, s={self.s}"
             )
-
-    def width(self, level: int) -> int:
-        """Number of symbols at a level, ``s**(L - level)``."""
-        return self.s ** (self.L - level)
-
-    def symbols(self, level: int) -> int:
-        """Number of different symbols at a level: ``n`` for the class, ``v`` below."""
-        return self.n if level == self.L else self.v
-
-    @property
-    def length(self) -> int:
-        """Tokens of a string, ``s**L``."""
-        return self.s**self.L
 
     @property
     def nodes(self) -> int:

@@ -60,7 +60,7 @@ def _read(run_dir: str) -> dict[str, Any]:
         text_of(results["supervision"], "rule")
         if results["supervision"]["pairs"] is not None:
             text_of(results["supervision"], "pairs")
-        chance, seen = Task(**results["task"]).chance, set[tuple[int, ...]]()
+        chance, seen = chance_of(results), set[tuple[int, ...]]()
         for replica in results["replicas"]:
             number_of(replica, "test_accuracy", most=1)
             if not math.isclose(number_of(replica, "chance"), chance):
@@ -75,6 +75,12 @@ def _read(run_dir: str) -> dict[str, Any]:
     except UNREADABLE as error:
         raise InvalidInput("run_dirs", f"{run_dir} ({type(error).__name__}: {error})", allowed) from error
     return results
+
+
+def chance_of(results: dict[str, Any]) -> float:
+    """That of the task's classes, which are balanced where a grammar makes the strings; else what the run says of its first."""
+    task = results["task"]
+    return Task(**task).chance if "m" in task else number_of(results["replicas"][0], "chance", most=1)
 
 
 def _names(run_dirs: list[str], runs: list[dict[str, Any]]) -> list[str]:

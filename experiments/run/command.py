@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from callbacks import EventFiles, HyperParameters, LayerwiseLinearProbe, RunProgress, StepLog
 from callbacks.checkpoint_files import Saved
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from experiments.classes import building, check_classes
 from experiments.commands import COMMANDS
 from experiments.run import limits, ranks
@@ -26,7 +26,7 @@ from experiments.run.contract import show_contract
 from experiments.run.earlier import RUN
 from experiments.run.fit import Fit, probe_of
 from experiments.run.folder import RunFolder
-from experiments.run.kept import config_files, kept_from_files
+from experiments.run.kept import kept_from_files
 from experiments.run.pace import steps_per_call
 from experiments.run.requeue import StopOnSignal
 from experiments.run.results import RunRecord, collect_results
@@ -41,7 +41,8 @@ from experiments.run.spread import (
     wait_for_others,
 )
 from experiments.run.tables import replica_table, show
-from experiments.settings import Parser, check_file, check_given, discover
+from experiments.settings import Parser, check_file, check_given, data_class, discover, with_data_help
+from experiments.shipped import config_files
 from experiments.terminal import quiet, wide_console
 from rhm import InvalidInput
 from rules import LocalRule
@@ -72,6 +73,7 @@ class RunCommand(LightningCLI):
     """
 
     def __init__(self, args: list[str], only_check: bool = False):
+        args = with_data_help(args)
         self.only_check, self.arguments = only_check, args
         check_classes(args)
         asked = {args[0]: self.subcommands()[args[0]]}
@@ -79,7 +81,7 @@ class RunCommand(LightningCLI):
         described = {name: COMMANDS["check" if only_check and name == "fit" else name].text for name in asked}
         super().__init__(
             LocalRule,
-            RHMDataModule,
+            ReplicaDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -139,7 +141,7 @@ class RunCommand(LightningCLI):
             parser.add_argument(
                 "--contract", action="store_true", help="try the rule's contract on few strings, and say what is found"
             )
-        parser.set_defaults({"data": {"class_path": "datamodules.RHMDataModule"}})
+        parser.set_defaults({"data": {"class_path": data_class(self.arguments)}})
 
     # ---------------------------------------------------------------- before training
 
@@ -209,7 +211,7 @@ class RunCommand(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks and the logger that every run has; a callback given in the settings takes its place."""
-        assert isinstance(self.datamodule, RHMDataModule)
+        assert isinstance(self.datamodule, ReplicaDataModule)
         if self.place is not None:
             self.datamodule.keep_share(self.place.rank, self.place.world)
         limits.check_memory(self.model, self.datamodule, self._get(self.config, "trainer"))
@@ -260,7 +262,7 @@ class RunCommand(LightningCLI):
 
     # ---------------------------------------------------------------- the commands
 
-    def fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def fit(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         """Train, from the last checkpoint if there is one, then test and keep the results."""
         if self.place is None:
             self._fit(model, datamodule)
@@ -281,7 +283,7 @@ class RunCommand(LightningCLI):
             wide_console().print(replica_table(results))
             print(f"results in {self.all_ranks.results}")
 
-    def _fit(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def _fit(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         Fit(
             self.trainer,
             model,
@@ -295,12 +297,12 @@ class RunCommand(LightningCLI):
             tables=self._get(self.config, "tables"),
         ).run()
 
-    def validate(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def validate(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         """Measure a run's last checkpoint; nothing is written."""
         self.trainer.validate(model, datamodule=datamodule, ckpt_path=self._checkpoint().path, verbose=False)
         self._show(model, datamodule)
 
-    def test(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def test(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         """The same as validate, with logistic probes."""
         self.trainer.test(model, datamodule=datamodule, ckpt_path=self._checkpoint().path, verbose=False)
         self._show(model, datamodule)
@@ -310,7 +312,7 @@ class RunCommand(LightningCLI):
         assert last is not None  # see RunFolder.check_measured
         return last
 
-    def _show(self, model: LocalRule, datamodule: RHMDataModule) -> None:
+    def _show(self, model: LocalRule, datamodule: ReplicaDataModule) -> None:
         results = collect_results(self.trainer, model, "finished", 0.0)
         if self.trainer.is_global_zero:
             show(results, probe_of(self.trainer), datamodule)

@@ -9,7 +9,7 @@ import time
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from experiments.run.pace import operations
 from experiments.run.ranks import say
 from rhm import InvalidInput
@@ -21,7 +21,7 @@ PAYS = 2e13
 COMPILERS = ("g++", "clang++", "c++")
 
 
-def compiles(wanted: bool | None, rule: LocalRule, data: RHMDataModule, steps: int, trainer: Trainer) -> bool:
+def compiles(wanted: bool | None, rule: LocalRule, data: ReplicaDataModule, steps: int, trainer: Trainer) -> bool:
     """Whether the step is compiled: as it is wanted, else where that pays. A run that goes on decides as it did before.
 
     Args:

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Timer
 
 from callbacks import LayerwiseLinearProbe
 from callbacks.find import callbacks_of
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from experiments.run import ranks, slurm
 from experiments.run.folder import RunFolder
 from experiments.run.ranks import say
@@ -42,7 +42,7 @@ class Fit:
 
     trainer: Trainer
     rule: LocalRule
-    data: RHMDataModule
+    data: ReplicaDataModule
     folder: RunFolder
     settings: dict[str, Any]
     config_yaml: str

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 from experiments.files import alike, flatten, read_settings
-
-
-def config_files(args: list[str]) -> list[str]:
-    """The settings files that arguments name, in their order."""
-    named = []
-    for argument, following in pairwise([*args, ""]):
-        option, _, value = argument.partition("=")
-        if option in ("-c", "--config"):
-            named.append(value or following)
-    return named
+from experiments.shipped import config_files
 
 
 def kept_from_files(args: list[str], model: dict[str, Any]) -> tuple[str, list[str]]:

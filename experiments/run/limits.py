@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.accelerators import AcceleratorRegistry
 
 from callbacks import Diagnostic
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from experiments.files import flatten
 from experiments.run import memory, ranks
 from rhm import InvalidInput
@@ -61,7 +61,7 @@ def check_finite(settings: dict[str, Any]) -> None:
             raise InvalidInput(key.replace(".init_args", ""), value, "a finite number")
 
 
-def check_memory(rule: LocalRule, data: RHMDataModule, trainer: Any) -> None:
+def check_memory(rule: LocalRule, data: ReplicaDataModule, trainer: Any) -> None:
     """Refuse a run that does not fit into the memory that is free.
 
     Args:
@@ -93,7 +93,7 @@ def check_optimizer(rule: LocalRule) -> None:
         raise InvalidInput("model.optimizer", "SparseAdam", "an optimizer of dense gradients, such as Adam")
 
 
-def check_trainer(trainer: Trainer, callbacks: list[Callback], rule: LocalRule, data: RHMDataModule, spread: bool) -> None:
+def check_trainer(trainer: Trainer, callbacks: list[Callback], rule: LocalRule, data: ReplicaDataModule, spread: bool) -> None:
     """Refuse ranks that do not fit the launcher or the batch, and diagnostics that do not fit the rule.
 
     Args:

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from datamodules import Batch, RHMDataModule
+from datamodules import Batch, ReplicaDataModule
 from experiments.settings import DATA
 from networks import HierarchicalNetwork
-from rhm import Derivation, InvalidInput
+from rhm import Derivation, InvalidInput, Task
 from rhm.memory import check_memory
 from rules import LocalRule
 
@@ -27,7 +27,7 @@ MOMENTS = 2
 """Numbers that an optimizer such as Adam keeps for each weight."""
 
 
-def check_run(rule: LocalRule, data: RHMDataModule, on_gpu: bool, world: int = 1) -> None:
+def check_run(rule: LocalRule, data: ReplicaDataModule, on_gpu: bool, world: int = 1) -> None:
     """Refuse a run that does not fit into the memory that is free, on this machine and on its GPU.
 
     Args:
@@ -53,7 +53,7 @@ def check_run(rule: LocalRule, data: RHMDataModule, on_gpu: bool, world: int = 1
             raise InvalidInput(key, got, error.allowed) from None
 
 
-def bytes_of(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tuple[float, float]:
+def bytes_of(rule: LocalRule, data: ReplicaDataModule, world: int = 1) -> tuple[float, float]:
     """Memory of the weights, and of all that a rank has: weights, optimizer, and a step or an evaluation with its probes.
 
     Raises:
@@ -76,7 +76,7 @@ def bytes_of(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tuple[floa
     return weights, kept + max(step, evaluation + probes)
 
 
-Change = Callable[[LocalRule, RHMDataModule], None]
+Change = Callable[[LocalRule, ReplicaDataModule], None]
 """Sets something of a rule and of its data."""
 
 
@@ -91,11 +91,16 @@ def in_data(key: str, value: Any) -> Change:
 
 
 def in_task(key: str, value: int) -> Change:
-    """Set a size of the task."""
-    return lambda rule, data: setattr(data, "task", replace(data.task, **{key: value}))
+    """Set a size of a grammar's task."""
+
+    def change(rule: LocalRule, data: ReplicaDataModule) -> None:
+        assert isinstance(data.task, Task)
+        data.task = replace(data.task, **{key: value})
+
+    return change
 
 
-def largest_setting(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tuple[str, Any]:
+def largest_setting(rule: LocalRule, data: ReplicaDataModule, world: int = 1) -> tuple[str, Any]:
     """The setting without which a run would be smallest, and what it is."""
     found: dict[str, tuple[float, Any]] = {}
 
@@ -118,7 +123,7 @@ def largest_setting(rule: LocalRule, data: RHMDataModule, world: int = 1) -> tup
             look(f"model.network.{key}", value, usual, in_network(key, usual))
     for key in "batch_size", "eval_batch_size":
         look(f"data.{key}", getattr(data, key), DATA[key], in_data(key, DATA[key]))
-    for key, value in vars(data.task).items():
+    for key, value in vars(data.task).items() if data.grammar is not None else ():  # own strings are as they are
         look(f"data.{key}", value, DATA[key], in_task(key, DATA[key]))
     look("data.seeds", data.replicas, 1, in_data("replica_seeds", data.replica_seeds[:1]))
     if not found:
@@ -142,10 +147,10 @@ def _most(rule: LocalRule, compute: Callable[[], Any]) -> int:
     return live.most
 
 
-def _batch(data: RHMDataModule, size: int, training: bool) -> Batch:
+def _batch(data: ReplicaDataModule, size: int, training: bool) -> Batch:
     """A batch of so many strings, without their content."""
     task, R, size = data.task, data.replicas, max(1, size)
-    symbols = tuple(torch.empty(R, size, task.width(level), dtype=torch.uint8) for level in range(task.L + 1))
+    symbols = tuple(torch.empty(R, size, task.width(level), dtype=torch.uint8) for level in task.levels)
     derivation, key_RB = Derivation(symbols), torch.empty(R, size, dtype=torch.int64)
     view_RBD = derivation.x_RBD.clone() if training and data.pairs is not None and data.pairs.two_strings else None
     weight_RB = torch.empty(R, size, dtype=torch.float64) if training and data.label_sizes_R is not None else None

@@ -6,7 +6,7 @@ import math
 
 from pytorch_lightning import Callback
 
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from rhm import InvalidInput
 from rules import LocalRule
 
@@ -19,7 +19,7 @@ FORWARD_AND_BACKWARD = 6
 
 
 def steps_per_call(
-    wanted: int | None, rule: LocalRule, data: RHMDataModule, paces: dict[str, int], callbacks: list[Callback]
+    wanted: int | None, rule: LocalRule, data: ReplicaDataModule, paces: dict[str, int], callbacks: list[Callback]
 ) -> int:
     """The steps of a call: as many as wanted, else as many as divide all paces and take no longer than a person waits.
 
@@ -55,7 +55,7 @@ def sees_each_step(callback: Callback) -> bool:
     return any(getattr(type(callback), name) is not getattr(Callback, name) for name in hooks)
 
 
-def operations(rule: LocalRule, data: RHMDataModule) -> float:
+def operations(rule: LocalRule, data: ReplicaDataModule) -> float:
     """Floating-point operations of a step, roughly: those of the layers' products."""
     strings = data.batch_size * (2 if rule.uses_pairs and data.pairs is not None and data.pairs.two_strings else 1)
     weights = [sum(w.numel() for w in layer.parameters()) / layer.groups for layer in rule.network.layers]

@@ -22,7 +22,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from callbacks import Convergence, Diagnostic, LayerwiseLinearProbe
 from callbacks.find import callbacks_of
 from callbacks.linear_probe import probe_dictionary
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from experiments.files import write_json
 from experiments.run.folder import RunFolder
 from experiments.version import version
@@ -97,7 +97,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "train_size": size,
             "label_size": labelled,
             "test_accuracy": None if accuracy is None else float(accuracy[r]),
-            "chance": data.task.chance,
+            "chance": data.chance,
             "diverged": bool(diverged_R[r]),
             "converged": None if converged_R is None else bool(converged_R[r]),
             "probe": {},
@@ -159,7 +159,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def readout_labels(data: RHMDataModule, seen: int) -> list[int]:
+def readout_labels(data: ReplicaDataModule, seen: int) -> list[int]:
     """How many different strings, at the most, the readout has seen with their labels, in each replica."""
     sizes = zip(data.replica_sizes, data.replica_label_sizes, strict=True)
     return [min(size or data.stream_length, labelled or seen, seen) if data.labels else 0 for size, labelled in sizes]

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from callbacks import LayerwiseLinearProbe
 from callbacks.figures import heat_map
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from experiments.terminal import PlainConsole, mean_and_deviation, wide_console
-from rhm import Task
+from rhm import TaskSizes
 
 
-def show(results: dict[str, Any], probe: LayerwiseLinearProbe, data: RHMDataModule) -> None:
+def show(results: dict[str, Any], probe: LayerwiseLinearProbe, data: ReplicaDataModule) -> None:
     """Print accuracies and probes; these at the largest size, if there are several."""
     console = wide_console()
     print_replicas(console, results)
@@ -34,7 +34,7 @@ def show(results: dict[str, Any], probe: LayerwiseLinearProbe, data: RHMDataModu
             )
 
 
-def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: RHMDataModule) -> None:
+def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: ReplicaDataModule) -> None:
     """Write a heat map of the probes, logistic ones if there are; a panel for each size."""
     table = probe.accuracy_KLR if probe.logistic_KLR is None else probe.logistic_KLR
     if table is None:
@@ -45,24 +45,25 @@ def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: RHMDataModule
     kind = "ridge" if probe.logistic_KLR is None else "logistic"
     cells = f"cells: share of a level's symbols that {kind} probes read from a layer, mean over seeds"
     title = f"{rule}\n{task}, {seeds_name(data.replica_seeds)}\n{cells}"
-    heat_map(maps, probe.lowest, title=title).savefig(path, dpi=150)
+    heat_map(maps, probe.lowest, title=title, shown=data.task.levels).savefig(path, dpi=150)
 
 
-def probe_table(accuracy_KLR: Tensor, baseline_KLR: Tensor, task: Task, title: str) -> Table:
+def probe_table(accuracy_KLR: Tensor, baseline_KLR: Tensor, task: TaskSizes, title: str) -> Table:
     """Probe accuracy, layer by level, the top layer first as in a picture of the network.
 
     Below them the accuracy of naming the commonest symbol, the largest of all layers'.
     """
     table = Table(title=title)
     table.add_column("layer", justify="right", no_wrap=True)
-    for level in range(task.L + 1):
+    for level in task.levels:
         name = "tokens" if level == 0 else "class" if level == task.L else ""
         table.add_column(f"level {level}\n{name}", justify="right", no_wrap=True)
     for k in range(len(accuracy_KLR) - 1, -1, -1):
-        cells = [mean_and_deviation(accuracy_KLR[k, level]) for level in range(task.L + 1)]
+        cells = [mean_and_deviation(accuracy_KLR[k, level]) for level in task.levels]
         table.add_row(str(k + 1), *cells, end_section=k == 0)
     most_LR = baseline_KLR.nan_to_num(nan=-math.inf).amax(0)
-    table.add_row("commonest", *["–" if most_R.isinf().any() else mean_and_deviation(most_R) for most_R in most_LR])
+    known = [most_LR[level] for level in task.levels]
+    table.add_row("commonest", *["–" if most_R.isinf().any() else mean_and_deviation(most_R) for most_R in known])
     return table
 
 
@@ -75,7 +76,7 @@ def sizes_of(results: dict[str, Any]) -> list[Size]:
     return [(replica["train_size"], replica.get("label_size")) for replica in results["replicas"]]
 
 
-def sizes_of_data(data: RHMDataModule) -> list[Size]:
+def sizes_of_data(data: ReplicaDataModule) -> list[Size]:
     """The same of a datamodule."""
     return list(zip(data.replica_sizes, data.replica_label_sizes, strict=True))
 

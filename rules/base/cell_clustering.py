@@ -211,4 +211,4 @@ class CellClustering(LocalRule):
 
     def step_keys(self, k: int) -> Tensor:
         """A key of each replica for what layer ``k`` draws in a step, on the device."""
-        return seed_keys(self.data.grammar.seeds_R, type(self).__name__, k, self.now)
+        return seed_keys(self.data.seeds_R, type(self).__name__, k, self.now)

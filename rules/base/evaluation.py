@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from datamodules import TEST, Batch, RHMDataModule
+from datamodules import TEST, Batch, ReplicaDataModule
 from networks import LayeredNetwork, LayerState, Readout
 from rules.base.metrics import ReplicaAccuracy
 from rules.base.trainer_settings import check_monitored
@@ -28,7 +28,7 @@ class Evaluation(pl.LightningModule):
     network: LayeredNetwork
     readout: Readout
     accuracy: ReplicaAccuracy
-    data: RHMDataModule
+    data: ReplicaDataModule
     test_accuracy_R: Tensor
     measured_step: int | None = None
 

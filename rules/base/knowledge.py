@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from datamodules import Batch, RHMDataModule
+from datamodules import Batch, ReplicaDataModule
 from rhm import InvalidInput
 from rules.base.contract import Step, Updates
 
@@ -35,7 +35,7 @@ class Knowledge(pl.LightningModule):
 
     knowledge: str
     uses_pairs: bool
-    data: RHMDataModule
+    data: ReplicaDataModule
 
     def compute(self, batch: Batch) -> Step:
         """Run network and readout."""

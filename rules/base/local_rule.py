@@ -17,7 +17,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datamodules import Batch, Pairs, RHMDataModule
+from datamodules import Batch, Pairs, ReplicaDataModule
 from networks import HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, VectorNetwork
 from rhm import InvalidInput
 from rhm.errors import nearest
@@ -174,7 +174,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         """Have weights in the trainer's precision."""
         self.trainer.precision_plugin.convert_module(self)  # Lightning does so only after it has loaded a checkpoint
 
-    def prepare(self, data: RHMDataModule) -> Self:
+    def prepare(self, data: ReplicaDataModule) -> Self:
         """Build the network for a datamodule's task and replicas; a trainer has it done before anything else."""
         self.__dict__["data"] = data  # not a submodule
         self.__dict__.pop("patches", None)  # of data before
@@ -222,8 +222,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         """Refuse data that do not have what the rule learns from.
 
         Raises:
-            InvalidInput: no pairs, labels or second string of a batch where the rule needs them; a label size where its hidden
-                layers learn from labels.
+            InvalidInput: no pairs, labels, grammar or second string of a batch where the rule needs them; a label size where
+                its hidden layers learn from labels.
         """
         name, data = type(self).__name__, self.data
         if self.compares_strings and data.batch_size < 2:
@@ -234,6 +234,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
             raise InvalidInput(
                 "data.pairs", None, f"one of SiblingPairs, ClassPairs, SynonymPairs, HalfPairs, PositionHalfPairs for {name}"
             )
+        if data.grammar is None and self.supervision == "grammar":
+            raise InvalidInput("data", type(data).__name__, f"RHMDataModule for {name}, which learns from the grammar")
         if not data.labels and self.supervision == "labels":
             learner = f"{name} with {type(data.pairs).__name__}" if self.uses_pairs else name
             raise InvalidInput("data.labels", False, f"true for {learner}, which learns from labels")

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from datamodules import Batch, RHMDataModule
+from datamodules import Batch, ReplicaDataModule
 
 
 class SharedBatch(pl.LightningModule):
@@ -19,7 +19,7 @@ class SharedBatch(pl.LightningModule):
         data: knows which of how many ranks this is.
     """
 
-    data: RHMDataModule
+    data: ReplicaDataModule
 
     def mean_over_ranks(self, tensors: list[Tensor]) -> list[Tensor]:
         """The mean of each tensor over the ranks, by one reduction; the tensors themselves where there is one rank."""

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
 
-from datamodules import Pairs, RHMDataModule
+from datamodules import Pairs, ReplicaDataModule, RHMDataModule, StringsDataModule
 from networks import NetworkConfig
 from networks.activations import ACTIVATIONS, Activation
 from rhm import InvalidInput
@@ -36,21 +36,21 @@ class Restorable(pl.LightningModule):
     """
 
     given: dict[str, Any]
-    data: RHMDataModule
+    data: ReplicaDataModule
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         rule = super().__new__(cls)
         rule.__dict__["given"] = signature(cls).bind_partial(*args, **kwargs).arguments if args or kwargs else {}
         return rule
 
-    def prepare(self, data: RHMDataModule) -> Self:
+    def prepare(self, data: ReplicaDataModule) -> Self:
         """Build the network for a datamodule's task and replicas."""
         raise NotImplementedError
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write what is needed to make the rule again."""
         said, unsaid = plain_items({name: value for name, value in self.given.items() if name != OPTIMIZER})
-        data = None if type(self.data) is not RHMDataModule else plain_data(self.data)
+        data = plain_data(self.data)
         checkpoint[KEY] = {"rule": type(self).__name__, "arguments": said, "unsaid": unsaid, "data": data}
 
     @_restricted_classmethod
@@ -197,11 +197,17 @@ def plain_items(items: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return said, unsaid
 
 
-def plain_data(data: RHMDataModule) -> dict[str, Any] | None:
-    """What a datamodule was made with; None for pairs that do not say."""
+def plain_data(data: ReplicaDataModule) -> dict[str, Any] | None:
+    """What a datamodule was made with; None for strings that are in no file, and for pairs that do not say."""
+    if type(data) is RHMDataModule:
+        own: dict[str, Any] = vars(data.task)
+    elif type(data) is StringsDataModule and data.path is not None:
+        own = {"path": data.path, "s": data.task.s, "fingerprint": data.task.fingerprint}
+    else:
+        return None
     said, unsaid = plain_items(
         {
-            **vars(data.task),
+            **own,
             "pairs": data.pairs,
             "batch_size": data.batch_size,
             "test_size": data.test_range[1] - data.test_range[0],
@@ -214,13 +220,22 @@ def plain_data(data: RHMDataModule) -> dict[str, Any] | None:
     return None if unsaid else said
 
 
-def made_data(said: dict[str, Any]) -> RHMDataModule:
-    """The inverse of :func:`plain_data`."""
+def made_data(said: dict[str, Any]) -> ReplicaDataModule:
+    """The inverse of :func:`plain_data`.
+
+    Raises:
+        InvalidInput: a file of strings that is not there any more, or holds others.
+    """
     arguments = {name: made(value) for name, value in said.items()}
     replicas = [(seed, size, labelled) for seed, size, labelled in arguments.pop("replicas")]
     seeds, sizes, label_sizes = ([*dict.fromkeys(column)] for column in zip(*replicas, strict=True))
     arguments["train_size"], arguments["label_size"] = (None if None in x else x for x in (sizes, label_sizes))
-    data = RHMDataModule(**arguments, seeds=seeds)
+    of = arguments.pop("fingerprint", None)
+    kind = RHMDataModule if of is None else StringsDataModule
+    data: ReplicaDataModule = kind(**arguments, seeds=seeds)
+    if isinstance(data, StringsDataModule) and data.task.fingerprint != of:
+        got, allowed = f"{data.path} with other strings or labels", "the file of the checkpoint's run, as it was"
+        raise InvalidInput("data.path", got, f"{allowed}, or load_from_checkpoint(path, datamodule=...)")
     if list(zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)) != replicas:
         data._have(replicas)  # of a rank with a share of them
         if data.pairs is not None:

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from datamodules import RHMDataModule
+from datamodules import ReplicaDataModule
 from rhm import InvalidInput
 from rhm.errors import nearest
 
@@ -142,7 +142,7 @@ def check_monitored(trainer: Trainer) -> None:
             raise InvalidInput("trainer.callbacks", callback, f"one of {known}{nearest(name, trainer.callback_metrics)}")
 
 
-def check_datamodule(trainer: Trainer) -> RHMDataModule:
+def check_datamodule(trainer: Trainer) -> ReplicaDataModule:
     """The datamodule that a trainer was given.
 
     Raises:
@@ -150,8 +150,10 @@ def check_datamodule(trainer: Trainer) -> RHMDataModule:
     """
     hooks = trainer._data_connector._datahook_selector
     data = None if hooks is None else hooks.datamodule  # of this call; trainer.datamodule is that of any before
-    if not isinstance(data, RHMDataModule):
+    if not isinstance(data, ReplicaDataModule):
         what = f"trainer.{trainer.state.fn.value}" if trainer.state.fn else "trainer.fit"
         got = "no datamodule" if data is None else type(data).__name__
-        raise InvalidInput("data", got, f"an RHMDataModule, as in {what}(rule, datamodule=RHMDataModule())")
+        raise InvalidInput(
+            "data", got, f"an RHMDataModule or a StringsDataModule, as in {what}(rule, datamodule=RHMDataModule())"
+        )
     return data

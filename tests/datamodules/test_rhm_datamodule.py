@@ -4,9 +4,9 @@ import pytest
 import torch
 from oracles import assert_uniform, strings
 
-import datamodules.rhm_datamodule
+import datamodules.base
 from datamodules import ClassPairs, RHMDataModule, SiblingPairs, SynonymPairs
-from datamodules.rhm_datamodule import SizedSteps, Steps
+from datamodules.base import SizedSteps, Steps
 from rhm import InvalidInput
 
 SMALL = {"v": 4, "n": 3, "m": 2, "s": 2, "L": 3, "test_size": 60, "probe_size": 40, "eval_batch_size": 16}
@@ -193,7 +193,7 @@ def test_a_batch_does_not_depend_on_what_was_asked_before(scheme):
 def test_a_batch_does_not_depend_on_the_block(scheme, monkeypatch):
     expected = [with_scheme(scheme).train_batch(step) for step in range(9)]
     for tokens in (1, 8 * 8, 3 * 8 * 8, 5 * 8 * 8):
-        monkeypatch.setattr(datamodules.rhm_datamodule, "BLOCK_TOKENS", tokens)
+        monkeypatch.setattr(datamodules.base, "BLOCK_TOKENS", tokens)
         data = with_scheme(scheme)
         for step in range(9):
             assert_same(data.train_batch(step), expected[step])
@@ -202,7 +202,7 @@ def test_a_batch_does_not_depend_on_the_block(scheme, monkeypatch):
 @pytest.mark.parametrize("train_size", [50, 64, [50, 64], [16, 17, 128]])
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if "endless" not in name])
 def test_a_replica_sees_what_it_would_see_alone(scheme, train_size, monkeypatch):
-    monkeypatch.setattr(datamodules.rhm_datamodule, "BLOCK_TOKENS", 6 * 8 * 8)
+    monkeypatch.setattr(datamodules.base, "BLOCK_TOKENS", 6 * 8 * 8)
     together = with_scheme(scheme, train_size=train_size, seeds=[0, 1])
     for r, (seed, size) in enumerate(zip(together.replica_seeds, together.replica_sizes, strict=True)):
         alone = with_scheme(scheme, train_size=size, seeds=[seed])
@@ -215,7 +215,7 @@ def test_a_replica_sees_what_it_would_see_alone(scheme, train_size, monkeypatch)
 
 @pytest.mark.parametrize("scheme", ["none, endless", "class, endless"])
 def test_a_replica_of_an_endless_stream_sees_what_it_would_see_alone(scheme, monkeypatch):
-    monkeypatch.setattr(datamodules.rhm_datamodule, "BLOCK_TOKENS", 6 * 8 * 8)
+    monkeypatch.setattr(datamodules.base, "BLOCK_TOKENS", 6 * 8 * 8)
     together = with_scheme(scheme, seeds=[0, 1, 2])
     for r in range(3):
         alone = with_scheme(scheme, seeds=[r])
