@@ -171,7 +171,7 @@ def _for_document(table: polars.DataFrame, threshold: float, reference: str) -> 
 P_STAR = (
     "P* is the smallest number of {unit} strings with a test error of {threshold:g} of the chance error 1 - 1/n. The mean "
     "error over seeds is made monotone up to the size at which it is lowest (isotonic regression), and its logarithm "
-    "interpolated in log P; the interval is the 95 % percentile bootstrap over seeds, and there is none with one seed. "
+    "interpolated in log P; the interval is a 95 % bootstrap over seeds, wider for few of them, and there is none with one. "
     "> P: no size up to P is enough. ≤ P: the smallest size is. †, or “a larger size fails”: with more {unit} strings than P* "
     "the error was above the bound again. Ratio: P* over that of {reference} on the same task with the same settings; "
     "–: {reference} was not run with them, or nothing is known but two bounds.{counted}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 DRAWS = 2000
 CONFIDENCE = 0.95
+NORMAL = 1.959964
+"""The two-sided quantile of the normal distribution at ``CONFIDENCE``."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,11 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     It is made monotone up to the size at which it is lowest: what more strings do to a rule that gets worse with them says
     nothing about the fewest that are enough. So no size is enough only where every mean error is above the bound.
 
-    The interval is that of the percentile bootstrap: seeds are drawn with replacement, each with its whole curve. It holds at
-    least the two sizes between which P* was found: where in between, all seeds together do not know.
+    The interval is that of a bootstrap: seeds are drawn with replacement, each with its whole curve. Draws of a few seeds lie
+    too close together: they deviate as a mean with ``1 / n`` in place of ``1 / (n - 1)`` in its variance, and with normal
+    quantiles. So deviations from log P* are taken ``t sqrt(n / (n - 1)) / z`` times, ``t`` and ``z`` Student's and the normal
+    quantile (after Hesterberg 2015, American Statistician 69, section 4). It holds at least the two sizes between which P* was
+    found: where in between, all seeds together do not know.
 
     Args:
         size_P: training-set sizes, rising.
@@ -121,6 +127,8 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     log_B = crossing(size_P, monotone(_to_the_best(mean_BP)), bound)
     mean_P = error_SP.mean(0)
     value = crossing(size_P, monotone(_to_the_best(mean_P[None])), bound)[0]
+    if np.isfinite(value) and seeds > 1:
+        log_B = _beyond(value + (log_B - value) * widening(seeds), np.log(size_P))
     low, high = np.sort(log_B)[_ends(draws)]
     low, high = _size(low), _size(high)
     if np.isfinite(value):
@@ -130,6 +138,16 @@ def sample_complexity(size_P: Floats, error_SP: Floats, bound: float, draws: int
     fails_later = bool((passed_P[:-1] & ~passed_P[1:]).any())
     limits = float(size_P[0]), float(size_P[-1])
     return SampleComplexity(_size(value), low, high, *limits, log_B, seeds, fails_later)
+
+
+def widening(seeds: int) -> float:
+    """By how much deviations of the bootstrap over so many seeds are too small."""
+    return student(seeds - 1) / NORMAL * math.sqrt(seeds / (seeds - 1))
+
+
+def _beyond(log_B: Floats, log_P: Floats) -> Floats:
+    """Draws, with bounds in place of those beyond the sizes."""
+    return np.where(log_B > log_P[-1], np.inf, np.where(log_B < log_P[0], -np.inf, log_B))
 
 
 def neighbours(size_P: Floats, value: float) -> tuple[float, float]:
@@ -159,6 +177,7 @@ def _ends(draws: int) -> list[int]:
     return [math.floor(outside * (draws - 1)), math.ceil((1 - outside) * (draws - 1))]
 
 
+@cache
 def student(degrees: int) -> float:
     """The two-sided quantile of Student's t at ``CONFIDENCE``.
 
