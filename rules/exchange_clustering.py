@@ -36,20 +36,14 @@ class ExchangeClustering(CellClustering):
     over the number of pairs of codes and, where they are contexts, of classes. The best of the layer's codebooks is handed on.
 
     Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. New are
-    the integrated form, the noise and the contexts. Each of the training strings is counted once in a turn, however often it is
-    shown; an endless stream is counted as long as the turn lasts.
+    the integrated form, the noise and the contexts.
 
-    Sees: its own cells, their siblings', and counts over the batch, which ranks sum. A cell decides by its own counts, ``z`` of
-    its siblings and the layer's ``J``: not local to a synapse, but to a layer. Learned: ``z``; no weight has a gradient. The
-    layers above those that have siblings learn with the readout, from labels.
+    What is counted, seen and learned: see :class:`rules.base.cell_clustering.CellClustering`. A cell decides by its own counts,
+    ``z`` of its siblings and the layer's ``J``.
 
     Args:
-        network: a :class:`networks.CodeNetwork`; its ``bottleneck`` is the number of codes, its ``codebooks`` tries.
-        optimizer, clip: of the layers above and the readout, see :class:`rules.base.local_rule.LocalRule`.
+        network, optimizer, clip, turn, one_by_one: see :class:`rules.base.cell_clustering.CellClustering`.
         label_context: whether siblings are counted for each class by itself at the top layer that has siblings.
-        turn: steps that a layer learns.
-        one_by_one: layers learn one after another, from the first; false lets all learn in the first turn, a control in which
-            upper layers count codes that are not yet found.
         fraction: of the cells that decide in a step; at least one does.
         temperature: ``T`` at the start for each count of a cell.
         falling: part of the turn at whose end ``T`` is 0.

@@ -7,7 +7,7 @@ import math
 import pytest
 import pytorch_lightning as pl
 import torch
-from rule_helpers import make_data
+from rule_helpers import make_data, quiet_trainer
 
 from callbacks.cosine_decay import CosineDecay
 from networks import HierarchicalNetwork
@@ -27,10 +27,7 @@ def test_cosine_decay_takes_the_rate_from_its_start_to_its_floor_and_goes_on_aft
 
     for resumed in (None, tmp_path / "at4.ckpt"):
         rule = Backprop(HierarchicalNetwork(width=4), optimizer=lambda p: torch.optim.SGD(p, lr=0.5))
-        trainer = pl.Trainer(
-            max_steps=8, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, callbacks=[CosineDecay(0.1, warm_up), Record()],
-        )  # fmt: skip
+        trainer = quiet_trainer(max_steps=8, callbacks=[CosineDecay(0.1, warm_up), Record()])
         trainer.fit(rule, make_data(seeds=(0,)), ckpt_path=resumed)
         trainer.save_checkpoint(tmp_path / f"at{trainer.global_step}.ckpt")
     rise = [1, 1, 1, 1] if warm_up == 0 else [1 / 3, 2 / 3, 1, 1]

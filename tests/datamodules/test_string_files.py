@@ -84,8 +84,16 @@ FOUR = [0, 1, 0, 1]
 @pytest.mark.parametrize(
     ("x", "y", "line"),
     [
-        ([[0, 1], [1, 0, 1, 0], [1, 1], [0, 0]], FOUR, "data.x: got a list that is no array of numbers, allowed: strings of one length"),
-        ([torch.zeros(2), torch.zeros(3)], FOUR, "data.x: got a list that is no array of numbers, allowed: strings of one length"),
+        (
+            [[0, 1], [1, 0, 1, 0], [1, 1], [0, 0]],
+            FOUR,
+            "data.x: got a list that is no array of numbers, allowed: strings of one length",
+        ),
+        (
+            [torch.zeros(2), torch.zeros(3)],
+            FOUR,
+            "data.x: got a list that is no array of numbers, allowed: strings of one length",
+        ),
         (torch.zeros(4, 2), FOUR, "data.x: got float32, allowed: integers from 0"),
         (np.ones((4, 2)), FOUR, "data.x: got float64, allowed: integers from 0"),
         (torch.zeros(4, 2, dtype=torch.bool), FOUR, "data.x: got bool, allowed: integers from 0"),
@@ -103,7 +111,7 @@ FOUR = [0, 1, 0, 1]
         ([[0, 1]] * 4, [[0], [1], [0], [1]], "data.y: got the shape [4, 1], allowed: a row of labels"),
         ([[0, 1, 1]] * 4, FOUR, "data.s: got 2, allowed: a number whose power is the length of the strings, 3: 3"),
     ],
-)  # fmt: skip
+)
 def test_strings_that_cannot_be_are_refused_by_name(x, y, line, tmp_path):
     with pytest.raises(InvalidInput) as caught:
         StringsDataModule(x=x, y=y)

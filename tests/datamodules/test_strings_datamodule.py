@@ -465,7 +465,10 @@ def test_settings_that_say_nothing_are_those_of_the_datamodule_that_is_named(tmp
         ([], "data.path: got nothing, allowed: a file, or x and y in Python in its place"),
         (["--data.path=FILE", "--data.x=[[1]]"], "data.path: got path and x, allowed: a file, or x and y"),
         (["--data.path=none.npz"], "data.path: got none.npz, allowed: a file that exists"),
-        (["--data.path=FILE", "--data.s=3"], "data.s: got 3, allowed: a number whose power is the length of the strings, 8: 2 or 8"),
+        (
+            ["--data.path=FILE", "--data.s=3"],
+            "data.s: got 3, allowed: a number whose power is the length of the strings, 8: 2 or 8",
+        ),
         (["--data.path=FILE", "--data.s=1"], "data.s: got 1, allowed: an integer of at least 2"),
         (["--data.path=FILE", "--data.train_size=90"], "data.train_size: got 90 with test_size 18, allowed: train_size"),
         (["--data.path=FILE", "--data.test_size=90"], "data.train_size: got 1 with test_size 90, allowed: train_size"),
@@ -474,7 +477,7 @@ def test_settings_that_say_nothing_are_those_of_the_datamodule_that_is_named(tmp
         (["--data.path=FILE", "--data.pairs=SynonymPairs", "--data.pairs.level=1"], "data.pairs: got SynonymPairs, allowed"),
         (["--data.path=FILE", "--trainer.callbacks+=SynonymicSensitivity"], "trainer.callbacks: got SynonymicSensitivity with"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_one_line_and_nothing_is_written(args, line, file, tmp_path, capsys):
     given = [arg.replace("FILE", str(file)) for arg in args]
     said = refused(capsys, "fit", "-c", "rules/dfa", "--data=StringsDataModule", *given, f"--run_dir={tmp_path / 'a'}")

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from torch import Tensor
@@ -105,16 +104,3 @@ def updates(rule: LocalRule, step: Step) -> list[dict[str, Tensor]]:
 
 def train(rule: LocalRule, steps: int = 6, precision: Any = "64-true", **settings: Any) -> dict[str, Tensor]:
     return checking.train(rule, steps, precision=precision, **settings)
-
-
-def purity(rule: LocalRule) -> Tensor:
-    """The share of a level's symbols that is right if each code stands for its commonest symbol, for levels 1 and 2: ``[2, R]``."""
-    batch = rule.data.train_batch(0)
-    states, found = rule.network(batch.x_RBD), []
-    for level in (1, 2):
-        codes, symbols = states[level - 1].out_RBDC.argmax(-1), batch.derivation.symbols[level].long()
-        table = torch.zeros(len(codes), 4, 4)
-        for r in range(len(codes)):
-            table[r].index_put_((codes[r].flatten(), symbols[r].flatten()), torch.tensor(1.0), accumulate=True)
-        found.append(table.amax(-1).sum(-1) / table.sum((-1, -2)))
-    return torch.stack(found)

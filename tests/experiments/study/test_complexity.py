@@ -134,7 +134,9 @@ def test_draws_beyond_the_sizes_are_bounds():
 @pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.chaos), pytest.param(20, marks=pytest.mark.chaos)])
 def test_the_interval_covers_the_true_value_about_as_often_as_it_says(seeds, ratio):
     """Of curves whose crossing varies by .3 in its logarithm."""
-    assert coverage(0.3, ratio, seeds, trials=200) > 0.88  # three standard deviations under .94 are .89
+    assert (
+        coverage(0.3, ratio, seeds, trials=200) > 0.84
+    )  # at least .90, less three standard deviations of 200 trials; without the factor .74 at 1.4
 
 
 def known(value, low=None, high=None, largest=1e9, seeds=3):
