@@ -127,6 +127,8 @@ def _normal(radius_key_R: Tensor, angle_key_R: Tensor, counter: Tensor) -> Tenso
 def _in_blocks(draw: Callable[..., Tensor], keys: tuple[Tensor, ...], shape: tuple[int, ...]) -> Tensor:
     """Numbers of shape ``[R, *shape]``, a function of keys ``[R]`` and counters: on a CPU in blocks that stay in its cache."""
     R, numbers, device = len(keys[0]), math.prod(shape), keys[0].device
+    if device.type == "meta":
+        return torch.empty(R, *shape, dtype=torch.float64, device=device)
     if device.type != "cpu" or R * numbers <= BLOCK:
         return draw(*keys, torch.arange(numbers, device=device)).view(R, *shape)
     drawn = torch.empty(R, numbers, dtype=torch.float64)

@@ -26,6 +26,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(autouse=True)
 def names_tell_shapes() -> Iterator[None]:
     """No function of ours ends with a name that tells another shape than it holds."""
+    shape_watch.looks.clear()
     yield
     found, _ = list(shape_watch.mistakes), shape_watch.mistakes.clear()
     assert not found, "names that tell another shape:\n" + "\n".join(found)

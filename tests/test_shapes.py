@@ -179,6 +179,15 @@ def test_a_function_is_looked_at_as_it_ends_and_is_otherwise_as_it_was(module):
     assert module.while_handling(x).shape == (2, 1) and taken() == ["thing.wrong_rank: mean_R is [2, 1]"]
 
 
+def test_a_function_is_looked_at_in_its_first_calls_of_each_test(module):
+    for _ in range(shape_watch.LOOKS - 1):
+        module.right(zeros(2, 3))
+    assert module.right(zeros(2)) == 0 and taken() == ["thing.right: x_RB is [2]"]
+    assert module.right(zeros(2)) == 0 and taken() == []
+    shape_watch.looks.clear()  # as before every test
+    assert module.right(zeros(2)) == 0 and taken() == ["thing.right: x_RB is [2]"]
+
+
 def test_what_a_function_with_a_suffix_returns_has_its_shape(module):
     assert module.means_R(None) is None and taken() == []
     assert module.means_R(zeros(2, 3)).shape == (1, 2) and taken() == ["thing.means_R: means_R is [1, 2]"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import yaml
@@ -72,10 +72,13 @@ class RunCommand(LightningCLI):
         only_check: build everything and train nothing.
     """
 
+    _parsers: ClassVar[dict[tuple[str, bool, str], dict[str, Any]]] = {}
+
     def __init__(self, args: list[str], only_check: bool = False):
         args = with_data_help(args)
         self.only_check, self.arguments = only_check, args
         check_classes(args)
+        self.data_class = data_class(args)
         asked = {args[0]: self.subcommands()[args[0]]}
         self.__dict__["subcommands"] = lambda: asked  # a parser for each of the others would take as long as reading settings
         described = {name: COMMANDS["check" if only_check and name == "fit" else name].text for name in asked}
@@ -107,6 +110,15 @@ class RunCommand(LightningCLI):
         """The trainer's methods that are commands."""
         skipped = LightningCLI.subcommands()
         return {name: skipped[name] | {"ckpt_path", "weights_only", "verbose"} for name in ("fit", "validate", "test")}
+
+    def setup_parser(self, *args: Any) -> None:
+        """Make a parser once for each command and kind of data: a study does many runs in one process."""
+        key = self.arguments[0], self.only_check, self.data_class
+        if key not in self._parsers:
+            super().setup_parser(*args)
+            made = "parser", "_subcommand_parsers", "_subcommand_method_arguments"
+            self._parsers[key] = {name: vars(self)[name] for name in made}
+        vars(self).update(self._parsers[key])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a run has beside model, data and trainer."""
@@ -141,7 +153,7 @@ class RunCommand(LightningCLI):
             parser.add_argument(
                 "--contract", action="store_true", help="try the rule's contract on few strings, and say what is found"
             )
-        parser.set_defaults({"data": {"class_path": data_class(self.arguments)}})
+        parser.set_defaults({"data": {"class_path": self.data_class}})
 
     # ---------------------------------------------------------------- before training
 

@@ -71,6 +71,8 @@ def test_a_terminal_of_plain_letters_shows_others_in_its_own(tmp_path, monkeypat
     run, out = made_up_run(tmp_path / "ä"), tmp_path / "größe-日本.png"
     rhm("curves", f"--run_dirs={json.dumps([run])}", f"--out={out}")
     rhm("describe", "--L=2")
+    (tmp_path / "one.yaml").write_text("model: Backprop\n", encoding="utf-8")
+    monkeypatch.setattr("experiments.rules.RULE_FILES", tmp_path)
     rhm("rules")
     stream.seek(0)
     shown = stream.read()
@@ -154,9 +156,14 @@ def test_a_study_shows_each_number_in_one_line(narrow, tmp_path):
         assert f" {found.shown(found.value)} " in shown and f" {found.interval} " in shown
 
 
-@pytest.mark.parametrize("args", [["rules"], ["describe", "--L=9"]])
-def test_lists_show_each_name_in_one_line(args, narrow):
-    rhm(*args)
+@pytest.mark.parametrize("narrow", [60], indirect=True)  # of 80 columns: test_rules.py
+def test_all_rules_are_listed_with_each_name_in_one_line(narrow):
+    rhm("rules")
     shown = narrow()
-    names = ["DirectFeedbackAlignment", "LayerwiseContrastive"] if args == ["rules"] else ["n m ln 10", "unlabelled signal"]
-    assert all(name in shown for name in names)
+    assert all(name in shown for name in ["DirectFeedbackAlignment", "LayerwiseContrastive"])
+
+
+def test_a_description_shows_each_name_in_one_line(narrow):
+    rhm("describe", "--L=9")
+    shown = narrow()
+    assert all(name in shown for name in ["n m ln 10", "unlabelled signal"])

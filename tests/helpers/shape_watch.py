@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -27,6 +28,10 @@ watched: set[str] = set()
 """Functions with suffixes in all modules that were imported."""
 reached: set[str] = set()
 """Those of them that were called."""
+looks: Counter[str] = Counter()
+"""How often each was looked at since somebody last emptied it."""
+LOOKS = 20
+"""Calls of a function that are looked at: a test seldom has other shapes after those."""
 
 
 def look(place: str, named: Mapping[str, Any]) -> None:
@@ -35,8 +40,9 @@ def look(place: str, named: Mapping[str, Any]) -> None:
     One that ends with an exception is not looked at: it may have refused a shape. Nor is a function that is traced, whose shapes are
     those of the same function run as it is.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or looks[place] >= LOOKS:
         return
+    looks[place] += 1
     reached.add(place)
     error = sys.exc_info()[1]
     if error is not None and error.__traceback__ is not None and error.__traceback__.tb_frame is sys._getframe(1):

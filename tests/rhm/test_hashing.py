@@ -211,3 +211,9 @@ def test_numbers_do_not_depend_on_the_blocks_in_which_they_are_drawn(draw, repli
     whole = draw(key_R, shape)
     monkeypatch.setattr(rhm.hashing, "BLOCK", 32)
     assert whole.shape == (replicas, *shape) and torch.equal(draw(key_R, shape), whole)
+
+
+def test_numbers_without_content_have_the_shape_and_type_of_those_with_it():
+    for draw in uniform, normal:
+        there, none = draw(torch.arange(3), (4, 5)), draw(torch.arange(3, device="meta"), (4, 5))
+        assert none.is_meta and (none.shape, none.dtype) == (there.shape, there.dtype) == ((3, 4, 5), torch.float64)

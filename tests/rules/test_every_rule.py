@@ -408,16 +408,15 @@ def asks_autograd(rule: LocalRule) -> bool:
     )
 
 
-EXPLICIT = [name for name in RULES if not asks_autograd(from_settings(name))]
-
-
 def forbidden(*args, **kwargs):
     raise AssertionError("autograd was asked")
 
 
-@pytest.mark.parametrize("name", EXPLICIT)
+@pytest.mark.parametrize("name", RULES)
 def test_a_rule_in_explicit_form_builds_no_graph(name, monkeypatch):
     rule = from_settings(name)
+    if asks_autograd(rule):
+        pytest.skip("has a loss of which a base class takes the gradient")
     expected = updates(rule, compute(rule))
     monkeypatch.setattr(torch.autograd, "grad", forbidden)
     saved = []

@@ -73,36 +73,36 @@ def alone(tmp_path_factory) -> list[dict]:
     return replicas(run_dir)
 
 
-def test_ranks_of_one_machine_find_what_one_process_finds_and_a_rank_that_was_lost_is_made_again(
-    tmp_path, alone, capsys, monkeypatch
-):
+@pytest.mark.chaos
+def test_ranks_that_are_started_find_what_one_process_finds(tmp_path, alone, capsys, monkeypatch):
     command = ["--trainer.devices=2", "--spread_replicas=true", f"--run_dir={tmp_path / 'run'}"]
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     main([*RUN, *command])
     assert capsys.readouterr().out.count("test accuracy") == 1
     assert replicas(tmp_path / "run") == alone
-    results = json.loads((tmp_path / "run/results.json").read_text())
-    assert results["ranks"] == 2 and results["supervision"]["readout_labels"] == [16, 24] * 3
-    assert "nothing is overwritten" in refused(capsys, *command)
 
-    (tmp_path / "run/results.json").unlink()
-    shutil.rmtree(tmp_path / "run/rank-1-of-2")
-    kept = (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns
-    for name, value in zip(RANK_VARIABLES[1], ("1", "1", "2"), strict=True):
-        monkeypatch.setenv(name, value)
-    main([*RUN, *command])
-    assert replicas(tmp_path / "run") == alone
-    assert (tmp_path / "run/rank-0-of-2/results.json").stat().st_mtime_ns == kept, "a finished rank was trained again"
-    written = (tmp_path / "run/results.json").stat().st_mtime_ns
-    for name, value in zip(RANK_VARIABLES[1], ("0", "0", "2"), strict=True):
-        monkeypatch.setenv(name, value)
-    main([*RUN, *command])  # a rank that has finished comes late, after the others have put all together
-    assert (tmp_path / "run/results.json").stat().st_mtime_ns == written
-    for name in RANK_VARIABLES[1]:
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "run/results.json").unlink()
-    assert "the same" in refused(capsys, *command, "--trainer.devices=3")
+
+def test_ranks_find_what_one_process_finds_and_a_rank_that_was_lost_is_made_again(tmp_path, alone, capsys, rank):
+    run = tmp_path / "run"
+    assert rank(0, f"--run_dir={run}") == 1 and rank(1, f"--run_dir={run}") == 0
+    assert replicas(run) == alone
+    results = json.loads((run / "results.json").read_text())
+    assert results["ranks"] == 2 and results["supervision"]["readout_labels"] == [16, 24] * 3
+    again = ["--trainer.devices=2", "--spread_replicas=true", f"--run_dir={run}"]
+    assert "nothing is overwritten" in refused(capsys, *again)
+
+    (run / "results.json").unlink()
+    shutil.rmtree(run / "rank-1-of-2")
+    kept = (run / "rank-0-of-2/results.json").stat().st_mtime_ns
+    assert rank(1, f"--run_dir={run}") == 0
+    assert replicas(run) == alone
+    assert (run / "rank-0-of-2/results.json").stat().st_mtime_ns == kept, "a finished rank was trained again"
+    written = (run / "results.json").stat().st_mtime_ns
+    assert rank(0, f"--run_dir={run}") == 0  # a rank that has finished comes late, after the others have put all together
+    assert (run / "results.json").stat().st_mtime_ns == written
+    (run / "results.json").unlink()
+    assert "the same" in refused(capsys, *again, "--trainer.devices=3")
 
 
 @pytest.mark.chaos
