@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install docs demo digits curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install docs notebook demo digits curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -115,6 +115,10 @@ docs: $(VENV)/docs
 $(VENV)/docs: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
+
+# Runs the cells of examples/first_curve.ipynb and writes what they print and draw into it: about two minutes on 2 cores.
+notebook: $(STAMP)
+	$(BIN)/python tests/helpers/notebook.py examples/first_curve.ipynb
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
