@@ -110,7 +110,7 @@ test-oldest:
 # The pages of docs/ and of all docstrings as a site, site/index.html. A warning is an error: a link that leads nowhere is one.
 docs: $(VENV)/docs
 	rm -rf site
-	$(BIN)/sphinx-build -q -E -W --keep-going -c docs -d build/doctrees . site
+	$(BIN)/sphinx-build -q -E -W -c docs -d build/doctrees . site
 
 $(VENV)/docs: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

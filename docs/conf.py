@@ -49,7 +49,17 @@ nitpick_ignore_regex = [("py:.*", rf"(?!(?:{'|'.join(PACKAGES)})\.)\w+(\.\w+)+|.
 suppress_warnings = ["autoapi.python_import_resolution"]  # types that one module hands on from another; nitpicky sees the rest
 
 CONTENTS = {
-    "Use": ("/examples/first_curve", "first-steps", "command-line", "own-data", "studies", "diagnostics", "tensorboard", "cluster", "performance"),
+    "Use": (
+        "/examples/first_curve",
+        "first-steps",
+        "command-line",
+        "own-data",
+        "studies",
+        "diagnostics",
+        "tensorboard",
+        "cluster",
+        "performance",
+    ),
     "Results": ("rules-at-their-best", "findings", "rules", "equal-footing", "near-the-floor"),
     "Build on it": ("add-a-rule", "architecture", "testing", "dependencies", "python", "/CONTRIBUTING", "/CHANGELOG"),
 }
