@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install demo digits curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install docs notebook demo digits curves compare equal-footing near-the-floor rules-table search studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -107,6 +107,19 @@ test-oldest:
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
 	.venv-oldest/bin/pytest -n 2 --dist worksteal -m "not learning and not chaos and not compiled"
 
+# The pages of docs/ and of all docstrings as a site, site/index.html. A warning is an error: a link that leads nowhere is one.
+docs: $(VENV)/docs
+	rm -rf site
+	$(BIN)/sphinx-build -q -E -W -c docs -d build/doctrees . site
+
+$(VENV)/docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+# Runs the cells of examples/first_curve.ipynb and writes what they print and draw into it: about two minutes on 2 cores.
+notebook: $(STAMP)
+	$(BIN)/python tests/helpers/notebook.py examples/first_curve.ipynb
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -119,4 +132,4 @@ tensorboard: $(STAMP)
 	$(BIN)/tensorboard --logdir runs
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build site docs/api *.egg-info .pytest_cache .mypy_cache .ruff_cache

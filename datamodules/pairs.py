@@ -63,7 +63,7 @@ class Pairs(ABC):
     two_strings: ClassVar[bool] = False
 
     def prepare(self, data: Strings) -> None:  # noqa: B027  (most schemes have nothing to prepare)
-        """Check the scheme against the task and look up what :meth:`view` needs.
+        """Check the scheme against the task and look up what :meth:`Pairs.view` needs.
 
         Raises:
             InvalidInput: the task cannot give these pairs.

@@ -46,7 +46,8 @@ class StringsDataModule(ReplicaDataModule):
         label_size: how many of the training strings, from the first, have classes, see :class:`datamodules.RHMDataModule`.
 
     Attributes:
-        x_PD, y_P: the strings in the order in which they were given.
+        x_PD: the strings in the order in which they were given.
+        y_P: their labels.
 
     Raises:
         InvalidInput: a file that cannot be read, strings or labels that cannot be, see

@@ -93,7 +93,7 @@ class Layer(nn.Module):
         return x.reshape(R, batch, -1, F // self.patch)
 
     def forward(self, h_RBDC: Tensor, noise_RGME: Tensor | None = None, projection_noise: Tensor | None = None) -> LayerState:
-        """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`backward`.
+        """The layer's state for input ``h_RBDC``; its gradient is left to :meth:`Layer.backward`.
 
         Args:
             h_RBDC: what the layer below hands on.
@@ -149,7 +149,7 @@ class Layer(nn.Module):
     def backward_output(
         self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
     ) -> tuple[LayerUpdate, Tensor]:
-        """The first half of :meth:`backward`: the projection's update, and the signal at the units, before the mask."""
+        """The first half of :meth:`Layer.backward`: the projection's update, and the signal at the units, before the mask."""
         if self.code is not None:
             raise InvalidInput(
                 "model.network.codebooks", self.code.codebooks, "null for a rule that sends a signal through codes"

@@ -20,8 +20,7 @@ class FeedbackAlignment(LayeredFeedback):
     Fixed: ``B``, random, with the standard deviation that the weights have at the start, times ``feedback_scale``.
 
     Tried: normalised layers or not (.82 and .75 at 1,408 strings), rates 1e-2 and 3e-2, weight decay .3 and 1; the best is in
-        the
-    settings file (docs/rules-at-their-best.md).
+    the settings file (docs/rules-at-their-best.md).
 
     Args:
         network, optimizer, clip, form: see :class:`rules.base.layered_feedback.LayeredFeedback`.

@@ -215,6 +215,7 @@ def test_continuous_integration_runs_the_tests():
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make test"
     jobs = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]
     assert any("make test" in step.get("run", "") for step in jobs["test"]["steps"])
+    assert any("make docs" in step.get("run", "") for step in jobs["docs"]["steps"])
     pythons = jobs["test"]["strategy"]["matrix"]["python"]
     assert pythons == ["3.11", "3.12", "3.13"]
 
