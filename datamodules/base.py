@@ -153,6 +153,11 @@ class ReplicaDataModule(LightningDataModule, ABC):
         """How many strings a replica has; they are numbered from 0."""
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """What beside the task tells which strings these are, by the name of the setting; nothing if the task says all."""
+        return {}
+
+    @property
     @abstractmethod
     def chance(self) -> float:
         """Accuracy of guessing the class without looking at the string."""

@@ -8,10 +8,12 @@ import torch
 from rich.table import Table
 from rich.tree import Tree
 
+from datamodules.rhm_datamodule import task_of
 from experiments.files import new_file, writing
 from experiments.settings import DATA
 from experiments.terminal import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+from rhm.grammar_file import TASK, read_grammar
 
 MOST_NODES = 100
 """Hidden symbols of a tree that fits on a screen."""
@@ -28,6 +30,7 @@ def describe(
     seed: int = 0,
     string: int = 0,
     json: str | None = None,
+    grammar: str | None = None,
 ) -> None:
     """Print a task's size, what theory says of it, and one of its strings as a tree.
 
@@ -37,11 +40,12 @@ def describe(
         m: synonyms, rules of each symbol.
         s: tuple size.
         L: depth.
-        seed: of the grammar.
+        seed: of the grammar, and of the numbers of its strings.
         string: number of the string that is drawn.
         json: also write the grammar to this file.
+        grammar: take the grammar of this file, and its sizes.
     """
-    model = RandomHierarchyModel(v, n, m, s, L, seeds=[seed])
+    model = _model(dict(zip(TASK, (v, n, m, s, L), strict=True)), seed, grammar)
     if not 0 <= string < model.index_range:
         raise InvalidInput("string", string, f"0 to {model.index_range - 1}")
     if json is not None:
@@ -56,6 +60,15 @@ def describe(
         with writing("json", json, "file"):
             model.to_json(json)
         console.print(f"grammar written to {json}", soft_wrap=True)
+
+
+def _model(sizes: dict[str, int], seed: int, grammar: str | None) -> RandomHierarchyModel:
+    file = None if grammar is None else read_grammar(grammar)
+    task = Task(**sizes) if file is None else task_of(file, grammar, sizes)
+    model = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=[seed])
+    if file is not None:
+        model.take_rules(file.rules)
+    return model
 
 
 def _facts(task: Task) -> Table:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rhm.derivation import Derivation
 from rhm.errors import InvalidInput, InvalidString
+from rhm.grammar_file import parsed_grammars
 from rhm.hashing import below, fold, integer, permutation, scramble, seed_keys, signed
 from rhm.memory import check_memory
 from rhm.task import Task
@@ -334,31 +335,23 @@ class RandomHierarchyModel(nn.Module):
         """The grammars that :meth:`to_json` wrote, with the rules as they stand there.
 
         Raises:
-            InvalidInput: rules of another shape than the task's, or a tuple that is owned twice.
+            ValueError: not JSON.
+            InvalidInput: grammars that cannot be, see :func:`rhm.grammar_file.parsed_grammars`.
         """
-        content = json.loads(document)
-        grammars = content["grammars"]
-        model = cls(
-            **{k: content[k] for k in ("v", "n", "m", "s", "L")},
-            seeds=[g["seed"] for g in grammars],
-            data_seeds=[g["data_seed"] for g in grammars],
-        )
-        for level in range(1, model.task.L + 1):
-            shape = model.rules(level).shape
-            owners = [[g["rules"][f"level {level}"].get(str(a)) for a in range(shape[1])] for g in grammars]
-            try:
-                rules = torch.tensor(owners)
-            except (RuntimeError, TypeError, ValueError):  # a symbol without rules, or lists of unequal length
-                rules = torch.empty(0)
-            if rules.shape != shape:
-                raise InvalidInput(f"level {level}", "rules of another shape", f"symbols, rules and tuples {list(shape[1:])}")
-            if int(rules.min()) < 0 or int(rules.max()) >= model.task.v:
-                raise InvalidInput(f"level {level}", "a symbol outside the vocabulary", f"symbols in [0, {model.task.v})")
-            if any(len(set(map(tuple, g.flatten(0, 1).tolist()))) < g.shape[0] * g.shape[1] for g in rules):
-                raise InvalidInput(f"level {level}", "a tuple that is owned twice", "distinct tuples")
-            model.rules(level).copy_(rules)
-        model._prepare()
+        found = parsed_grammars(document)
+        model = cls(**vars(found.task), seeds=found.seeds, data_seeds=found.data_seeds)
+        model.take_rules(found.rules)
         return model
+
+    def take_rules(self, rules: dict[int, Tensor]) -> None:
+        """Have these rules in place of those of the seeds.
+
+        Args:
+            rules: for each level from 1 its tuples, integers ``[R, symbols, m, s]``; ``R`` may be 1 for all replicas.
+        """
+        for level, tuples in rules.items():
+            self.rules(level).copy_(tuples)
+        self._prepare()
 
     def extra_repr(self) -> str:
         return f"{self.task}, replicas={self.replicas}"

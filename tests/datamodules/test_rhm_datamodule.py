@@ -1,13 +1,19 @@
+import json
 from collections import Counter
 
 import pytest
 import torch
-from oracles import assert_uniform, strings
+import yaml
+from command_line import refused, results, rhm
+from oracles import assert_uniform, derivations, levels_of, rules_of, strings
+from rule_helpers import quiet_trainer
 
 import datamodules.base
 from datamodules import ClassPairs, RHMDataModule, SiblingPairs, SynonymPairs
 from datamodules.base import SizedSteps, Steps
-from rhm import InvalidInput
+from networks import HierarchicalNetwork
+from rhm import InvalidInput, RandomHierarchyModel
+from rules.backprop import Backprop
 
 SMALL = {"v": 4, "n": 3, "m": 2, "s": 2, "L": 3, "test_size": 60, "probe_size": 40, "eval_batch_size": 16}
 """384 strings, of which 284 are left to train on."""
@@ -303,3 +309,106 @@ def test_a_list_of_one_size_is_that_size():
 def test_what_is_not_as_the_sizes_say_is_told(changes, steps, compares, lines):
     told = module(**changes).warnings(steps, compares)
     assert len(told) == len(lines) and all(line.startswith(start) for line, start in zip(told, lines, strict=True)), told
+
+
+# ---------------------------------------------------------------- a grammar from a file
+
+TASK = {key: SMALL[key] for key in ("v", "n", "m", "s", "L")}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A grammar of another seed than those that are asked for."""
+    path = tmp_path / "grammar.json"
+    RandomHierarchyModel(**TASK, seeds=[77]).to_json(path)
+    return path
+
+
+def of_file(path, **changes):
+    sizes = {key: value for key, value in SMALL.items() if key not in TASK}
+    return RHMDataModule(**{**sizes, "train_size": 50, "batch_size": 8, "grammar": str(path), **changes})
+
+
+def test_every_replica_has_the_grammar_of_the_file_and_an_order_of_its_own(file):
+    data = of_file(file, seeds=[0, 1], train_size=None, probe_size=1)
+    rules = rules_of(RandomHierarchyModel(**TASK, seeds=[77]))
+    assert vars(data.task) == TASK
+    everything = data.strings(torch.arange(384))
+    for r in range(2):
+        assert set(levels_of(everything, r)) == set(derivations(rules))
+    first, second = (strings(everything.x_RBD[r]) for r in range(2))
+    assert sum(a == b for a, b in zip(first, second, strict=True)) < 10  # one is expected
+    assert not set(seen(data, range(40))) & set(evaluated(data, *data.test_range))
+
+
+def test_a_file_of_a_seeds_own_grammar_changes_nothing(file):
+    ours, theirs = of_file(file, seeds=[77], pairs=SynonymPairs(2)), module(seeds=[77], pairs=SynonymPairs(2))
+    for step in (0, 9):
+        assert_same(ours.train_batch(step), theirs.train_batch(step))
+
+
+def test_a_share_of_replicas_of_a_file_sees_what_all_of_them_see(file):
+    together, share = (of_file(file, seeds=[0, 1, 2]) for _ in range(2))
+    share.keep_share(1, 3)
+    assert torch.equal(together.train_batch(3).x_RBD[1:2], share.train_batch(3).x_RBD)
+
+
+@pytest.mark.parametrize("key", TASK)
+def test_a_size_that_is_not_the_files_is_refused(file, key):
+    with pytest.raises(InvalidInput) as caught:
+        of_file(file, **{key: 11})
+    assert str(caught.value) == f"data.{key}: got 11, allowed: {TASK[key]}, as in {file}"
+    assert of_file(file, **TASK).task == of_file(file).task
+
+
+def test_a_checkpoint_gives_its_grammar_back_while_the_file_is_the_same(file, tmp_path):
+    data = of_file(file, train_size=[20, 30])
+    rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=2)
+    trainer.fit(rule, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = Backprop.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert_same(data.train_batch(3), again.data.train_batch(3))
+    RandomHierarchyModel(**TASK, seeds=[78]).to_json(file)
+    with pytest.raises(InvalidInput, match=r"data.grammar: got .*grammar.json with another grammar"):
+        Backprop.load_from_checkpoint(tmp_path / "a.ckpt")
+
+
+def run_of_file(path, *args):
+    sizes = [f"--data.{key}={SMALL[key]}" for key in ("test_size", "probe_size", "eval_batch_size")]
+    more = ["--model.network.width=8", "--trainer.accelerator=cpu", "--trainer.val_check_interval=2", "--tables=false"]
+    return ["-c", "rules/backprop", f"--data.grammar={path}", "--data.train_size=50", *sizes, *more, *args]
+
+
+def test_a_run_says_its_grammar_and_goes_on_with_no_other(file, tmp_path, capsys):
+    run = f"--run_dir={tmp_path / 'a'}"
+    rhm("fit", *run_of_file(file, "--trainer.max_steps=4", run))
+    found = results(tmp_path / "a")
+    assert found["task"] == TASK and found["origin"]["grammar"] == str(file)
+    settings = yaml.safe_load((tmp_path / "a/config.yaml").read_text(encoding="utf-8"))["data"]["init_args"]
+    assert TASK.items() <= settings.items() and settings["grammar"] == str(file)
+    capsys.readouterr()
+    RandomHierarchyModel(**TASK, seeds=[78]).to_json(file)
+    assert "step=4.ckpt of origin grammar=" in refused(capsys, "test", run)
+    with pytest.raises(SystemExit):
+        rhm("fit", *run_of_file(file, "--trainer.max_steps=8", run))
+    assert "step=4.ckpt of origin grammar=" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("typed", ["--data.v=8", "--data.init_args.v=8", "file"])
+def test_a_size_on_the_command_line_that_is_not_the_files_is_refused_also_if_it_is_the_usual_one(file, typed, tmp_path, capsys):
+    if typed == "file":
+        typed = f"--config={tmp_path / 'own.yaml'}"
+        (tmp_path / "own.yaml").write_text("data: {init_args: {v: 8}}", encoding="utf-8")
+    before = sorted(tmp_path.iterdir())
+    line = refused(capsys, "fit", *run_of_file(file, typed, "--trainer.max_steps=4", f"--run_dir={tmp_path / 'a'}"))
+    assert line == f"rhm: data.v: got 8, allowed: 4, as in {file}" and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_is_no_grammar_is_refused_before_anything_is_written(file, tmp_path, capsys):
+    content = json.loads(file.read_text(encoding="utf-8"))
+    owned = content["grammars"][0]["rules"]["level 1"]
+    owned["3"][1] = owned["0"][0]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    line = refused(capsys, "fit", *run_of_file(file, "--trainer.max_steps=4", f"--run_dir={tmp_path / 'a'}"))
+    assert f"data.grammar: got {file} with level 1: {owned['0'][0]}, a tuple that is owned twice" in line
+    assert list(tmp_path.iterdir()) == [file]
