@@ -136,8 +136,7 @@ class ReplicaDataModule(LightningDataModule, ABC):
             raise InvalidInput("data.train_size", f"{largest} with test_size {test_size}", allowed)
         self.pairs, self.labels = pairs, labels
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.test_range = (strings - test_size, strings)
-        self.probe_range = (max(0, strings - test_size - probe_size), strings - test_size)
+        self.probe_range, self.test_range = self.kept_apart(probe_size, test_size)
         if pairs is not None:
             pairs.prepare(self)
         self.rank, self.world = 0, 1
@@ -156,6 +155,11 @@ class ReplicaDataModule(LightningDataModule, ABC):
     def origin(self) -> dict[str, Any]:
         """What beside the task tells which strings these are, by the name of the setting; nothing if the task says all."""
         return {}
+
+    def kept_apart(self, probe_size: int, test_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Numbers of the strings that probes are fitted on, and of those for tests: their first, and the one after the last."""
+        start = self.available - test_size
+        return (max(0, start - probe_size), start), (start, self.available)
 
     @property
     @abstractmethod

@@ -1,8 +1,12 @@
-"""Strings of the Random Hierarchy Model for training, probing and testing."""
+"""Strings of the Random Hierarchy Model for training, probing and testing.
+
+Shape suffixes: R replica, B string, D position.
+"""
 
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -12,7 +16,11 @@ from datamodules.base import ReplicaDataModule
 from datamodules.numbers import Seeds, Sizes, integer
 from datamodules.pairs import Pairs
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+from rhm.frequencies import PROBES, TESTS, Frequencies, checked_frequencies, zipf
 from rhm.grammar_file import TASK, GrammarFile, read_grammar
+
+MOST_COMPARED = 2**17
+"""Training strings up to which a run says how many are different."""
 
 
 class RHMDataModule(ReplicaDataModule):
@@ -44,6 +52,11 @@ class RHMDataModule(ReplicaDataModule):
         grammar: a JSON file with a grammar that all replicas have, as :meth:`rhm.RandomHierarchyModel.to_json` writes: then
             a seed gives the rest. ``v``, ``n``, ``m``, ``s`` and ``L`` are the file's; those that are given, other than the
             defaults, must be the same.
+        zipf: the exponent ``a`` of rules of unequal frequency: the ``k``-th rule of a symbol is drawn in proportion to
+            ``k**-(1 + a)`` (Cagnetta, Kang, Wyart 2025, arXiv 2505.07067); null is equal frequencies. Strings are then drawn
+            one by one: some of the ``train_size`` may be the same, and what a string is decides whether it is trained on or
+            tested with, see :mod:`rhm.frequencies`.
+        zipf_level: at which level, from 1 to ``L``; null is all.
 
     Attributes:
         grammar: the model that makes the strings, one grammar of each replica.
@@ -78,8 +91,11 @@ class RHMDataModule(ReplicaDataModule):
         labels: bool = True,
         label_size: Sizes | None = None,
         grammar: str | None = None,
+        zipf: float | None = None,
+        zipf_level: int | None = None,
     ):
         self.grammar_file, self.file = None if grammar is None else str(grammar), None
+        self.zipf, self.zipf_level = zipf, integer(zipf_level)
         given = dict(zip(TASK, map(integer, (v, n, m, s, L)), strict=True))
         try:
             if self.grammar_file is not None:
@@ -87,12 +103,14 @@ class RHMDataModule(ReplicaDataModule):
             task = Task(**given) if self.file is None else task_of(self.file, self.grammar_file, given)
         except InvalidInput as error:
             raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from None
+        self.frequencies = self._frequencies(task)
         self.fingerprint = None if self.file is None else self.file.fingerprint
         super().__init__(task, train_size, seeds, pairs, batch_size, test_size, probe_size, eval_batch_size, labels, label_size)
 
     @property
     def origin(self) -> dict[str, Any]:
-        return {} if self.file is None else {"grammar": self.grammar_file, "fingerprint": self.fingerprint}
+        said = {"grammar": self.grammar_file, "fingerprint": self.fingerprint, "zipf": self.zipf, "zipf_level": self.zipf_level}
+        return {key: value for key, value in said.items() if value is not None}
 
     @property
     def available(self) -> int:
@@ -102,13 +120,57 @@ class RHMDataModule(ReplicaDataModule):
     def chance(self) -> float:
         return self.task.chance
 
+    def kept_apart(self, probe_size: int, test_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        if not self.frequencies:
+            return super().kept_apart(probe_size, test_size)
+        return (PROBES, PROBES + probe_size), (TESTS, TESTS + test_size)
+
     def strings(self, index: Tensor) -> Derivation:
         return self.grammar.sample(index)
 
-    def _make_strings(self) -> None:
-        task = self.task
+    def warnings(self, steps: int, compares_strings: bool) -> list[str]:
+        """Also how many of the training strings are different, where they are drawn."""
+        lines = super().warnings(steps, compares_strings)
+        size = max(size or 0 for size in self.replica_sizes)
+        if self.frequencies and 0 < size <= MOST_COMPARED:
+            of = " (the fewest of a replica)" if self.replicas > 1 else ""
+            drawn = f"of {size:,} training strings {min(self.different(size)):,} are different{of}"
+            lines.append(f"{drawn}: rules have unequal frequencies, and what is frequent is drawn again")
+        return lines
+
+    def different(self, size: int) -> list[int]:
+        """How many different strings the first so many numbers have, in each replica that is trained on so many."""
+        x_RBD = self.strings(torch.arange(size)).x_RBD
+        return [len(x_BD.unique(dim=0)) for x_BD, own in zip(x_RBD, self.replica_sizes, strict=True) if own == size]
+
+    def _frequencies(self, task: Task) -> Frequencies:
+        """Of the rules of levels where they are not equal."""
+        own = self.file.frequencies if self.file is not None else {}
+        for key, value, refused in (
+            ("zipf", self.zipf, "null, as data.grammar has frequencies of its own" if own else None),
+            ("zipf_level", self.zipf_level, "null without data.zipf" if self.zipf is None else None),
+        ):
+            if value is not None and refused:
+                raise InvalidInput(f"data.{key}", value, refused)
+        if self.zipf is None:
+            return own
+        if isinstance(self.zipf, bool) or not isinstance(self.zipf, int | float) or not 0 <= self.zipf < math.inf:
+            raise InvalidInput("data.zipf", repr(self.zipf), "a number of at least 0, or null for equal frequencies")
+        levels = range(1, task.L + 1)
+        if self.zipf_level is not None and (isinstance(self.zipf_level, bool) or self.zipf_level not in levels):
+            raise InvalidInput("data.zipf_level", repr(self.zipf_level), f"a level from 1 to L={task.L}, or null for all")
+        found = {level: zipf(task.m, self.zipf) for level in levels if self.zipf_level in (None, level)}
         try:
-            self.grammar = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=self.replica_seeds)
+            return checked_frequencies(task, found)
+        except InvalidInput as error:
+            raise InvalidInput("data.zipf", f"{self.zipf} ({error.key}: {error.got})", error.allowed) from None
+
+    def _make_strings(self) -> None:
+        task, of = self.task, self.frequencies
+        try:
+            self.grammar = RandomHierarchyModel(
+                task.v, task.n, task.m, task.s, task.L, seeds=self.replica_seeds, frequencies=of
+            )
         except InvalidInput as error:
             raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from None
         if self.file is not None:

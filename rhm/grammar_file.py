@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from rhm.errors import InvalidInput
+from rhm.frequencies import checked_frequencies
 from rhm.task import Task
 
 TASK = ("v", "n", "m", "s", "L")
 KEYS = (*TASK, "grammars")
+FREQUENCIES = "frequencies"
+"""The one key that may be left out."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,13 @@ class GrammarFile:
 
     Attributes:
         task: of all of them.
+        frequencies: of the rules of levels where they are not equal, see :mod:`rhm.frequencies`.
         seeds, data_seeds: of each.
         rules: for each level from 1 the tuples of its symbols, int64 ``[R, symbols, m, s]``.
     """
 
     task: Task
+    frequencies: dict[int, tuple[float, ...]]
     seeds: list[int]
     data_seeds: list[int]
     rules: dict[int, Tensor]
@@ -39,7 +44,7 @@ class GrammarFile:
     @property
     def fingerprint(self) -> str:
         """16 letters that tell these grammars from others, whatever their seeds and however the file is written."""
-        content = [vars(self.task), {level: rules.tolist() for level, rules in self.rules.items()}]
+        content = [vars(self.task), {level: rules.tolist() for level, rules in self.rules.items()}, self.frequencies]
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -71,22 +76,31 @@ def parsed_grammars(document: str) -> GrammarFile:
     Raises:
         ValueError: it is not JSON.
         InvalidInput: an impossible task; a level, a symbol, a rule or a seed that is missing or too much; a tuple of another
-            length, with a symbol outside of the vocabulary, or owned twice.
+            length, with a symbol outside of the vocabulary, or owned twice; frequencies that do not sum to 1.
     """
     try:
         content = json.loads(document)
     except RecursionError:
         raise ValueError("too many levels") from None
-    if not isinstance(content, dict) or content.keys() != {*KEYS}:
+    if not isinstance(content, dict) or content.keys() - {FREQUENCIES} != {*KEYS}:
         got = ", ".join(content) or "nothing" if isinstance(content, dict) else _short(content)
-        raise InvalidInput("keys", got, ", ".join(KEYS))
+        raise InvalidInput("keys", got, f"{', '.join(KEYS)} and, where rules are not equally frequent, {FREQUENCIES}")
     task, grammars = Task(*(content[key] for key in TASK)), content["grammars"]
     if not isinstance(grammars, list) or not grammars or not all(isinstance(grammar, dict) for grammar in grammars):
         raise InvalidInput("grammars", _short(grammars), "a list of one or more, each with its rules")
     seeds, data_seeds = ([_seed(name, grammar.get(name, 0)) for grammar in grammars] for name in ("seed", "data_seed"))
     owned = [_rules(task, grammar.get("rules")) for grammar in grammars]
-    levels = range(1, task.L + 1)
-    return GrammarFile(task, seeds, data_seeds, {level: torch.stack([rules[level] for rules in owned]) for level in levels})
+    rules = {level: torch.stack([of_grammar[level] for of_grammar in owned]) for level in range(1, task.L + 1)}
+    return GrammarFile(task, _frequencies(task, content.get(FREQUENCIES, {})), seeds, data_seeds, rules)
+
+
+def _frequencies(task: Task, given: Any) -> dict[int, tuple[float, ...]]:
+    """By level."""
+    levels = {f"level {level}": level for level in range(task.L, 0, -1)}
+    if not isinstance(given, dict) or not given.keys() <= levels.keys():
+        got = ", ".join(given) if isinstance(given, dict) else _short(given)
+        raise InvalidInput(FREQUENCIES, got, f"some of {', '.join(levels)}, each with m={task.m} numbers that sum to 1")
+    return checked_frequencies(task, {levels[name]: numbers for name, numbers in given.items()})
 
 
 def _seed(name: str, value: Any) -> int:

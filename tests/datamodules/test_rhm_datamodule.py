@@ -1,4 +1,5 @@
 import json
+import math
 from collections import Counter
 
 import pytest
@@ -25,7 +26,13 @@ SCHEMES = {
     "synonyms": lambda: SynonymPairs(2),
     "class, endless": ClassPairs,
     "none, endless": lambda: None,
+    "none, zipf": lambda: None,
+    "class, zipf": ClassPairs,
+    "synonyms, zipf": lambda: SynonymPairs(2),
+    "class, zipf, endless": ClassPairs,
 }
+ZIPF = {"zipf": 0.2}
+"""At all levels: two of the 384 strings are the same with probability .007."""
 
 
 def module(**changes):
@@ -33,7 +40,8 @@ def module(**changes):
 
 
 def with_scheme(name, **changes):
-    return module(pairs=SCHEMES[name](), **{**({"train_size": None} if "endless" in name else {}), **changes})
+    own = ({"train_size": None} if "endless" in name else {}) | (ZIPF if "zipf" in name else {})
+    return module(pairs=SCHEMES[name](), **{**own, **changes})
 
 
 def seen(data, steps, r=0):
@@ -311,6 +319,64 @@ def test_what_is_not_as_the_sizes_say_is_told(changes, steps, compares, lines):
     assert len(told) == len(lines) and all(line.startswith(start) for line, start in zip(told, lines, strict=True)), told
 
 
+# ---------------------------------------------------------------- rules of unequal frequency
+
+
+@pytest.mark.parametrize("train_size", [50, [50, 7, 3000], 3000, None])
+@pytest.mark.parametrize("zipf", [{"zipf": 0.2}, {"zipf": 1.0, "zipf_level": 1}, {"zipf": 3.0, "zipf_level": 3}])
+def test_what_is_drawn_to_train_on_is_not_probed_nor_tested_with(zipf, train_size):
+    large = {"batch_size": 250, "eval_batch_size": 1000}
+    data = module(train_size=train_size, test_size=2000, probe_size=1000, seeds=[0, 1], **large, **zipf)
+    assert data.stream_length > 2**60 and data.probes_trained_on == 0
+    for r in range(data.replicas):
+        train = set(seen(data, range(12), r))
+        probe, test = evaluated(data, *data.probe_range, r), evaluated(data, *data.test_range, r)
+        assert len(probe) == 1000 and len(test) == 2000
+        assert not train & set(test) and not train & set(probe) and not set(probe) & set(test)
+    assert module(test_size=60, **zipf).strings(torch.arange(9)).equals(module(test_size=40, **zipf).strings(torch.arange(9)))
+
+
+def test_sizes_are_nested_and_their_draws_repeat_strings_by_their_frequency():
+    data = module(train_size=[20, 50], **ZIPF)
+    drawn = [Counter(seen(data, range(25), r)) for r in range(2)]  # ten epochs of 20 draws, four of 50
+    assert set(drawn[0]) < set(drawn[1])
+    assert {count // 10 for count in drawn[0].values()} >= {1, 2} and all(count % 10 == 0 for count in drawn[0].values())
+    assert data.different(20) == [len(drawn[0])] and data.different(50) == [len(drawn[1])]
+    assert data.warnings(100, False) == [
+        f"of 50 training strings {len(drawn[1])} are different (the fewest of a replica): rules have unequal frequencies, "
+        "and what is frequent is drawn again"
+    ]
+
+
+def test_rules_have_the_frequencies_of_zipf_at_the_level_that_is_named():
+    assert module(**ZIPF).grammar.frequencies.keys() == {1, 2, 3} and not module().grammar.frequencies
+    one = module(zipf=1, zipf_level=2)
+    assert one.grammar.frequencies == {2: pytest.approx((0.8, 0.2))}
+    assert one.origin == {"zipf": 1, "zipf_level": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"zipf": -0.5}, "data.zipf: got -0.5, allowed: a number of at least 0"),
+        ({"zipf": math.inf}, "data.zipf: got inf, allowed: a number of at least 0"),
+        ({"zipf": True}, "data.zipf: got True, allowed: a number of at least 0"),
+        (
+            {"zipf": 1.0},
+            "data.zipf: got 1.0 (frequencies: two strings that are the same with probability 0.022), allowed: at most",
+        ),
+        ({"zipf": 40.0}, "data.zipf: got 40.0 (frequencies of level 1: [0.99999"),
+        ({"zipf": 1.0, "zipf_level": 0}, "data.zipf_level: got 0, allowed: a level from 1 to L=3"),
+        ({"zipf": 1.0, "zipf_level": 4}, "data.zipf_level: got 4, allowed: a level from 1 to L=3"),
+        ({"zipf_level": 1}, "data.zipf_level: got 1, allowed: null without data.zipf"),
+    ],
+)
+def test_unequal_rules_that_cannot_be_are_refused(changes, line):
+    with pytest.raises(InvalidInput) as caught:
+        module(**changes)
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
 # ---------------------------------------------------------------- a grammar from a file
 
 TASK = {key: SMALL[key] for key in ("v", "n", "m", "s", "L")}
@@ -371,6 +437,31 @@ def test_a_checkpoint_gives_its_grammar_back_while_the_file_is_the_same(file, tm
     RandomHierarchyModel(**TASK, seeds=[78]).to_json(file)
     with pytest.raises(InvalidInput, match=r"data.grammar: got .*grammar.json with another grammar"):
         Backprop.load_from_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_file_may_have_frequencies_of_its_own(file, tmp_path):
+    given = {1: (0.3, 0.7), 3: (0.6, 0.4)}
+    RandomHierarchyModel(**TASK, seeds=[77], frequencies=given).to_json(file)
+    data = of_file(file, seeds=[0, 1])
+    assert data.grammar.frequencies == given and data.origin.keys() == {"grammar", "fingerprint"}
+    assert not set(seen(data, range(40))) & set(evaluated(data, *data.test_range))
+    rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=1)
+    trainer.fit(rule, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert_same(data.train_batch(3), Backprop.load_from_checkpoint(tmp_path / "a.ckpt").data.train_batch(3))
+    with pytest.raises(InvalidInput, match=r"data.zipf: got 1.0, allowed: null, as data.grammar has frequencies of its own"):
+        of_file(file, zipf=1.0)
+    file.write_text(file.read_text(encoding="utf-8").replace("0.6", "0.5"), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"data.grammar: got .* with frequencies of level 3: 2 numbers that sum to 0.9"):
+        of_file(file)
+
+
+def test_a_checkpoint_of_unequal_rules_gives_its_strings_back(tmp_path):
+    data = module(zipf=1.0, zipf_level=1, train_size=[20, 30])
+    rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=1)
+    trainer.fit(rule, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert_same(data.train_batch(3), Backprop.load_from_checkpoint(tmp_path / "a.ckpt").data.train_batch(3))
 
 
 def run_of_file(path, *args):

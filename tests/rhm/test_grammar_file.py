@@ -71,6 +71,18 @@ FAULTS = {
     "no grammar": (lambda c: c["grammars"].clear(), "grammars: got [], allowed: a list of one or more"),
     "a grammar that is none": (lambda c: c.__setitem__("grammars", [1]), "grammars: got [1], allowed: a list"),
     "a seed that is none": (lambda c: c["grammars"][0].__setitem__("seed", -1), "seed: got -1, allowed: an integer in"),
+    "frequencies that sum to less": (
+        lambda c: c.__setitem__("frequencies", {"level 2": [0.5, 0.4]}),
+        "frequencies of level 2: got 2 numbers that sum to 0.9, allowed: m=2 numbers",
+    ),
+    "frequencies of no level": (
+        lambda c: c.__setitem__("frequencies", {"level 3": [0.5, 0.5]}),
+        "frequencies: got level 3, allowed: some of level 2, level 1",
+    ),
+    "frequencies of nothing": (
+        lambda c: c.__setitem__("frequencies", [0.5]),
+        "frequencies: got [0.5], allowed: some of level 2",
+    ),
     "no levels": (lambda c: c["grammars"][0].__setitem__("rules", []), "rules: got [], allowed: level 2 to level 1"),
 }
 
