@@ -96,7 +96,7 @@ class RepresentationGeometry(Diagnostic):
         """Tokens of the strings that are looked at, ``[R, B, D]``."""
         start, end = rule.data.probe_range
         index = torch.arange(start, min(start + self.strings, end), device=rule.data.seeds_R.device)
-        return rule.data.strings(index).x_RBD
+        return rule.data.shown(rule.data.strings(index).x_RBD, index)
 
 
 # -------------------------------------------------------------------- measures

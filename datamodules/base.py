@@ -170,6 +170,15 @@ class ReplicaDataModule(LightningDataModule, ABC):
     def strings(self, index: Tensor) -> Derivation:
         """The strings of given numbers, int64 ``[R, B]``, or ``[B]`` for the same numbers in every replica."""
 
+    def shown(self, x_RBD: Tensor, key: Tensor) -> Tensor:
+        """Tokens as a network sees them, ``[R, B, D]``: those of the strings, unless a subclass has noise.
+
+        Args:
+            x_RBD: of strings.
+            key: int64 ``[R, B]`` or ``[B]``, makes the noise: a string's number, or random bits where it has none.
+        """
+        return x_RBD
+
     @abstractmethod
     def _make_strings(self) -> None:
         """Make what :meth:`strings` needs for the replicas that there are."""
@@ -319,7 +328,8 @@ class ReplicaDataModule(LightningDataModule, ABC):
         if self.pairs is not None:
             bits_RB = fold(seed_keys(self.seeds_R, "pairs")[:, None], position)
             view = self.pairs.view(self, derivation, index_RB, bits_RB)
-        return Batch(derivation.x_RBD, derivation.y_RB, view, key_RB, derivation, self._label_weights(index_RB))
+        x_RBD = self.shown(derivation.x_RBD, index_RB)
+        return Batch(x_RBD, derivation.y_RB, view, key_RB, derivation, self._label_weights(index_RB))
 
     def _label_weights(self, index_RB: Tensor) -> Tensor | None:
         """What each string of whole steps counts in means over the batch that are to be means over labelled strings."""
@@ -340,5 +350,6 @@ class ReplicaDataModule(LightningDataModule, ABC):
         """A rank's share, which may be empty, of the strings ``start + step * eval_batch_size`` and on, below ``end``."""
         first = start + step * self.eval_batch_size
         index = torch.arange(first, min(first + self.eval_batch_size, end), device=self.seeds_R.device)
-        derivation = self.strings(index[rank::world])
-        return Batch(derivation.x_RBD, derivation.y_RB, None, None, derivation)
+        index = index[rank::world]
+        derivation = self.strings(index)
+        return Batch(self.shown(derivation.x_RBD, index), derivation.y_RB, None, None, derivation)

@@ -18,6 +18,8 @@ from datamodules.pairs import Pairs
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
 from rhm.frequencies import PROBES, TESTS, Frequencies, checked_frequencies, zipf
 from rhm.grammar_file import TASK, GrammarFile, read_grammar
+from rhm.hashing import fold, seed_keys
+from rhm.noise import replaced
 
 MOST_COMPARED = 2**17
 """Training strings up to which a run says how many are different."""
@@ -57,6 +59,9 @@ class RHMDataModule(ReplicaDataModule):
             one by one: some of the ``train_size`` may be the same, and what a string is decides whether it is trained on or
             tested with, see :mod:`rhm.frequencies`.
         zipf_level: at which level, from 1 to ``L``; null is all.
+        noise: probability with which each token is replaced by one drawn from all ``v``, in strings to train on, in their
+            partners, and in those for probes and tests. A string has the same noise whenever it is shown. Classes and hidden
+            symbols are those without, so are the tokens that probes are to read.
 
     Attributes:
         grammar: the model that makes the strings, one grammar of each replica.
@@ -93,9 +98,12 @@ class RHMDataModule(ReplicaDataModule):
         grammar: str | None = None,
         zipf: float | None = None,
         zipf_level: int | None = None,
+        noise: float | None = None,
     ):
         self.grammar_file, self.file = None if grammar is None else str(grammar), None
-        self.zipf, self.zipf_level = zipf, integer(zipf_level)
+        self.zipf, self.zipf_level, self.noise = zipf, integer(zipf_level), noise
+        if noise is not None and (isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise <= 1):
+            raise InvalidInput("data.noise", repr(noise), "a probability from 0 to 1, or null for none")
         given = dict(zip(TASK, map(integer, (v, n, m, s, L)), strict=True))
         try:
             if self.grammar_file is not None:
@@ -109,7 +117,13 @@ class RHMDataModule(ReplicaDataModule):
 
     @property
     def origin(self) -> dict[str, Any]:
-        said = {"grammar": self.grammar_file, "fingerprint": self.fingerprint, "zipf": self.zipf, "zipf_level": self.zipf_level}
+        said = {
+            "grammar": self.grammar_file,
+            "fingerprint": self.fingerprint,
+            "zipf": self.zipf,
+            "zipf_level": self.zipf_level,
+            "noise": self.noise,
+        }
         return {key: value for key, value in said.items() if value is not None}
 
     @property
@@ -127,6 +141,12 @@ class RHMDataModule(ReplicaDataModule):
 
     def strings(self, index: Tensor) -> Derivation:
         return self.grammar.sample(index)
+
+    def shown(self, x_RBD: Tensor, key: Tensor) -> Tensor:
+        if not self.noise:
+            return x_RBD
+        key_RB = fold(seed_keys(self.seeds_R, "token noise")[:, None], key.to(self.seeds_R.device))
+        return replaced(x_RBD, self.task.v, self.noise, key_RB)
 
     def warnings(self, steps: int, compares_strings: bool) -> list[str]:
         """Also how many of the training strings are different, where they are drawn."""

@@ -22,13 +22,10 @@ from rhm.errors import InvalidInput
 from rhm.hashing import below, scramble
 from rhm.task import Task
 
-TRAIN, PROBE, TEST = 0, 1, 2
-SIDE_OF_QUARTER = (TRAIN, TRAIN, PROBE, TEST)
-"""Of numbers, and of strings by their hash: half are to train on, a quarter is for probes, a quarter for tests."""
 NUMBERS = 2**62
 """Of draws, which are more than any run asks for."""
 PROBES, TESTS = NUMBERS // 2, NUMBERS // 4 * 3
-"""The first number of a draw for probes, and for tests."""
+"""The first number of a draw for probes, and for tests; those before are to train on."""
 MOST_ALIKE = 0.01
 """Probability that two strings are the same, up to which each side has strings enough: as in a uniform task of 100 strings."""
 UNIT = 2**31
@@ -126,4 +123,5 @@ def side_of_string(choices_AJ: Tensor, key_A: Tensor) -> Tensor:
 
 
 def _side(quarter: Tensor) -> Tensor:
+    """Of numbers and of strings two quarters are to train on (0), one is for probes (1), one for tests (2)."""
     return (quarter - 1).clamp_min(0)

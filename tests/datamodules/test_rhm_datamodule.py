@@ -10,6 +10,7 @@ from oracles import assert_uniform, derivations, levels_of, rules_of, strings
 from rule_helpers import quiet_trainer
 
 import datamodules.base
+from callbacks import RepresentationGeometry, SynonymicSensitivity
 from datamodules import ClassPairs, RHMDataModule, SiblingPairs, SynonymPairs
 from datamodules.base import SizedSteps, Steps
 from networks import HierarchicalNetwork
@@ -30,6 +31,9 @@ SCHEMES = {
     "class, zipf": ClassPairs,
     "synonyms, zipf": lambda: SynonymPairs(2),
     "class, zipf, endless": ClassPairs,
+    "class, noise": ClassPairs,
+    "synonyms, noise": lambda: SynonymPairs(2),
+    "class, noise, endless": ClassPairs,
 }
 ZIPF = {"zipf": 0.2}
 """At all levels: two of the 384 strings are the same with probability .007."""
@@ -41,6 +45,7 @@ def module(**changes):
 
 def with_scheme(name, **changes):
     own = ({"train_size": None} if "endless" in name else {}) | (ZIPF if "zipf" in name else {})
+    own |= {"noise": 0.3} if "noise" in name else {}
     return module(pairs=SCHEMES[name](), **{**own, **changes})
 
 
@@ -377,6 +382,57 @@ def test_unequal_rules_that_cannot_be_are_refused(changes, line):
     assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
 
 
+# ---------------------------------------------------------------- noise
+
+
+@pytest.mark.parametrize("scheme", ["class", "synonyms", "class, endless", "class, zipf"])
+def test_noise_is_in_all_that_is_shown_and_in_nothing_else(scheme):
+    noise, many = 0.3, {"batch_size": 250, "train_size": 250, "seeds": [0, 1], "v": 6}
+    many |= {"train_size": None} if "endless" in scheme else {}
+    clean, noisy = with_scheme(scheme, **many), with_scheme(scheme, **many, noise=noise)
+
+    def batches(data):
+        return data.train_batch(0), data.eval_batch(0, *data.probe_range), data.eval_batch(1, *data.test_range)
+
+    for without, having in zip(batches(clean), batches(noisy), strict=True):
+        assert having.derivation.equals(without.derivation) and torch.equal(having.y_RB, without.y_RB)
+        for ours, theirs in (having.x_RBD, without.x_RBD), (having.view_RBD, without.view_RBD):
+            if theirs is None:
+                continue
+            share, tokens = float((ours != theirs).double().mean()), theirs.numel()
+            mean = noise * (1 - 1 / 6)
+            assert abs(share - mean) < 5 * (mean * (1 - mean) / tokens) ** 0.5
+    assert torch.equal(clean.train_batch(0).x_RBD, with_scheme(scheme, **many, noise=0).train_batch(0).x_RBD)
+
+
+@pytest.mark.parametrize("pairs", [None, ClassPairs])
+def test_a_string_has_the_same_noise_whenever_it_is_shown(pairs):
+    data, numbers, shown = module(train_size=20, noise=0.5, pairs=pairs and pairs()), torch.arange(20), {}
+    clean, of_numbers = data.strings(numbers).x_RBD, data.shown(data.strings(numbers).x_RBD, numbers)
+    for step in range(20):
+        batch, number_B = data.train_batch(step), data.train_index(torch.arange(step * 8, step * 8 + 8))[0].tolist()
+        for number, string in zip(number_B, strings(batch.x_RBD[0]), strict=True):
+            assert shown.setdefault(number, string) == string
+        assert pairs is None or {*strings(batch.view_RBD[0])} <= {*strings(of_numbers[0])}
+    assert [shown[number] for number in range(20)] == strings(of_numbers[0]) != strings(clean[0])
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.1, True, "0.1", math.nan])
+def test_noise_is_a_probability(noise):
+    with pytest.raises(InvalidInput, match=r"data.noise: got .*, allowed: a probability from 0 to 1, or null"):
+        module(noise=noise)
+
+
+def test_diagnostics_look_at_strings_with_noise_and_exchange_synonyms_of_those_without():
+    clean, noisy = module(), module(noise=0.5)
+    rule = Backprop(HierarchicalNetwork(width=8)).prepare(noisy)
+    looked = RepresentationGeometry(strings=20).held_out(rule)
+    assert torch.equal(looked[:, :16], noisy.eval_batch(0, *noisy.probe_range).x_RBD)
+    of_noisy = SynonymicSensitivity().measure(None, rule)
+    of_clean = SynonymicSensitivity().measure(None, Backprop(HierarchicalNetwork(width=8)).prepare(clean))
+    assert all(torch.equal(of_noisy[key], of_clean[key]) for key in of_clean)
+
+
 # ---------------------------------------------------------------- a grammar from a file
 
 TASK = {key: SMALL[key] for key in ("v", "n", "m", "s", "L")}
@@ -457,7 +513,7 @@ def test_a_file_may_have_frequencies_of_its_own(file, tmp_path):
 
 
 def test_a_checkpoint_of_unequal_rules_gives_its_strings_back(tmp_path):
-    data = module(zipf=1.0, zipf_level=1, train_size=[20, 30])
+    data = module(zipf=1.0, zipf_level=1, noise=0.2, train_size=[20, 30])
     rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=1)
     trainer.fit(rule, data)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
