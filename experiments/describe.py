@@ -13,10 +13,13 @@ from experiments.files import new_file, writing
 from experiments.settings import DATA
 from experiments.terminal import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+from rhm.frequencies import Frequencies
 from rhm.grammar_file import TASK, read_grammar
 
 MOST_NODES = 100
 """Hidden symbols of a tree that fits on a screen."""
+MOST_FREQUENCIES = 8
+"""Of a level, in a row of a table."""
 MANY_NODES = 10**5
 """With more, the number of strings has too many digits to be computed for a table."""
 
@@ -51,7 +54,7 @@ def describe(
     if json is not None:
         new_file("json", json, (".json",))
     console = wide_console()
-    console.print_table(_facts(model.task))
+    console.print_table(_facts(model.task, model.frequencies))
     if model.task.nodes <= MOST_NODES:
         console.print(_tree(model.sample(torch.tensor([string])), model.task, string))
     else:
@@ -65,13 +68,14 @@ def describe(
 def _model(sizes: dict[str, int], seed: int, grammar: str | None) -> RandomHierarchyModel:
     file = None if grammar is None else read_grammar(grammar)
     task = Task(**sizes) if file is None else task_of(file, grammar, sizes)
-    model = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=[seed])
+    unequal = {} if file is None else file.frequencies
+    model = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=[seed], frequencies=unequal)
     if file is not None:
         model.take_rules(file.rules)
     return model
 
 
-def _facts(task: Task) -> Table:
+def _facts(task: Task, frequencies: Frequencies) -> Table:
     table = Table(title=f"Random Hierarchy Model v={task.v} n={task.n} m={task.m} s={task.s} L={task.L}")
     table.add_column("quantity", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
@@ -83,8 +87,12 @@ def _facts(task: Task) -> Table:
     table.add_row("n m^L", _number(task.supervised_complexity), "order of the strings that a supervised deep network needs")
     table.add_row("v m^3", _number(task.self_supervised_complexity), "order of the strings that latent prediction needs")
     table.add_row("n m ln 10", f"{task.coverage_floor:.0f}", "below, over 10 % of the root's rules stay unseen")
-    signal = "yes" if task.unlabelled_signal else "no"
+    signal = "yes" if task.unlabelled_signal or frequencies else "no"
     table.add_row("unlabelled signal", signal, "do strings without labels tell of the grammar (not if m = v^(s-1), n = v)?")
+    for level in sorted(frequencies, reverse=True):
+        shown = " ".join(f"{frequency:.3g}" for frequency in frequencies[level][:MOST_FREQUENCIES])
+        more = " ..." if task.m > MOST_FREQUENCIES else ""
+        table.add_row(f"level {level}", shown + more, "frequencies of a symbol's rules, first to last")
     return table
 
 

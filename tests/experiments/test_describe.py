@@ -25,6 +25,10 @@ def test_describe_takes_a_grammar_from_a_file_and_writes_it_again(capsys, tmp_pa
     rhm("describe", f"--grammar={first}", "--seed=5", f"--json={second}")
     assert capsys.readouterr().out == drawn.replace(first, second)
     assert json.loads((tmp_path / "b.json").read_text()) == json.loads((tmp_path / "a.json").read_text())
+    content = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps(content | {"frequencies": {"level 1": [0.625, 0.375]}}))
+    rhm("describe", f"--grammar={tmp_path / 'c.json'}", "--seed=5")
+    assert "0.625 0.375" in capsys.readouterr().out
     assert "m: got 3, allowed: 2, as in" in refused(capsys, "describe", f"--grammar={first}", "--m=3")
     (tmp_path / "a.json").write_text("{")
     assert f"grammar: got {first} (JSONDecodeError" in refused(capsys, "describe", f"--grammar={first}")

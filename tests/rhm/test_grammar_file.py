@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rhm import InvalidInput
+from rhm import InvalidInput, RandomHierarchyModel
 from rhm.grammar_file import parsed_grammars, read_grammar
 
 GRAMMAR = {
@@ -127,8 +127,11 @@ def test_a_grammar_written_by_hand_is_read_as_it_stands():
         assert owned.tolist() == [[rules(GRAMMAR, level)[symbol] for symbol in sorted(rules(GRAMMAR, level))]]
 
 
-def test_a_fingerprint_is_of_the_rules_alone():
+def test_a_fingerprint_is_of_the_rules_and_their_frequencies_alone():
     found = parsed_grammars(document()).fingerprint
     assert parsed_grammars(document(lambda c: c["grammars"][0].__setitem__("seed", 1))).fingerprint == found
     assert parsed_grammars(json.dumps(json.loads(document()), sort_keys=True, indent=1)).fingerprint == found
     assert parsed_grammars(document(lambda c: rules(c, 2)["0"].reverse())).fingerprint != found
+    larger = {"v": 4, "n": 4, "m": 3, "s": 2, "L": 3}
+    unequal = [RandomHierarchyModel(**larger, frequencies=of) for of in ({}, {1: (0.5, 0.25, 0.25)}, {2: (0.5, 0.25, 0.25)})]
+    assert len({parsed_grammars(model.to_json()).fingerprint for model in unequal}) == 3
