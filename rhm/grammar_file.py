@@ -1,7 +1,4 @@
-"""Grammars as JSON: what :meth:`rhm.RandomHierarchyModel.to_json` writes, looked at before a grammar is made of it.
-
-Shape suffixes: R grammar.
-"""
+"""Grammars as JSON: what :meth:`rhm.RandomHierarchyModel.to_json` writes, looked at before a grammar is made of it."""
 
 from __future__ import annotations
 
