@@ -96,7 +96,7 @@ class RepresentationGeometry(Diagnostic):
         """Tokens of the strings that are looked at, ``[R, B, D]``."""
         start, end = rule.data.probe_range
         index = torch.arange(start, min(start + self.strings, end), device=rule.data.seeds_R.device)
-        return rule.data.strings(index).x_RBD
+        return rule.data.shown(rule.data.strings(index).x_RBD, index)
 
 
 # -------------------------------------------------------------------- measures
@@ -170,10 +170,12 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
         state = saved.content["state_dict"]
     except Exception as error:  # whatever a damaged file makes of itself
         raise InvalidInput(key, f"{folder} ({type(error).__name__}: {error})", "a run that can be read") from error
-    task = {**saved.content.get("run", {}).get("task", {}), **data}
-    for name, ours in vars(rule.data.task).items():
-        if task.get(name) != ours:
-            raise InvalidInput(key, f"{folder} with {name}={task.get(name)}", f"a run of the same task, {name}={ours}")
+    of, ours = saved.content.get("run", {}), vars(rule.data.task) | rule.data.origin
+    task = of.get("task", {}) | data | of.get("origin", {})
+    for name in ours | of.get("origin", {}):
+        if task.get(name) != ours.get(name):
+            allowed = f"a run of the same task, {name}={ours.get(name)}"
+            raise InvalidInput(key, f"{folder} with {name}={task.get(name)}", allowed)
     if data.get("label_size") is not None or settings.get("spread_replicas"):
         got = f"{folder} with label_size {data.get('label_size')}, spread_replicas {settings.get('spread_replicas')}"
         raise InvalidInput(key, got, "a run in one process whose strings all have labels")

@@ -23,7 +23,7 @@ class SynonymicSensitivity(Diagnostic):
     ``f_k`` is what layer ``k`` hands on at all positions, ``P_l`` gives each symbol of level ``l`` another of its rules and
     leaves all other rule choices as they are (:meth:`rhm.RandomHierarchyModel.exchange`), ``y`` is any other string: the mean
     over all pairs is exact. A layer that has found level ``l`` has ``S = 0`` there, one that takes synonyms for different
-    strings has 1. Measured on test strings, shared out over ranks.
+    strings has 1. Measured on test strings, without noise, shared out over ranks.
 
     Tags: ``sensitivity/level{l}/layer{k}``; NaN, and not written, for a layer that gives the same for all strings. Picture:
     ``sensitivity/map``.
@@ -64,10 +64,11 @@ class SynonymicSensitivity(Diagnostic):
         start, end = data.test_range
         for i in range(-(-min(self.strings, end - start) // data.eval_batch_size)):
             batch = data.eval_batch(i, start, end, data.rank, data.world)
-            outs = [full(state.out_RBDC).flatten(2) for state in network(batch.x_RBD)]
+            x_RBD = batch.derivation.x_RBD
+            outs = [full(state.out_RBDC).flatten(2) for state in network(x_RBD)]
             for metric, out in zip(spread, outs, strict=True):
                 metric.update(out)
-            key_RB1, squares = content_key(batch.x_RBD), []
+            key_RB1, squares = content_key(x_RBD), []
             for level in range(1, L + 1):
                 exchanged = network(grammar.exchange(batch.derivation, level, key_RB1).x_RBD)
                 squares += [(a - full(b.out_RBDC).flatten(2)).square().sum(2) for a, b in zip(outs, exchanged, strict=True)]

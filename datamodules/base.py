@@ -136,8 +136,7 @@ class ReplicaDataModule(LightningDataModule, ABC):
             raise InvalidInput("data.train_size", f"{largest} with test_size {test_size}", allowed)
         self.pairs, self.labels = pairs, labels
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.test_range = (strings - test_size, strings)
-        self.probe_range = (max(0, strings - test_size - probe_size), strings - test_size)
+        self.probe_range, self.test_range = self.kept_apart(probe_size, test_size)
         if pairs is not None:
             pairs.prepare(self)
         self.rank, self.world = 0, 1
@@ -153,6 +152,16 @@ class ReplicaDataModule(LightningDataModule, ABC):
         """How many strings a replica has; they are numbered from 0."""
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """What beside the task tells which strings these are, by the name of the setting; nothing if the task says all."""
+        return {}
+
+    def kept_apart(self, probe_size: int, test_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Numbers of the strings that probes are fitted on, and of those for tests: their first, and the one after the last."""
+        start = self.available - test_size
+        return (max(0, start - probe_size), start), (start, self.available)
+
+    @property
     @abstractmethod
     def chance(self) -> float:
         """Accuracy of guessing the class without looking at the string."""
@@ -160,6 +169,15 @@ class ReplicaDataModule(LightningDataModule, ABC):
     @abstractmethod
     def strings(self, index: Tensor) -> Derivation:
         """The strings of given numbers, int64 ``[R, B]``, or ``[B]`` for the same numbers in every replica."""
+
+    def shown(self, x_RBD: Tensor, key: Tensor) -> Tensor:
+        """Tokens as a network sees them, ``[R, B, D]``: those of the strings, unless a subclass has noise.
+
+        Args:
+            x_RBD: of strings.
+            key: int64 ``[R, B]`` or ``[B]``, makes the noise: a string's number, or random bits where it has none.
+        """
+        return x_RBD
 
     @abstractmethod
     def _make_strings(self) -> None:
@@ -310,7 +328,8 @@ class ReplicaDataModule(LightningDataModule, ABC):
         if self.pairs is not None:
             bits_RB = fold(seed_keys(self.seeds_R, "pairs")[:, None], position)
             view = self.pairs.view(self, derivation, index_RB, bits_RB)
-        return Batch(derivation.x_RBD, derivation.y_RB, view, key_RB, derivation, self._label_weights(index_RB))
+        x_RBD = self.shown(derivation.x_RBD, index_RB)
+        return Batch(x_RBD, derivation.y_RB, view, key_RB, derivation, self._label_weights(index_RB))
 
     def _label_weights(self, index_RB: Tensor) -> Tensor | None:
         """What each string of whole steps counts in means over the batch that are to be means over labelled strings."""
@@ -331,5 +350,6 @@ class ReplicaDataModule(LightningDataModule, ABC):
         """A rank's share, which may be empty, of the strings ``start + step * eval_batch_size`` and on, below ``end``."""
         first = start + step * self.eval_batch_size
         index = torch.arange(first, min(first + self.eval_batch_size, end), device=self.seeds_R.device)
-        derivation = self.strings(index[rank::world])
-        return Batch(derivation.x_RBD, derivation.y_RB, None, None, derivation)
+        index = index[rank::world]
+        derivation = self.strings(index)
+        return Batch(self.shown(derivation.x_RBD, index), derivation.y_RB, None, None, derivation)

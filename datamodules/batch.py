@@ -16,11 +16,11 @@ class Batch(NamedTuple):
     """Strings of all replicas.
 
     Attributes:
-        x_RBD: tokens.
+        x_RBD: tokens, with noise where the data have some.
         y_RB: classes. A rule looks at them only if its locality says so; the readout always may.
         view_RBD: tokens of the positive partner of each string, or None where pairs are made within one string.
         key_RB: random bits, a key for all noise that a rule draws for a string; None in validation.
-        derivation: all levels of ``x_RBD``, for probes and statistics; no rule looks at it.
+        derivation: all levels of the strings, the tokens without noise, for probes and statistics; no rule looks at it.
         weight_RB: what each string counts in losses on labels, 0 for strings without a label, so that a mean over the batch is
             one over the labelled strings of the step, on all ranks; None where all have labels.
     """

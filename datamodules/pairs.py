@@ -38,6 +38,10 @@ class Strings(Protocol):
         """The strings of given numbers, ``[R, B]``, or ``[B]`` for the same numbers in every replica."""
         ...
 
+    def shown(self, x_RBD: Tensor, key: Tensor) -> Tensor:
+        """Tokens as a network sees them, see :meth:`datamodules.ReplicaDataModule.shown`."""
+        ...
+
 
 def grammar_of(data: Strings, pairs: str) -> RandomHierarchyModel:
     """The grammar that pairs ask.
@@ -214,13 +218,15 @@ class ClassPairs(ViewPairs):
 
     def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
         if data.train_sizes_R is None:
-            return grammar_of(data, "ClassPairs").resample(derivation, data.task.L, key=bits_RB[..., None]).x_RBD
+            fresh = grammar_of(data, "ClassPairs").resample(derivation, data.task.L, key=bits_RB[..., None])
+            return data.shown(fresh.x_RBD, bits_RB)
         y_RB = derivation.y_RB.long()
         start, count = self.start_RN.gather(1, y_RB), self.count_RN.gather(1, y_RB)
         others = (count - 1).clamp_min(1)
         step = 1 + below(bits_RB, others)
         place = start + (self.place_RP.gather(1, index_RB) - start + step) % count
-        return data.strings(self.by_class_RP.gather(1, place)).x_RBD
+        partner_RB = self.by_class_RP.gather(1, place)
+        return data.shown(data.strings(partner_RB).x_RBD, partner_RB)
 
 
 class SynonymPairs(ViewPairs):
@@ -242,7 +248,8 @@ class SynonymPairs(ViewPairs):
         self.shared = data.task.width(self.level)
 
     def view(self, data: Strings, derivation: Derivation, index_RB: Tensor, bits_RB: Tensor) -> Tensor:
-        return grammar_of(data, "SynonymPairs").resample(derivation, self.level, key=bits_RB[..., None]).x_RBD
+        fresh = grammar_of(data, "SynonymPairs").resample(derivation, self.level, key=bits_RB[..., None])
+        return data.shown(fresh.x_RBD, bits_RB)
 
 
 class HalfPairs(Pairs):

@@ -8,13 +8,18 @@ import torch
 from rich.table import Table
 from rich.tree import Tree
 
+from datamodules.rhm_datamodule import task_of
 from experiments.files import new_file, writing
 from experiments.settings import DATA
 from experiments.terminal import wide_console
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+from rhm.frequencies import Frequencies
+from rhm.grammar_file import TASK, read_grammar
 
 MOST_NODES = 100
 """Hidden symbols of a tree that fits on a screen."""
+MOST_FREQUENCIES = 8
+"""Of a level, in a row of a table."""
 MANY_NODES = 10**5
 """With more, the number of strings has too many digits to be computed for a table."""
 
@@ -28,6 +33,7 @@ def describe(
     seed: int = 0,
     string: int = 0,
     json: str | None = None,
+    grammar: str | None = None,
 ) -> None:
     """Print a task's size, what theory says of it, and one of its strings as a tree.
 
@@ -37,17 +43,18 @@ def describe(
         m: synonyms, rules of each symbol.
         s: tuple size.
         L: depth.
-        seed: of the grammar.
+        seed: of the grammar, and of the numbers of its strings.
         string: number of the string that is drawn.
         json: also write the grammar to this file.
+        grammar: take the grammar of this file, and its sizes.
     """
-    model = RandomHierarchyModel(v, n, m, s, L, seeds=[seed])
+    model = _model(dict(zip(TASK, (v, n, m, s, L), strict=True)), seed, grammar)
     if not 0 <= string < model.index_range:
         raise InvalidInput("string", string, f"0 to {model.index_range - 1}")
     if json is not None:
         new_file("json", json, (".json",))
     console = wide_console()
-    console.print_table(_facts(model.task))
+    console.print_table(_facts(model.task, model.frequencies))
     if model.task.nodes <= MOST_NODES:
         console.print(_tree(model.sample(torch.tensor([string])), model.task, string))
     else:
@@ -58,7 +65,17 @@ def describe(
         console.print(f"grammar written to {json}", soft_wrap=True)
 
 
-def _facts(task: Task) -> Table:
+def _model(sizes: dict[str, int], seed: int, grammar: str | None) -> RandomHierarchyModel:
+    file = None if grammar is None else read_grammar(grammar)
+    task = Task(**sizes) if file is None else task_of(file, grammar, sizes)
+    unequal = {} if file is None else file.frequencies
+    model = RandomHierarchyModel(task.v, task.n, task.m, task.s, task.L, seeds=[seed], frequencies=unequal)
+    if file is not None:
+        model.take_rules(file.rules)
+    return model
+
+
+def _facts(task: Task, frequencies: Frequencies) -> Table:
     table = Table(title=f"Random Hierarchy Model v={task.v} n={task.n} m={task.m} s={task.s} L={task.L}")
     table.add_column("quantity", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
@@ -70,8 +87,12 @@ def _facts(task: Task) -> Table:
     table.add_row("n m^L", _number(task.supervised_complexity), "order of the strings that a supervised deep network needs")
     table.add_row("v m^3", _number(task.self_supervised_complexity), "order of the strings that latent prediction needs")
     table.add_row("n m ln 10", f"{task.coverage_floor:.0f}", "below, over 10 % of the root's rules stay unseen")
-    signal = "yes" if task.unlabelled_signal else "no"
+    signal = "yes" if task.unlabelled_signal or frequencies else "no"
     table.add_row("unlabelled signal", signal, "do strings without labels tell of the grammar (not if m = v^(s-1), n = v)?")
+    for level in sorted(frequencies, reverse=True):
+        shown = " ".join(f"{frequency:.3g}" for frequency in frequencies[level][:MOST_FREQUENCIES])
+        more = " ..." if task.m > MOST_FREQUENCIES else ""
+        table.add_row(f"level {level}", shown + more, "frequencies of a symbol's rules, first to last")
     return table
 
 

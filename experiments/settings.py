@@ -26,11 +26,12 @@ import datamodules
 import networks
 import rules
 from datamodules import ReplicaDataModule, RHMDataModule
-from datamodules.numbers import Seeds
+from datamodules.numbers import Seeds, integer
 from experiments.classes import Branches, building, check_classes
 from experiments.files import Unclear, check_yaml, read_settings
 from experiments.shipped import CONFIGS, OPTIONS, options, with_files
 from rhm import InvalidInput
+from rhm.grammar_file import TASK, read_grammar
 from rules import LocalRule
 
 RULE_FILES = CONFIGS / "rules"
@@ -108,7 +109,9 @@ def parse(args: list[str]) -> Namespace:
     check_classes(found)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
-        return _parser_of_a_rule(data_class(found)).parse_args(found)
+        settings = _parser_of_a_rule(data_class(found)).parse_args(found)
+    say_task(settings.data, found)
+    return settings
 
 
 def check_given(settings: Any, place: str = "", kind: Any = None) -> None:
@@ -178,6 +181,46 @@ def data_class(args: list[str]) -> str:
         if inspect.isclass(kind) and issubclass(kind, ReplicaDataModule):
             named = f"datamodules.{kind.__name__}"
     return named
+
+
+def say_task(data: Namespace, args: list[str]) -> None:
+    """Put into settings the sizes that the file of ``data.grammar``, if there is one, says.
+
+    Args:
+        data: ``class_path`` and ``init_args``, as the parser has read them.
+        args: that it has read them from.
+
+    Raises:
+        InvalidInput: a file that cannot be, or other sizes in the arguments.
+    """
+    given = data.get("init_args") or {}
+    if given.get("grammar") is None or not all(key in given for key in TASK):
+        return
+    try:
+        task = read_grammar(given["grammar"]).task
+    except InvalidInput as error:
+        raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from error
+    for key, own in vars(task).items():
+        if key in said_of_data(args) and integer(given[key]) != own:
+            raise InvalidInput(f"data.{key}", given[key], f"{own}, as in {given['grammar']}")
+        given[key] = own
+
+
+def said_of_data(args: list[str]) -> set[str]:
+    """Settings of a datamodule that arguments name, or files that they name."""
+    found = set[str]()
+    for argument in args:
+        option = argument.partition("=")[0]
+        if option.startswith("--data."):
+            found.add(option.removeprefix("--data.").removeprefix("init_args."))
+    for option, value in options(args, *OPTIONS, "--data"):
+        if option in OPTIONS:
+            said = read_settings("config", value).get("data") if os.path.isfile(value) else None
+        else:
+            said = yaml.safe_load(value) if value.lstrip().startswith("{") else None
+        if isinstance(said, dict):
+            found |= {*said, *(said.get("init_args") or {})}
+    return found
 
 
 def with_data_help(args: list[str]) -> list[str]:

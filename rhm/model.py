@@ -1,6 +1,6 @@
 """The Random Hierarchy Model (Cagnetta, Petrini, Tomasini, Favero, Wyart, PRX 14, 031001, 2024).
 
-Shape suffixes: R replica, B batch, D position, S position within a tuple.
+Shape suffixes: R replica, B batch, D position, S position within a tuple, A drawn string, J choice of a string.
 """
 
 from __future__ import annotations
@@ -17,6 +17,17 @@ from torch import Tensor, nn
 
 from rhm.derivation import Derivation
 from rhm.errors import InvalidInput, InvalidString
+from rhm.frequencies import (
+    NUMBERS,
+    Frequencies,
+    checked_frequencies,
+    drawn_rules,
+    other_rules,
+    rule_ends,
+    side_of_number,
+    side_of_string,
+)
+from rhm.grammar_file import parsed_grammars
 from rhm.hashing import below, fold, integer, permutation, scramble, seed_keys, signed
 from rhm.memory import check_memory
 from rhm.task import Task
@@ -37,21 +48,37 @@ class RandomHierarchyModel(nn.Module):
     decides the nodes next to the root, as many as fit, and a hash of (data seed, ``i``, subtree) decides the others: strings
     of different number still differ.
 
+    Where rules have unequal frequencies a number is that of a draw, string ``i`` a pure function of the same three still, and
+    some strings have several numbers, see :mod:`rhm.frequencies`.
+
     Args:
         v, n, m, s, L: see :class:`rhm.task.Task`.
         seeds: one grammar for each; their number is the number of replicas ``R``.
         data_seeds: the order in which strings are numbered, one for each replica; the grammar's seeds by default.
+        frequencies: for levels whose rules are not equally frequent those of a symbol's ``m`` rules, in their order.
+
+    Attributes:
+        index_range: how many numbers there are.
 
     Raises:
-        InvalidInput: an impossible task, no seed, a negative seed, two lists of seeds of unequal length, or grammars that do
-            not fit into the memory that is free.
+        InvalidInput: an impossible task, no seed, a negative seed, two lists of seeds of unequal length, grammars that do
+            not fit into the memory that is free, or frequencies that :func:`rhm.frequencies.checked_frequencies` refuses.
     """
 
     def __init__(
-        self, v: int, n: int, m: int, s: int, L: int, seeds: Sequence[int] = (0,), data_seeds: Sequence[int] | None = None
+        self,
+        v: int,
+        n: int,
+        m: int,
+        s: int,
+        L: int,
+        seeds: Sequence[int] = (0,),
+        data_seeds: Sequence[int] | None = None,
+        frequencies: Frequencies | None = None,
     ):
         super().__init__()
         self.task = Task(v, n, m, s, L)
+        self.frequencies = checked_frequencies(self.task, frequencies or {})
         data_seeds = list(seeds) if data_seeds is None else list(data_seeds)
         for key, given in ("seeds", list(seeds)), ("data_seeds", data_seeds):
             if not given or any(not 0 <= seed < 2**63 for seed in given):
@@ -68,6 +95,8 @@ class RandomHierarchyModel(nn.Module):
         keys_R = seed_keys(self.seeds_R, "grammar")
         for level in range(1, L + 1):
             self.register_buffer(f"rules_{level}", _draw_rules(self.task, level, keys_R).to(dtype))
+        for level, of_level in self.frequencies.items():
+            self.register_buffer(f"rule_ends_{level}", rule_ends(of_level), persistent=False)
         self._prepare()
         self.register_load_state_dict_post_hook(_prepare_again)
 
@@ -105,7 +134,7 @@ class RandomHierarchyModel(nn.Module):
             raise InvalidInput("i", f"numbers from {int(i.min())} to {int(i.max())}", f"numbers in [0, {self.index_range})")
         i_RB = i.to(self.seeds_R.device).expand(self.replicas, -1)
         step = max(1, CHUNK // (self.task.length * self.replicas))
-        parts = [self._sample(chunk) for chunk in i_RB.split(step, dim=1)]
+        parts = [self._drawn(chunk) if self.frequencies else self._sample(chunk) for chunk in i_RB.split(step, dim=1)]
         if len(parts) == 1:
             return parts[0]
         return Derivation(tuple(torch.cat(level, 1) for level in zip(*(p.symbols for p in parts), strict=True)))
@@ -131,6 +160,36 @@ class RandomHierarchyModel(nn.Module):
                 row_RBD = torch.add(joint_choices.pop(), symbols[-1].to(torch.int32), alpha=self._combinations(depth))
             symbols += [self._look_up(top, down, row_RBD) for down in range(1, depth + 1)]
         return Derivation(tuple(symbols[::-1]))
+
+    def _drawn(self, i_RB: Tensor) -> Derivation:
+        """Strings by the frequencies of their rules: each is drawn until it is of the side that its number asks for."""
+        task, (R, B) = self.task, i_RB.shape
+        key_A = fold(self.string_keys_R1, "draws", i_RB).flatten()
+        split_A = fold(self.string_keys_R1, "sides").expand(R, B).flatten()
+        side_A, wanted = side_of_number(i_RB).flatten(), torch.arange(R * B, device=i_RB.device)
+        choices_AJ = torch.empty(R * B, 1 + task.nodes, dtype=torch.int32, device=i_RB.device)
+        attempt = 0
+        while len(wanted):
+            drawn = self._draw_choices(fold(key_A[wanted], attempt))
+            fits = side_of_string(drawn, split_A[wanted]) == side_A[wanted]
+            choices_AJ[wanted[fits]] = drawn[fits]
+            wanted, attempt = wanted[~fits], attempt + 1
+        y_RB1, *choices = choices_AJ.view(R, B, -1).split([1, *(task.width(level) for level in range(1, task.L + 1))], 2)
+        return self._expand((y_RB1.to(self.rules(1).dtype),), choices)
+
+    def _draw_choices(self, key_A: Tensor) -> Tensor:
+        """Class and rules of the nodes of levels 1 to L of one string for each key, int32 ``[A, J]``."""
+        widths = [self.task.width(level) for level in range(1, self.task.L + 1)]
+        bits = scramble(key_A[:, None] + scramble(torch.arange(1 + sum(widths), device=key_A.device)))
+        of_class, *of_levels = bits.split([1, *widths], 1)
+        rules = [self._rules_by(of_level, level) for level, of_level in enumerate(of_levels, 1)]
+        return torch.cat([below(of_class, self.task.n), *rules], 1).to(torch.int32)
+
+    def _rules_by(self, bits: Tensor, level: int) -> Tensor:
+        """Rules of symbols of a level by their frequencies, from random bits."""
+        if level not in self.frequencies:
+            return below(bits, self.task.m)
+        return drawn_rules(bits, self.get_buffer(f"rule_ends_{level}"))
 
     def _look_up(self, top: int, down: int, row_RBD: Tensor) -> Tensor:
         """Symbols ``down`` levels below the roots of subtrees, ``[R, B, D * s**down]``."""
@@ -173,6 +232,8 @@ class RandomHierarchyModel(nn.Module):
                     powers = torch.tensor([task.m ** (place + j) for j in range(task.s**down)], device=rules.device)
                     choices = (joint[..., None] // powers % task.m).to(torch.int32)
                     symbols, place = self._children(top - down, symbols, choices), place + task.s**down
+        if self.frequencies:
+            self.index_range = NUMBERS
 
     def _expand(self, above: tuple[Tensor, ...], choices: Sequence[Tensor]) -> Derivation:
         """Derive strings downwards.
@@ -196,9 +257,11 @@ class RandomHierarchyModel(nn.Module):
         """The number ``i`` of each string, the inverse of :meth:`sample`: int64 ``[R, B]``.
 
         Raises:
-            InvalidInput: the task has more strings than 63 bits can number.
+            InvalidInput: the task has more strings than 63 bits can number, or rules of unequal frequency.
         """
         task = self.task
+        if self.frequencies:
+            raise InvalidInput("frequencies", "unequal ones", "equal ones: a string that may be drawn twice has no number")
         if task.P_max >= 2**63:
             raise InvalidInput(
                 "P_max", f"2**{math.log2(task.P_max):.1f}", "under 2**63; beyond, a string does not tell its number"
@@ -261,7 +324,8 @@ class RandomHierarchyModel(nn.Module):
         """Exchange synonyms at exactly one level: each symbol of that level gets another of its ``m`` rules.
 
         Symbols of that level and above stay, and so do the rule choices of all other levels; what stands below changes
-        only because its ancestors did. (The operator ``P_l`` of the synonymic sensitivity, Cagnetta et al. 2024.)
+        only because its ancestors did. (The operator ``P_l`` of the synonymic sensitivity, Cagnetta et al. 2024.) Of rules of
+        unequal frequency the other one is drawn by it.
 
         Args:
             derivation: the strings.
@@ -275,8 +339,11 @@ class RandomHierarchyModel(nn.Module):
         if self.task.m == 1:
             raise InvalidInput("m", 1, "at least 2 to exchange synonyms: each symbol has one rule only")
         choices = [self._owner(l, derivation.symbols[l - 1])[1] for l in range(1, level + 1)]
-        shift = 1 + below(self._draws(choices[-1], "exchange", level, key), self.task.m - 1)
-        choices[-1] = (choices[-1] + shift) % self.task.m
+        bits = self._draws(choices[-1], "exchange", level, key)
+        if level in self.frequencies:
+            choices[-1] = other_rules(bits, choices[-1], self.get_buffer(f"rule_ends_{level}"))
+        else:
+            choices[-1] = (choices[-1] + 1 + below(bits, self.task.m - 1)) % self.task.m
         return self._expand(derivation.symbols[level:], [c.to(torch.int32) for c in choices])
 
     def resample(self, derivation: Derivation, below_level: int, key: SupportsIndex | Tensor = 0) -> Derivation:
@@ -292,7 +359,7 @@ class RandomHierarchyModel(nn.Module):
         """
         self._check_level("below_level", below_level)
         symbols = derivation.symbols
-        choices = [below(self._draws(symbols[l], "resample", l, key), self.task.m) for l in range(1, below_level + 1)]
+        choices = [self._rules_by(self._draws(symbols[l], "resample", l, key), l) for l in range(1, below_level + 1)]
         return self._expand(symbols[below_level:], [c.to(torch.int32) for c in choices])
 
     def _draws(self, like_RBD: Tensor, name: str, level: int, key: SupportsIndex | Tensor) -> Tensor:
@@ -324,7 +391,8 @@ class RandomHierarchyModel(nn.Module):
             }
             for r in range(self.replicas)
         ]
-        document = json.dumps({**vars(task), "grammars": grammars})
+        frequencies = {f"level {level}": list(self.frequencies[level]) for level in sorted(self.frequencies, reverse=True)}
+        document = json.dumps({**vars(task), **({"frequencies": frequencies} if frequencies else {}), "grammars": grammars})
         if path is not None:
             Path(path).write_text(document + "\n", encoding="utf-8")
         return document
@@ -334,34 +402,27 @@ class RandomHierarchyModel(nn.Module):
         """The grammars that :meth:`to_json` wrote, with the rules as they stand there.
 
         Raises:
-            InvalidInput: rules of another shape than the task's, or a tuple that is owned twice.
+            ValueError: not JSON.
+            InvalidInput: grammars that cannot be, see :func:`rhm.grammar_file.parsed_grammars`.
         """
-        content = json.loads(document)
-        grammars = content["grammars"]
-        model = cls(
-            **{k: content[k] for k in ("v", "n", "m", "s", "L")},
-            seeds=[g["seed"] for g in grammars],
-            data_seeds=[g["data_seed"] for g in grammars],
-        )
-        for level in range(1, model.task.L + 1):
-            shape = model.rules(level).shape
-            owners = [[g["rules"][f"level {level}"].get(str(a)) for a in range(shape[1])] for g in grammars]
-            try:
-                rules = torch.tensor(owners)
-            except (RuntimeError, TypeError, ValueError):  # a symbol without rules, or lists of unequal length
-                rules = torch.empty(0)
-            if rules.shape != shape:
-                raise InvalidInput(f"level {level}", "rules of another shape", f"symbols, rules and tuples {list(shape[1:])}")
-            if int(rules.min()) < 0 or int(rules.max()) >= model.task.v:
-                raise InvalidInput(f"level {level}", "a symbol outside the vocabulary", f"symbols in [0, {model.task.v})")
-            if any(len(set(map(tuple, g.flatten(0, 1).tolist()))) < g.shape[0] * g.shape[1] for g in rules):
-                raise InvalidInput(f"level {level}", "a tuple that is owned twice", "distinct tuples")
-            model.rules(level).copy_(rules)
-        model._prepare()
+        found = parsed_grammars(document)
+        model = cls(**vars(found.task), seeds=found.seeds, data_seeds=found.data_seeds, frequencies=found.frequencies)
+        model.take_rules(found.rules)
         return model
 
+    def take_rules(self, rules: dict[int, Tensor]) -> None:
+        """Have these rules in place of those of the seeds.
+
+        Args:
+            rules: for each level from 1 its tuples, integers ``[R, symbols, m, s]``; ``R`` may be 1 for all replicas.
+        """
+        for level, tuples in rules.items():
+            self.rules(level).copy_(tuples)
+        self._prepare()
+
     def extra_repr(self) -> str:
-        return f"{self.task}, replicas={self.replicas}"
+        unequal = f", unequal rules at levels {sorted(self.frequencies)}" if self.frequencies else ""
+        return f"{self.task}, replicas={self.replicas}{unequal}"
 
 
 def _prepare_again(module: RandomHierarchyModel, _: object) -> None:

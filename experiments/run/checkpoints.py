@@ -103,11 +103,12 @@ class StepCheckpoint(Checkpoint):
 
 
 def description(rule: LocalRule) -> dict[str, Any]:
-    """The rule, task and network that a checkpoint is of."""
+    """The rule, task and network that a checkpoint is of, and what else tells its strings."""
     config = rule.network_config
     network = next(item for item in type(config).__mro__ if item.__module__.startswith("networks."))
     settings = {name: getattr(config, name) for name in inspect.signature(network).parameters}
-    return {"rule": type(rule).__name__, "task": dict(vars(rule.data.task)), "network": {network.__name__: settings}}
+    of = {"rule": type(rule).__name__, "task": dict(vars(rule.data.task)), "network": {network.__name__: settings}}
+    return of | ({"origin": rule.data.origin} if rule.data.origin else {})
 
 
 def newest_readable(folder: Path, rule: LocalRule) -> Saved | None:
@@ -134,9 +135,9 @@ def newest_readable(folder: Path, rule: LocalRule) -> Saved | None:
 def _check(saved: Saved, rule: LocalRule) -> None:
     path, content = saved
     ours, of = description(rule), content.get("run", {})
-    for key in of:  # checkpoints of early versions say nothing
-        if of[key] != ours[key]:
-            raise InvalidInput("checkpoint", f"{path} of {key} {_words(of[key])}", f"one of {key} {_words(ours[key])}")
+    for key in of | ours if of else {}:  # checkpoints of early versions say nothing
+        if of.get(key) != ours.get(key):
+            raise InvalidInput("checkpoint", f"{path} of {key} {_words(of.get(key))}", f"one of {key} {_words(ours.get(key))}")
     weights, expected = content["state_dict"], rule.state_dict()
     for name in sorted(weights.keys() | expected.keys()):
         shapes = [tuple(state[name].shape) if name in state else None for state in (weights, expected)]
@@ -146,5 +147,5 @@ def _check(saved: Saved, rule: LocalRule) -> None:
 
 def _words(value: Any) -> str:
     if not isinstance(value, dict):
-        return str(value)
+        return "nothing" if value is None else str(value)
     return " ".join(f"{k} {_words(v)}" if isinstance(v, dict) else f"{k}={v}" for k, v in value.items())

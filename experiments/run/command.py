@@ -41,7 +41,7 @@ from experiments.run.spread import (
     wait_for_others,
 )
 from experiments.run.tables import replica_table, show
-from experiments.settings import Parser, check_file, check_given, data_class, discover, with_data_help
+from experiments.settings import Parser, check_file, check_given, data_class, discover, say_task, with_data_help
 from experiments.shipped import config_files
 from experiments.terminal import quiet, wide_console
 from rhm import InvalidInput
@@ -180,6 +180,7 @@ class RunCommand(LightningCLI):
         self.folder = RunFolder(run_dir)
         assert self.subcommand is not None
         self.contract = bool(self.config[self.subcommand].pop("contract", False))
+        say_task(self._get(self.config, "data"), self.arguments)
         self.config_yaml = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_unset=False)
         self.settings = yaml.safe_load(self.config_yaml)
         limits.check_finite(self.settings)

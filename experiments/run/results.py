@@ -112,6 +112,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     return {
         "rule": type(rule).__name__,
         "task": vars(data.task),
+        **({"origin": data.origin} if data.origin else {}),
         "supervision": supervision(rule, seen),
         "network": {
             "class": type(rule.network_config).__name__,

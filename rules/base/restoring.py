@@ -200,7 +200,7 @@ def plain_items(items: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def plain_data(data: ReplicaDataModule) -> dict[str, Any] | None:
     """What a datamodule was made with; None for strings that are in no file, and for pairs that do not say."""
     if type(data) is RHMDataModule:
-        own: dict[str, Any] = vars(data.task)
+        own: dict[str, Any] = vars(data.task) | data.origin
     elif type(data) is StringsDataModule and data.path is not None:
         own = {"path": data.path, "s": data.task.s, "fingerprint": data.task.fingerprint}
     else:
@@ -224,18 +224,19 @@ def made_data(said: dict[str, Any]) -> ReplicaDataModule:
     """The inverse of :func:`plain_data`.
 
     Raises:
-        InvalidInput: a file of strings that is not there any more, or holds others.
+        InvalidInput: a file of strings or of a grammar that is not there any more, or holds others.
     """
     arguments = {name: made(value) for name, value in said.items()}
     replicas = [(seed, size, labelled) for seed, size, labelled in arguments.pop("replicas")]
     seeds, sizes, label_sizes = ([*dict.fromkeys(column)] for column in zip(*replicas, strict=True))
     arguments["train_size"], arguments["label_size"] = (None if None in x else x for x in (sizes, label_sizes))
     of = arguments.pop("fingerprint", None)
-    kind = RHMDataModule if of is None else StringsDataModule
-    data: ReplicaDataModule = kind(**arguments, seeds=seeds)
+    data: ReplicaDataModule = (StringsDataModule if "path" in arguments else RHMDataModule)(**arguments, seeds=seeds)
+    allowed = "the file of the checkpoint's run, as it was, or load_from_checkpoint(path, datamodule=...)"
     if isinstance(data, StringsDataModule) and data.task.fingerprint != of:
-        got, allowed = f"{data.path} with other strings or labels", "the file of the checkpoint's run, as it was"
-        raise InvalidInput("data.path", got, f"{allowed}, or load_from_checkpoint(path, datamodule=...)")
+        raise InvalidInput("data.path", f"{data.path} with other strings or labels", allowed)
+    if isinstance(data, RHMDataModule) and data.fingerprint != of:
+        raise InvalidInput("data.grammar", f"{data.grammar_file} with another grammar", allowed)
     if list(zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)) != replicas:
         data._have(replicas)  # of a rank with a share of them
         if data.pairs is not None:

@@ -811,6 +811,7 @@ def test_a_reference_of_another_task_other_seeds_or_that_cannot_be_read_is_refus
         (["--data.seeds=[7]"], ["seeds [0, 1]", "seed 7"]),
         (["--data.train_size=16"], ["train_size [32, 64]", "train_size 16"]),
         (["--data.n=2"], ["n=4", "n=2"]),
+        (["--data.noise=0.5"], ["noise=None", "noise=0.5"]),
     ):
         line = refused(capsys, *geometry, *change, f"--run_dir={tmp_path / 'b'}")
         assert line.startswith("rhm: RepresentationGeometry.reference") and all(word in line for word in words), line

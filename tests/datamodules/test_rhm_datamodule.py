@@ -1,13 +1,21 @@
+import json
+import math
 from collections import Counter
 
 import pytest
 import torch
-from oracles import assert_uniform, strings
+import yaml
+from command_line import refused, results, rhm
+from oracles import assert_uniform, derivations, levels_of, rules_of, strings
+from rule_helpers import quiet_trainer
 
 import datamodules.base
+from callbacks import RepresentationGeometry, SynonymicSensitivity
 from datamodules import ClassPairs, RHMDataModule, SiblingPairs, SynonymPairs
 from datamodules.base import SizedSteps, Steps
-from rhm import InvalidInput
+from networks import HierarchicalNetwork
+from rhm import InvalidInput, RandomHierarchyModel
+from rules.backprop import Backprop
 
 SMALL = {"v": 4, "n": 3, "m": 2, "s": 2, "L": 3, "test_size": 60, "probe_size": 40, "eval_batch_size": 16}
 """384 strings, of which 284 are left to train on."""
@@ -19,7 +27,16 @@ SCHEMES = {
     "synonyms": lambda: SynonymPairs(2),
     "class, endless": ClassPairs,
     "none, endless": lambda: None,
+    "none, zipf": lambda: None,
+    "class, zipf": ClassPairs,
+    "synonyms, zipf": lambda: SynonymPairs(2),
+    "class, zipf, endless": ClassPairs,
+    "class, noise": ClassPairs,
+    "synonyms, noise": lambda: SynonymPairs(2),
+    "class, noise, endless": ClassPairs,
 }
+ZIPF = {"zipf": 0.2}
+"""At all levels: two of the 384 strings are the same with probability .007."""
 
 
 def module(**changes):
@@ -27,7 +44,9 @@ def module(**changes):
 
 
 def with_scheme(name, **changes):
-    return module(pairs=SCHEMES[name](), **{**({"train_size": None} if "endless" in name else {}), **changes})
+    own = ({"train_size": None} if "endless" in name else {}) | (ZIPF if "zipf" in name else {})
+    own |= {"noise": 0.3} if "noise" in name else {}
+    return module(pairs=SCHEMES[name](), **{**own, **changes})
 
 
 def seen(data, steps, r=0):
@@ -303,3 +322,240 @@ def test_a_list_of_one_size_is_that_size():
 def test_what_is_not_as_the_sizes_say_is_told(changes, steps, compares, lines):
     told = module(**changes).warnings(steps, compares)
     assert len(told) == len(lines) and all(line.startswith(start) for line, start in zip(told, lines, strict=True)), told
+
+
+# ---------------------------------------------------------------- rules of unequal frequency
+
+
+@pytest.mark.parametrize("train_size", [50, [50, 7, 3000], 3000, None])
+@pytest.mark.parametrize("zipf", [{"zipf": 0.2}, {"zipf": 1.0, "zipf_level": 1}, {"zipf": 3.0, "zipf_level": 3}])
+def test_what_is_drawn_to_train_on_is_not_probed_nor_tested_with(zipf, train_size):
+    large = {"batch_size": 250, "eval_batch_size": 1000}
+    data = module(train_size=train_size, test_size=2000, probe_size=1000, seeds=[0, 1], **large, **zipf)
+    assert data.stream_length > 2**60 and data.probes_trained_on == 0
+    for r in range(data.replicas):
+        train = set(seen(data, range(12), r))
+        probe, test = evaluated(data, *data.probe_range, r), evaluated(data, *data.test_range, r)
+        assert len(probe) == 1000 and len(test) == 2000
+        assert not train & set(test) and not train & set(probe) and not set(probe) & set(test)
+    assert module(test_size=60, **zipf).strings(torch.arange(9)).equals(module(test_size=40, **zipf).strings(torch.arange(9)))
+
+
+def test_sizes_are_nested_and_their_draws_repeat_strings_by_their_frequency():
+    data = module(train_size=[20, 50], **ZIPF)
+    drawn = [Counter(seen(data, range(25), r)) for r in range(2)]  # ten epochs of 20 draws, four of 50
+    assert set(drawn[0]) < set(drawn[1])
+    assert {count // 10 for count in drawn[0].values()} >= {1, 2} and all(count % 10 == 0 for count in drawn[0].values())
+    assert data.different(20) == [len(drawn[0])] and data.different(50) == [len(drawn[1])]
+    assert data.warnings(100, False) == [
+        f"of 50 training strings {len(drawn[1])} are different (the fewest of a replica): rules have unequal frequencies, "
+        "and what is frequent is drawn again"
+    ]
+
+
+def test_rules_have_the_frequencies_of_zipf_at_the_level_that_is_named():
+    assert module(**ZIPF).grammar.frequencies.keys() == {1, 2, 3} and not module().grammar.frequencies
+    one = module(zipf=1, zipf_level=2)
+    assert one.grammar.frequencies == {2: pytest.approx((0.8, 0.2))}
+    assert one.origin == {"zipf": 1, "zipf_level": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"zipf": -0.5}, "data.zipf: got -0.5, allowed: a number of at least 0"),
+        ({"zipf": math.inf}, "data.zipf: got inf, allowed: a number of at least 0"),
+        ({"zipf": True}, "data.zipf: got True, allowed: a number of at least 0"),
+        (
+            {"zipf": 1.0},
+            "data.zipf: got 1.0 (frequencies: two strings that are the same with probability 0.022), allowed: at most",
+        ),
+        ({"zipf": 40.0}, "data.zipf: got 40.0 (frequencies of level 1: [0.99999"),
+        ({"zipf": 1.0, "zipf_level": 0}, "data.zipf_level: got 0, allowed: a level from 1 to L=3"),
+        ({"zipf": 1.0, "zipf_level": 4}, "data.zipf_level: got 4, allowed: a level from 1 to L=3"),
+        ({"zipf_level": 1}, "data.zipf_level: got 1, allowed: null without data.zipf"),
+    ],
+)
+def test_unequal_rules_that_cannot_be_are_refused(changes, line):
+    with pytest.raises(InvalidInput) as caught:
+        module(**changes)
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- noise
+
+
+@pytest.mark.parametrize("scheme", ["class", "synonyms", "class, endless", "class, zipf"])
+def test_noise_is_in_all_that_is_shown_and_in_nothing_else(scheme):
+    noise, many = 0.3, {"batch_size": 250, "train_size": 250, "seeds": [0, 1], "v": 6}
+    many |= {"train_size": None} if "endless" in scheme else {}
+    clean, noisy = with_scheme(scheme, **many), with_scheme(scheme, **many, noise=noise)
+
+    def batches(data):
+        return data.train_batch(0), data.eval_batch(0, *data.probe_range), data.eval_batch(1, *data.test_range)
+
+    for without, having in zip(batches(clean), batches(noisy), strict=True):
+        assert having.derivation.equals(without.derivation) and torch.equal(having.y_RB, without.y_RB)
+        for ours, theirs in (having.x_RBD, without.x_RBD), (having.view_RBD, without.view_RBD):
+            if theirs is None:
+                continue
+            share, tokens = float((ours != theirs).double().mean()), theirs.numel()
+            mean = noise * (1 - 1 / 6)
+            assert abs(share - mean) < 5 * (mean * (1 - mean) / tokens) ** 0.5
+    assert torch.equal(clean.train_batch(0).x_RBD, with_scheme(scheme, **many, noise=0).train_batch(0).x_RBD)
+
+
+@pytest.mark.parametrize("pairs", [None, ClassPairs])
+def test_a_string_has_the_same_noise_whenever_it_is_shown(pairs):
+    data, numbers, shown = module(train_size=20, noise=0.5, pairs=pairs and pairs()), torch.arange(20), {}
+    clean, of_numbers = data.strings(numbers).x_RBD, data.shown(data.strings(numbers).x_RBD, numbers)
+    for step in range(20):
+        batch, number_B = data.train_batch(step), data.train_index(torch.arange(step * 8, step * 8 + 8))[0].tolist()
+        for number, string in zip(number_B, strings(batch.x_RBD[0]), strict=True):
+            assert shown.setdefault(number, string) == string
+        assert pairs is None or {*strings(batch.view_RBD[0])} <= {*strings(of_numbers[0])}
+    assert [shown[number] for number in range(20)] == strings(of_numbers[0]) != strings(clean[0])
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.1, True, "0.1", math.nan])
+def test_noise_is_a_probability(noise):
+    with pytest.raises(InvalidInput, match=r"data.noise: got .*, allowed: a probability from 0 to 1, or null"):
+        module(noise=noise)
+
+
+def test_diagnostics_look_at_strings_with_noise_and_exchange_synonyms_of_those_without():
+    clean, noisy = module(), module(noise=0.5)
+    rule = Backprop(HierarchicalNetwork(width=8)).prepare(noisy)
+    looked = RepresentationGeometry(strings=20).held_out(rule)
+    assert torch.equal(looked[:, :16], noisy.eval_batch(0, *noisy.probe_range).x_RBD)
+    of_noisy = SynonymicSensitivity().measure(None, rule)
+    of_clean = SynonymicSensitivity().measure(None, Backprop(HierarchicalNetwork(width=8)).prepare(clean))
+    assert all(torch.equal(of_noisy[key], of_clean[key]) for key in of_clean)
+
+
+# ---------------------------------------------------------------- a grammar from a file
+
+TASK = {key: SMALL[key] for key in ("v", "n", "m", "s", "L")}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A grammar of another seed than those that are asked for."""
+    path = tmp_path / "grammar.json"
+    RandomHierarchyModel(**TASK, seeds=[77]).to_json(path)
+    return path
+
+
+def of_file(path, **changes):
+    sizes = {key: value for key, value in SMALL.items() if key not in TASK}
+    return RHMDataModule(**{**sizes, "train_size": 50, "batch_size": 8, "grammar": str(path), **changes})
+
+
+def test_every_replica_has_the_grammar_of_the_file_and_an_order_of_its_own(file):
+    data = of_file(file, seeds=[0, 1], train_size=None, probe_size=1)
+    rules = rules_of(RandomHierarchyModel(**TASK, seeds=[77]))
+    assert vars(data.task) == TASK
+    everything = data.strings(torch.arange(384))
+    for r in range(2):
+        assert set(levels_of(everything, r)) == set(derivations(rules))
+    first, second = (strings(everything.x_RBD[r]) for r in range(2))
+    assert sum(a == b for a, b in zip(first, second, strict=True)) < 10  # one is expected
+    assert not set(seen(data, range(40))) & set(evaluated(data, *data.test_range))
+
+
+def test_a_file_of_a_seeds_own_grammar_changes_nothing(file):
+    ours, theirs = of_file(file, seeds=[77], pairs=SynonymPairs(2)), module(seeds=[77], pairs=SynonymPairs(2))
+    for step in (0, 9):
+        assert_same(ours.train_batch(step), theirs.train_batch(step))
+
+
+def test_a_share_of_replicas_of_a_file_sees_what_all_of_them_see(file):
+    together, share = (of_file(file, seeds=[0, 1, 2]) for _ in range(2))
+    share.keep_share(1, 3)
+    assert torch.equal(together.train_batch(3).x_RBD[1:2], share.train_batch(3).x_RBD)
+
+
+@pytest.mark.parametrize("key", TASK)
+def test_a_size_that_is_not_the_files_is_refused(file, key):
+    with pytest.raises(InvalidInput) as caught:
+        of_file(file, **{key: 11})
+    assert str(caught.value) == f"data.{key}: got 11, allowed: {TASK[key]}, as in {file}"
+    assert of_file(file, **TASK).task == of_file(file).task
+
+
+def test_a_checkpoint_gives_its_grammar_back_while_the_file_is_the_same(file, tmp_path):
+    data = of_file(file, train_size=[20, 30])
+    rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=2)
+    trainer.fit(rule, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = Backprop.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert_same(data.train_batch(3), again.data.train_batch(3))
+    RandomHierarchyModel(**TASK, seeds=[78]).to_json(file)
+    with pytest.raises(InvalidInput, match=r"data.grammar: got .*grammar.json with another grammar"):
+        Backprop.load_from_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_file_may_have_frequencies_of_its_own(file, tmp_path):
+    given = {1: (0.3, 0.7), 3: (0.6, 0.4)}
+    RandomHierarchyModel(**TASK, seeds=[77], frequencies=given).to_json(file)
+    data = of_file(file, seeds=[0, 1])
+    assert data.grammar.frequencies == given and data.origin.keys() == {"grammar", "fingerprint"}
+    assert not set(seen(data, range(40))) & set(evaluated(data, *data.test_range))
+    rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=1)
+    trainer.fit(rule, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert_same(data.train_batch(3), Backprop.load_from_checkpoint(tmp_path / "a.ckpt").data.train_batch(3))
+    with pytest.raises(InvalidInput, match=r"data.zipf: got 1.0, allowed: null, as data.grammar has frequencies of its own"):
+        of_file(file, zipf=1.0)
+    file.write_text(file.read_text(encoding="utf-8").replace("0.6", "0.5"), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"data.grammar: got .* with frequencies of level 3: 2 numbers that sum to 0.9"):
+        of_file(file)
+
+
+def test_a_checkpoint_of_unequal_rules_gives_its_strings_back(tmp_path):
+    data = module(zipf=1.0, zipf_level=1, noise=0.2, train_size=[20, 30])
+    rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=1)
+    trainer.fit(rule, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert_same(data.train_batch(3), Backprop.load_from_checkpoint(tmp_path / "a.ckpt").data.train_batch(3))
+
+
+def run_of_file(path, *args):
+    sizes = [f"--data.{key}={SMALL[key]}" for key in ("test_size", "probe_size", "eval_batch_size")]
+    more = ["--model.network.width=8", "--trainer.accelerator=cpu", "--trainer.val_check_interval=2", "--tables=false"]
+    return ["-c", "rules/backprop", f"--data.grammar={path}", "--data.train_size=50", *sizes, *more, *args]
+
+
+def test_a_run_says_its_grammar_and_goes_on_with_no_other(file, tmp_path, capsys):
+    run = f"--run_dir={tmp_path / 'a'}"
+    rhm("fit", *run_of_file(file, "--trainer.max_steps=4", run))
+    found = results(tmp_path / "a")
+    assert found["task"] == TASK and found["origin"]["grammar"] == str(file)
+    settings = yaml.safe_load((tmp_path / "a/config.yaml").read_text(encoding="utf-8"))["data"]["init_args"]
+    assert TASK.items() <= settings.items() and settings["grammar"] == str(file)
+    capsys.readouterr()
+    RandomHierarchyModel(**TASK, seeds=[78]).to_json(file)
+    assert "step=4.ckpt of origin grammar=" in refused(capsys, "test", run)
+    with pytest.raises(SystemExit):
+        rhm("fit", *run_of_file(file, "--trainer.max_steps=8", run))
+    assert "step=4.ckpt of origin grammar=" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("typed", ["--data.v=8", "--data.init_args.v=8", "file"])
+def test_a_size_on_the_command_line_that_is_not_the_files_is_refused_also_if_it_is_the_usual_one(file, typed, tmp_path, capsys):
+    if typed == "file":
+        typed = f"--config={tmp_path / 'own.yaml'}"
+        (tmp_path / "own.yaml").write_text("data: {init_args: {v: 8}}", encoding="utf-8")
+    before = sorted(tmp_path.iterdir())
+    line = refused(capsys, "fit", *run_of_file(file, typed, "--trainer.max_steps=4", f"--run_dir={tmp_path / 'a'}"))
+    assert line == f"rhm: data.v: got 8, allowed: 4, as in {file}" and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_is_no_grammar_is_refused_before_anything_is_written(file, tmp_path, capsys):
+    content = json.loads(file.read_text(encoding="utf-8"))
+    owned = content["grammars"][0]["rules"]["level 1"]
+    owned["3"][1] = owned["0"][0]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    line = refused(capsys, "fit", *run_of_file(file, "--trainer.max_steps=4", f"--run_dir={tmp_path / 'a'}"))
+    assert f"data.grammar: got {file} with level 1: {owned['0'][0]}, a tuple that is owned twice" in line
+    assert list(tmp_path.iterdir()) == [file]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from command_line import rhm
+from command_line import refused, rhm
 
 
 def test_describe_prints_the_tasks_size_and_a_tree(capsys, tmp_path):
@@ -16,3 +16,19 @@ def test_describe_prints_the_tasks_size_and_a_tree(capsys, tmp_path):
     assert json.loads((tmp_path / "g.json").read_text())["v"] == 8
     rhm("describe", "--m=8", "--L=10", "--s=2")
     assert "no" in capsys.readouterr().out
+
+
+def test_describe_takes_a_grammar_from_a_file_and_writes_it_again(capsys, tmp_path):
+    first, second = (str(tmp_path / name) for name in ("a.json", "b.json"))
+    rhm("describe", "--v=4", "--n=3", "--m=2", "--L=3", "--seed=5", f"--json={first}")
+    drawn = capsys.readouterr().out
+    rhm("describe", f"--grammar={first}", "--seed=5", f"--json={second}")
+    assert capsys.readouterr().out == drawn.replace(first, second)
+    assert json.loads((tmp_path / "b.json").read_text()) == json.loads((tmp_path / "a.json").read_text())
+    content = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps(content | {"frequencies": {"level 1": [0.625, 0.375]}}))
+    rhm("describe", f"--grammar={tmp_path / 'c.json'}", "--seed=5")
+    assert "0.625 0.375" in capsys.readouterr().out
+    assert "m: got 3, allowed: 2, as in" in refused(capsys, "describe", f"--grammar={first}", "--m=3")
+    (tmp_path / "a.json").write_text("{")
+    assert f"grammar: got {first} (JSONDecodeError" in refused(capsys, "describe", f"--grammar={first}")
