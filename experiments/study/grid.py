@@ -130,8 +130,8 @@ class Combination:
             return []
         example = next(self.space.examples())
         return [
-            self.run("search", self.search_sizes, search.seeds, example, steps)
-            for steps, left in zip(self.search_steps, search.left, strict=True)
+            self.run("search", self.search_sizes, search.seeds_of(rung), example, steps)
+            for rung, (steps, left) in enumerate(zip(self.search_steps, search.left, strict=True))
             for _ in range(left * search.rounds)
         ]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GridSampler, PartialFixedSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -93,6 +95,11 @@ class Tuner:
 
     def _sampler(self, number: int) -> BaseSampler:
         """Of a trial. Its place is its seed, so that all rules are shown the same draws of the settings that they share."""
+        if number < len(self.search.first):
+            known = self.space.fixed("search.first", self.search.first[number])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return PartialFixedSampler(known, RandomSampler(seed=number))
         if self.search.sampler == "tpe":
             first = self.search.trials // self.search.rounds
             return TPESampler(seed=number, n_startup_trials=first)
@@ -107,7 +114,8 @@ class Tuner:
         """A trial's run on a rung."""
         steps = self.combination.search_steps[rung]
         stage = f"search-{number + 1}" + (f"-{steps}" if self.search.rungs > 1 else "")
-        return self.combination.run(stage, self.combination.search_sizes, self.search.seeds, self.settings[number], steps)
+        seeds = self.search.seeds_of(rung)
+        return self.combination.run(stage, self.combination.search_sizes, seeds, self.settings[number], steps)
 
     def runs(self, rung: int) -> list[Run]:
         """Of the trials that are left in the round."""

@@ -94,6 +94,30 @@ class Space:
             name: json.loads(drawn[name]) if name in self.lists else float(f"{drawn[name]:.{DIGITS}g}") for name in self.names
         }
 
+    def fixed(self, key: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What would have to be drawn to read these settings, as far as they are of this space.
+
+        Args:
+            key: of the setting that gives them.
+            settings: some of them.
+
+        Raises:
+            InvalidInput: a value that cannot be drawn.
+        """
+        found: dict[str, Any] = {}
+        for name, value in settings.items():
+            if name in self.lists:
+                drawn = {json.dumps(own): own for own in self.lists[name]}
+                if json.dumps(value) not in drawn:
+                    raise InvalidInput(f"{key}.{name}", value, f"one of {self.lists[name]}")
+                found[name] = json.dumps(value)
+            elif name in self.ranges:
+                own = self.ranges[name]
+                if isinstance(value, bool) or not isinstance(value, int | float) or not own.low <= value <= own.high:
+                    raise InvalidInput(f"{key}.{name}", value, f"a number from {own.low} to {own.high}")
+                found[name] = float(value)
+        return found
+
     def at_edge(self, settings: Mapping[str, Any]) -> list[str]:
         """Names of the settings whose value lies at an end of its range, or is the first or last of a list of numbers.
 

@@ -200,6 +200,9 @@ class Search:
         settings: a list of values for each setting, or a range, ``{low: 1.0e-4, high: 3.0e-2, log: true}``.
         trials: settings that are tried for each rule, task and cell of the grid.
         seeds: of the search.
+        more_seeds: that the last rung has beside them: what is best on few grammars may not be on others.
+        first: settings to try before any is drawn, such as a specialist's; what an entry does not say is drawn, and what a rule
+            does not have is left out.
         each_task: search on every task; else on the first that a rule has, for all of them.
         sampler: ``random``, without repetition where there are lists alone; or ``tpe``, Optuna's model of what is good.
         rounds: parts in which the trials are asked for; a model knows the results of the rounds before.
@@ -216,6 +219,8 @@ class Search:
     settings: dict[str, Any] = field(default_factory=lambda: {"model.optimizer.lr": [1e-3, 3e-3, 1e-2]})
     trials: int = 3
     seeds: list[int] = field(default_factory=lambda: [100, 101])
+    more_seeds: list[int] = field(default_factory=list)
+    first: list[dict[str, Any]] = field(default_factory=list)
     each_task: bool = True
     sampler: str = "random"
     rounds: int = 1
@@ -229,7 +234,10 @@ class Search:
         if self.steps is not None:
             _at_least("search.steps", self.steps, 1)
         _different("search.seeds", self.seeds)
+        _different("search.more_seeds", [*self.seeds, *self.more_seeds])
         _not_the_studys("search.settings", self.settings)
+        if len(self.first) > self.trials:
+            raise InvalidInput("search.first", f"{len(self.first)} settings", f"at most search.trials={self.trials}")
         if self.sampler not in SAMPLERS:
             raise InvalidInput("search.sampler", self.sampler, f"one of {', '.join(SAMPLERS)}")
         if self.trials % self.rounds or (self.sampler == "tpe" and self.rounds == 1):
@@ -241,11 +249,16 @@ class Search:
         """How many trials of a round are run on each rung, if none fails."""
         return [math.ceil(self.trials / self.rounds / HALVING**rung) for rung in range(self.rungs)]
 
+    def seeds_of(self, rung: int) -> list[int]:
+        """Seeds of the runs on a rung, from 0."""
+        return [*self.seeds, *(self.more_seeds if rung == self.rungs - 1 else [])]
+
     def space(self, rule: Rule) -> Space:
         """What is searched for a rule.
 
         Raises:
-            InvalidInput: nothing, or fewer combinations than trials; a model where there are lists alone.
+            InvalidInput: nothing, or fewer combinations than trials; a model, or settings to try first, where there are lists
+                alone; settings to try first that are not among those to search.
         """
         settings = {key: values for key, values in {**self.settings, **rule.search}.items() if values is not None}
         key = "rules.search" if rule.search else "search.settings"
@@ -256,6 +269,11 @@ class Search:
         if self.sampler == "tpe" and not space.ranges:
             allowed = f"random for {rule.label}, whose settings are all lists: a model of them would try some twice"
             raise InvalidInput("search.sampler", self.sampler, allowed)
+        if self.first and not space.ranges:
+            allowed = f"none, as settings of {rule.label} are all lists, of which each combination is drawn once"
+            raise InvalidInput("search.first", self.first, allowed)
+        for settings in self.first:
+            space.fixed("search.first", settings)
         return space
 
 
@@ -326,7 +344,9 @@ class Study:
             self._check_search(self.search)
 
     def _check_search(self, search: Search) -> None:
-        if set(search.seeds) & set(self.seeds):
-            raise InvalidInput("search.seeds", search.seeds, f"seeds that the figures do not use: {self.seeds}")
-        for rule in self.rules:
-            search.space(rule)
+        for key, seeds in ("search.seeds", search.seeds), ("search.more_seeds", search.more_seeds):
+            if set(seeds) & set(self.seeds):
+                raise InvalidInput(key, seeds, f"seeds that the figures do not use: {self.seeds}")
+        names = {name for rule in self.rules for name in search.space(rule).names}
+        for name in {name for settings in search.first for name in settings} - names:
+            raise InvalidInput(f"search.first.{name}", "a setting that no rule searches", f"one of {', '.join(sorted(names))}")

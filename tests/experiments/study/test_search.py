@@ -15,6 +15,7 @@ from sweeps import GROUP, SEARCH, MadeUp, sweep, write
 from experiments.study.grid import expand
 from experiments.study.search import Tuner, open_storage
 from experiments.study.study import Rule, Search, Sizes, Study
+from rhm import InvalidInput
 
 RATE = {"model.optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}}
 SPACE = {**RATE, "model.network.bottleneck": [None, "v", "2v"], "model.network.normalise": [False, True]}
@@ -72,6 +73,56 @@ def test_rules_are_shown_the_same_draws_of_what_they_share_and_a_range_is_drawn_
     left_out = tuner(trials=2, rule=Rule("gevb", search={"model.network.normalise": None}))
     left_out.begin(1)
     assert all("model.network.normalise" not in settings for settings in left_out.settings.values())
+
+
+def test_settings_of_a_person_are_tried_first_and_what_they_do_not_say_is_drawn_alike_for_all_rules():
+    first = [{"model.optimizer.lr": 0.02, "model.network.bottleneck": "v"}, {"model.feedback_scale": 1}]
+    drawn, own = tuner(trials=4), tuner(trials=4, first=first[:1])
+    other = tuner(trials=4, rule=Rule("dfa", search={"model.feedback_scale": {"low": 0.1, "high": 2}}), first=first)
+    for each in drawn, own, other:
+        each.begin(1)
+    assert own.settings[0].items() >= first[0].items() and own.settings[0]["model.network.normalise"] in (False, True)
+    assert [own.settings[i] for i in (1, 2, 3)] == [drawn.settings[i] for i in (1, 2, 3)]
+    assert {**other.settings[0], "model.feedback_scale": 0} == {**own.settings[0], "model.feedback_scale": 0}
+    assert other.settings[1]["model.feedback_scale"] == 1 and other.settings[2].items() >= own.settings[2].items()
+    again = tuner(trials=4, first=first[:1], storage=own.optuna._storage)
+    again.begin(1)
+    assert again.settings == own.settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "first", "key", "words"),
+    [
+        (SPACE, {"model.optimizer.lr": 1.0}, "search.first.model.optimizer.lr", "a number from 0.0001 to 0.1"),
+        (SPACE, {"model.optimizer.lr": True}, "search.first.model.optimizer.lr", "a number from 0.0001 to 0.1"),
+        (SPACE, {"model.network.bottleneck": "4v"}, "search.first.model.network.bottleneck", "one of [None, 'v', '2v']"),
+        (SPACE, {"model.network.normalise": 1}, "search.first.model.network.normalise", "one of [False, True]"),
+        (SPACE, {"model.optimiser.lr": 0.01}, "search.first.model.optimiser.lr", "model.optimizer.lr"),
+        (
+            {"model.optimizer.lr": [0.1, 0.2]},
+            {"model.optimizer.lr": 0.1},
+            "search.first",
+            "none, as settings of backprop are all lists",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_tried_first_are_refused(settings, first, key, words):
+    with pytest.raises(InvalidInput) as error:
+        tuner(settings, trials=2, first=[first])
+    assert error.value.key == key and words in error.value.allowed
+    with pytest.raises(InvalidInput, match="search.first: got 3 settings, allowed: at most search.trials=2"):
+        tuner(trials=2, first=[{}] * 3)
+
+
+def test_the_last_rung_has_more_grammars_which_no_figure_uses():
+    own = tuner(trials=9, rungs=2, more_seeds=[102, 103, 104])
+    made = whole(own, peak)
+    assert [{run.replicas for run in runs} for runs in made] == [{4}, {10}]
+    assert own.budget == 9 * 60 * 4 + 3 * 180 * 10
+    assert sum(run.steps * run.replicas for run in own.combination.search_runs()) == own.budget
+    for more in [101], [0], [102, 102]:
+        with pytest.raises(InvalidInput, match="search.more_seeds"):
+            tuner(trials=9, rungs=2, more_seeds=more)
 
 
 def test_a_model_asks_by_the_results_of_earlier_rounds_and_random_draws_do_not():
