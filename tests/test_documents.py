@@ -80,6 +80,7 @@ def files_of_a_rule() -> dict[str, str]:
     return found
 
 
+@pytest.mark.chaos
 def test_the_files_of_a_new_rule_are_all_it_takes(tmp_path):
     files = files_of_a_rule()
     folders = [Path(path).parts[0] for path in files]

@@ -99,7 +99,7 @@ def started(*args: str, to: str, **environment: str) -> subprocess.CompletedProc
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")
 @pytest.mark.parametrize(
-    "args", [["--help"], pytest.param(["describe", "--help"], marks=pytest.mark.chaos), ["describe", "--L=2"]]
+    "args", [["--help"], *(pytest.param(["describe", own], marks=pytest.mark.chaos) for own in ("--help", "--L=2"))]
 )
 def test_a_full_output_is_said_of_the_output(args):
     done = started(*args, to="/dev/full")

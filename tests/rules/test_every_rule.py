@@ -57,6 +57,7 @@ ALWAYS = {
 
 
 @cache
+@cache
 def variants(name: str) -> list[list[str]]:
     """A settings file as it is, and with another network where the rule takes it."""
     found: list[list[str]] = []

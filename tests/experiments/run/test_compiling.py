@@ -35,6 +35,7 @@ def traced(monkeypatch):
     return calls
 
 
+@pytest.mark.chaos
 def test_a_run_that_is_traced_is_the_run_and_goes_on_exactly(traced, tmp_path):
     """What is asked for is done: one look before the first step, then each step; a stopped run is compiled again."""
     settings = {"trainer__max_steps": 30, "checkpoint_every": 10}
