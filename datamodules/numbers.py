@@ -22,6 +22,10 @@ else:
         """Different integers, or one of them, as :class:`Sizes`. One is kept as a list of one."""
 
 
+ONE_SEED = [0]
+"""Where no seed is said; a list, as YAML shows it, that nobody changes."""
+
+
 def integer(value: Any) -> Any:
     """The integer that a value says, 1000 for ``1e3``, ``"1e3"`` or one of numpy; what says none, such as a flag, is itself."""
     try:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import ReplicaDataModule
-from datamodules.numbers import Seeds, Sizes, integer
+from datamodules.numbers import ONE_SEED, Seeds, Sizes, integer
 from datamodules.pairs import Pairs
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
 from rhm.frequencies import PROBES, TESTS, Frequencies, checked_frequencies, zipf
@@ -87,7 +87,7 @@ class RHMDataModule(ReplicaDataModule):
         s: int = 2,
         L: int = 4,
         train_size: Sizes | None = 2048,
-        seeds: Seeds = [0],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
+        seeds: Seeds = ONE_SEED,
         pairs: Pairs | None = None,
         batch_size: int = 128,
         test_size: int = 4096,

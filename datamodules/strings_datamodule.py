@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import ReplicaDataModule
-from datamodules.numbers import Seeds, Sizes, integer
+from datamodules.numbers import ONE_SEED, Seeds, Sizes, integer
 from datamodules.pairs import Pairs
 from datamodules.string_files import checked_strings, read_strings
 from rhm import Derivation, InvalidInput, OwnTask
@@ -65,7 +65,7 @@ class StringsDataModule(ReplicaDataModule):
         x: Any = None,
         y: Any = None,
         train_size: Sizes | None = None,
-        seeds: Seeds = [0],  # noqa: B006  (never changed; a tuple would not be a list in YAML)
+        seeds: Seeds = ONE_SEED,
         pairs: Pairs | None = None,
         batch_size: int = 128,
         test_size: int | None = None,

@@ -8,7 +8,7 @@ import os
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -171,11 +171,7 @@ def data_class(args: list[str]) -> str:
     The parser would take the defaults of another one, from which it starts, for what a person has said.
     """
     named = DATA_CLASS
-    for option, value in options(args, *OPTIONS, "--data", "--data.class_path"):
-        if option in OPTIONS:
-            said = read_settings("config", value).get("data") if os.path.isfile(value) else None
-        else:
-            said = yaml.safe_load(value) if value.lstrip().startswith("{") else value
+    for said in _said_of(args, "--data", "--data.class_path"):
         name = said.get("class_path") if isinstance(said, dict) else said
         kind = getattr(datamodules, str(name).rpartition(".")[2], None)
         if inspect.isclass(kind) and issubclass(kind, ReplicaDataModule):
@@ -213,14 +209,19 @@ def said_of_data(args: list[str]) -> set[str]:
         option = argument.partition("=")[0]
         if option.startswith("--data."):
             found.add(option.removeprefix("--data.").removeprefix("init_args."))
-    for option, value in options(args, *OPTIONS, "--data"):
-        if option in OPTIONS:
-            said = read_settings("config", value).get("data") if os.path.isfile(value) else None
-        else:
-            said = yaml.safe_load(value) if value.lstrip().startswith("{") else None
+    for said in _said_of(args, "--data"):
         if isinstance(said, dict):
             found |= {*said, *(said.get("init_args") or {})}
     return found
+
+
+def _said_of(args: list[str], *names: str) -> Iterator[Any]:
+    """What files and options of these names say of ``data``, in their order: settings, or the name of a class."""
+    for option, value in options(args, *OPTIONS, *names):
+        if option in OPTIONS:
+            yield read_settings("config", value).get("data") if os.path.isfile(value) else None
+        else:
+            yield yaml.safe_load(value) if value.lstrip().startswith("{") else value
 
 
 def with_data_help(args: list[str]) -> list[str]:

@@ -51,10 +51,9 @@ OPERATORS = {
     ast.MatMult: ("negate", "double"),
     ast.Pow: ("negate", "double"),
 }
-RESHAPES = frozenset(
-    "to view view_as reshape flatten unflatten transpose permute expand expand_as squeeze unsqueeze contiguous clone detach "  # noqa: SIM905
-    "requires_grad_ size numel get_buffer get_parameter float double long".split()
-)
+SHAPES = "view view_as reshape flatten unflatten transpose permute expand expand_as squeeze unsqueeze size numel"
+COPIES = "to contiguous clone detach requires_grad_ get_buffer get_parameter float double long"
+RESHAPES = frozenset([*SHAPES.split(), *COPIES.split()])
 """Calls that hand on their numbers as they are: who mutates what they are called on has mutated them."""
 
 
