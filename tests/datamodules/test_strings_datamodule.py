@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 from collections import Counter
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from command_line import SMALL as SMALL_RUN
 from command_line import refused, results, rhm, weights
 from jsonargparse import Namespace
 from oracles import assert_uniform
@@ -410,6 +413,18 @@ def test_a_run_of_the_command_line_from_its_start_to_its_curve(file, tmp_path, c
     rule = load_run(str(tmp_path / "a"))
     batch = rule.data.eval_batch(0, *rule.data.test_range)
     assert rule.network(batch.x_RBD)[-1].out_RBDC.shape[:2] == (4, 8)
+
+
+def test_each_kind_of_data_has_its_own_defaults_whatever_was_run_before_in_the_process(file, tmp_path):
+    args, grammar = (
+        [f"--data.path={file}", "--model.network.width=8", "--trainer.max_steps=1"],
+        [*SMALL_RUN, "--trainer.max_steps=1"],
+    )
+    for name, given in ("a", ["--data=RHMDataModule", *grammar]), ("b", ["--data=StringsDataModule", *args]), ("c", grammar):
+        rhm("fit", "--model=Backprop", *given, "--tables=false", f"--run_dir={tmp_path / name}")
+    kinds = [yaml.safe_load((tmp_path / name / "config.yaml").read_text())["data"] for name in "abc"]
+    assert kinds[1]["init_args"].keys() == {*inspect.signature(StringsDataModule).parameters}
+    assert kinds[1]["init_args"]["test_size"] is None and kinds[0] == kinds[2]
 
 
 def test_a_run_of_the_command_line_goes_on_bit_for_bit(file, tmp_path):
