@@ -27,7 +27,7 @@ class ExchangeClustering(CellClustering):
 
     where ``J`` are the counts by code, ``n_k`` is the number of cells with code ``k`` and ``G`` the gamma function: the log of
     the counts' probability, with those of pairs of codes and of a code's cells integrated out. In each step of a layer's turn a
-    fraction of its cells decides again, all at once:
+    fraction of the cells that it has seen decides again, all at once:
 
         z(t) = argmax_k F[t, k] + T g
 
@@ -44,7 +44,7 @@ class ExchangeClustering(CellClustering):
     Args:
         network, optimizer, clip, turn, one_by_one: see :class:`rules.base.cell_clustering.CellClustering`.
         label_context: whether siblings are counted for each class by itself at the top layer that has siblings.
-        fraction: of the cells that decide in a step; at least one does.
+        fraction: of the cells that have been seen, which decides in a step; at least one does. With 1 they undo one another.
         temperature: ``T`` at the start for each count of a cell.
         falling: part of the turn at whose end ``T`` is 0.
         pseudo_counts: of all pairs of codes and classes together.
@@ -97,16 +97,17 @@ class ExchangeClustering(CellClustering):
         return exchange.objective(counts_RYTT, codes_RST, self.table(k).symbols, self.evidence(k))
 
     def decided(self, k: int, counts_RYTT: Tensor) -> Tensor:
-        """The codes of layer ``k`` after a fraction of the cells, first of those that have been seen, has decided again."""
+        """The codes of layer ``k`` after a fraction of the cells that have been seen has decided again."""
         table = self.table(k)
         codes_RST, K = table.codes_RST, table.symbols
         S, T = codes_RST.shape[1:]
-        N, keys_R = max(1, round(self.fraction * T)), self.step_keys(k)
-        seen_R1T = exchange.seen(counts_RYTT)[:, None]
-        cells_RSN = (uniform(fold(keys_R, "order"), (S, T)) + seen_R1T).topk(N, -1).indices
+        N, keys_R, seen_RT = max(1, round(self.fraction * T)), self.step_keys(k), exchange.seen(counts_RYTT)
+        cells_RSN = (uniform(fold(keys_R, "order"), (S, T)) + seen_RT[:, None]).topk(N, -1).indices  # those seen come first
+        most_R1 = (self.fraction * seen_RT.double().sum(1, keepdim=True)).round().clamp_min(1)
+        decide_R1N = (torch.arange(N, device=most_R1.device) < most_R1)[:, None]
         gumbel_RSNK = -(-uniform(fold(keys_R, "noise"), (S, N, K)).log()).log()
         left = max(0.0, 1 - (self.now - self.start(k)) / (self.falling * self.turn))
         noise_R = self.temperature * left * exchange.counts_a_cell(counts_RYTT)
         return exchange.redecide(
-            counts_RYTT, codes_RST, cells_RSN, noise_R[:, None, None, None] * gumbel_RSNK, K, self.evidence(k)
+            counts_RYTT, codes_RST, cells_RSN, decide_R1N, noise_R[:, None, None, None] * gumbel_RSNK, K, self.evidence(k)
         )

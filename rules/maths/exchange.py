@@ -133,9 +133,18 @@ def counts_a_cell(counts_RYTT: Tensor) -> Tensor:
 
 
 def redecide(
-    counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, noise_RSNK: Tensor, K: int, evidence: Evidence
+    counts_RYTT: Tensor,
+    codes_RST: Tensor,
+    cells_RSN: Tensor,
+    decide_RSN: Tensor,
+    noise_RSNK: Tensor,
+    K: int,
+    evidence: Evidence,
 ) -> Tensor:
-    """The codes after some cells have decided again, all at once: ``argmax_k`` of gain and noise, where they have been seen."""
+    """The codes after some of the cells named have decided again, all at once: ``argmax_k`` of gain and noise.
+
+    A cell keeps its code if ``decide_RSN`` (of which a dimension may be 1) is false, or if it was never seen.
+    """
     best_RSN = (gains(counts_RYTT, codes_RST, cells_RSN, K, evidence) + noise_RSNK).argmax(-1)
-    seen_RST = seen(counts_RYTT)[:, None].expand_as(codes_RST)
-    return codes_RST.scatter(2, cells_RSN, best_RSN.where(seen_RST.gather(2, cells_RSN), codes_RST.gather(2, cells_RSN)))
+    seen_RSN = seen(counts_RYTT)[:, None].expand_as(codes_RST).gather(2, cells_RSN)
+    return codes_RST.scatter(2, cells_RSN, best_RSN.where(decide_RSN & seen_RSN, codes_RST.gather(2, cells_RSN)))

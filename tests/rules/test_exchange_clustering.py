@@ -25,6 +25,7 @@ from rules.maths.exchange import objective as batched_objective
 
 A, K = 0.3, 3
 EVIDENCE = Evidence(A, 1000)
+ALL = torch.ones(1, 1, 1, dtype=torch.bool)
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,7 @@ def test_without_noise_the_objective_never_falls_where_one_cell_decides_at_a_tim
     values, moves = [enumerated(counts_RYTT, codes_RST)], 0
     for turn in range(6 * T):
         before = codes_RST
-        codes_RST = redecide(counts_RYTT, codes_RST, torch.full((R, S, 1), turn % T), torch.zeros(R, S, 1, K), K, EVIDENCE)
+        codes_RST = redecide(counts_RYTT, codes_RST, torch.full((R, S, 1), turn % T), ALL, torch.zeros(R, S, 1, K), K, EVIDENCE)
         values.append(enumerated(counts_RYTT, codes_RST))
         changed = (codes_RST != before).any(-1).numpy()
         assert (codes_RST != before).sum(-1).max() <= 1
@@ -102,7 +103,7 @@ def test_without_noise_the_objective_never_falls_where_one_cell_decides_at_a_tim
 def test_a_cell_that_was_never_seen_keeps_its_code():
     counts_RYTT, codes_RST = random_counts()
     noise_RSNK = torch.tensor([0.0, 0.0, 1.0]).expand(2, 2, 1, 3)
-    after = redecide(counts_RYTT, codes_RST, torch.full((2, 2, 1), 5), noise_RSNK, K, EVIDENCE)
+    after = redecide(counts_RYTT, codes_RST, torch.full((2, 2, 1), 5), ALL, noise_RSNK, K, EVIDENCE)
     assert torch.equal(after, codes_RST) and not (codes_RST[:, :, 5] == 2).all()
 
 

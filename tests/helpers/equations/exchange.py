@@ -82,8 +82,9 @@ class Layer:
         return found
 
     def decide(self, counts_YTT: Array) -> Array:
-        """A fraction of the cells of each codebook takes the code with the largest objective and noise, the others as they were."""
-        S, N = len(self.codes_ST), max(1, round(self.case.setting("fraction", 0.4) * self.T))
+        """A fraction of the seen cells of each codebook takes the code with the largest objective and noise, the others as they were."""
+        S, fraction = len(self.codes_ST), self.case.setting("fraction", 0.4)
+        N = max(1, round(fraction * self.T))
         key = torch.tensor([self.case.keys(self.k, self.now)])
         order_ST = uniform(fold(key, "order"), (S, self.T))[0].numpy()
         noise_SNK = uniform(fold(key, "noise"), (S, N, self.K))[0].numpy()
@@ -92,7 +93,7 @@ class Layer:
         temperature = self.case.setting("temperature", 0.15) * max(0.0, 1 - passed) * 2 * counts_YTT.sum() / max(1, sum(seen))
         codes_ST = self.codes_ST.copy()
         for s in range(S):
-            cells = sorted(range(self.T), key=lambda t: -order_ST[s, t] - seen[t])[:N]
+            cells = sorted(range(self.T), key=lambda t: -order_ST[s, t] - seen[t])[: max(1, round(fraction * sum(seen)))]
             for n, cell in enumerate(cells):
                 values = []
                 for k in range(self.K):
