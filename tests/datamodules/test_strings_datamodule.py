@@ -17,7 +17,7 @@ from command_line import SMALL as SMALL_RUN
 from command_line import refused, results, rhm, weights
 from jsonargparse import Namespace
 from oracles import assert_uniform
-from rule_helpers import RULES, parsed, quiet_trainer
+from rule_helpers import RULES, every, parsed, quiet_trainer
 
 import datamodules.base
 from callbacks import LayerwiseLinearProbe, PairStatistics, RepresentationGeometry, SynonymicSensitivity
@@ -265,12 +265,7 @@ def file(tmp_path_factory) -> Path:
     return path
 
 
-NAMES = [*RULES]
-
-
-@pytest.mark.parametrize(
-    "name", [*NAMES[::6], *(pytest.param(name, marks=pytest.mark.chaos) for name in NAMES if name not in NAMES[::6])]
-)
+@pytest.mark.parametrize("name", every(6, RULES))
 def test_every_rule_takes_ten_steps_with_its_settings(name, file):
     rule = on_own_strings(name, file)
     before = copy.deepcopy(rule.state_dict())

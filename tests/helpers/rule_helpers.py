@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from jsonargparse import Namespace
 from torch import Tensor
@@ -31,6 +33,14 @@ NETWORKS = {
     "dense, bottleneck": DenseNetwork(width=12, bottleneck=6),
     "tanh": HierarchicalNetwork(width=12, activation="tanh"),
 }
+
+
+def every(n: int, cases: Iterable[Any]) -> list[Any]:
+    """Each ``n``-th case, for `make test`, and the others marked for `make test-chaos`: of what all rules have from one place."""
+    return [
+        case if i % n == 0 else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.chaos)
+        for i, case in enumerate(cases)
+    ]
 
 
 def make_data(pairs: Pairs | None = None, seeds=(0, 1, 2), **kwargs: Any) -> RHMDataModule:

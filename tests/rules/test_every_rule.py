@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 import torch
 from equations.ask import shake
-from rule_helpers import RULES, compute, from_settings, make_data, said, train, updates
+from rule_helpers import RULES, compute, every, from_settings, make_data, said, train, updates
 from torch import Tensor
 
 from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, SynonymPairs
@@ -57,24 +57,24 @@ ALWAYS = {
 
 
 @cache
-@cache
-def variants(name: str) -> list[list[str]]:
-    """A settings file as it is, and with another network where the rule takes it."""
-    found: list[list[str]] = []
+def variants(name: str) -> list[tuple[list[str], LocalRule]]:
+    """A settings file as it is, and with another network where the rule takes it: arguments, and the rule, to look at only."""
+    found: list[tuple[list[str], LocalRule]] = []
     own = from_settings(name).network_config
     for args in VARIANTS:
         try:
-            network = from_settings(name, *args).network_config
+            rule = from_settings(name, *args)
         except (InvalidInput, ArgumentError, ValueError):  # refused, which tests of the rule see
             continue
+        network = rule.network_config
         if not args or (network.bottleneck is None, network.normalise) != (own.bottleneck is None, own.normalise):
-            found.append([*ALWAYS.get(name, []), *args])
+            found.append(([*ALWAYS.get(name, []), *args], rule))
     return found
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(name):
-    for args in variants(name):
+    for args, _ in variants(name):
         check_locality(from_settings(name, *args), learns=name not in ("frozen", "frozen_below_top"))
 
 
@@ -145,9 +145,8 @@ MATRICES = re.compile(r"(projection_RGEC|label_head_RFE|(units_)?head\.(?!label_
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_matrix_is_used_in_both_directions_only_where_the_rule_says_so(name):
-    for args in variants(name):
+    for args, shipped in variants(name):
         wide = ["--data.batch_size=4", "--model.network.width=128"]
-        shipped = from_settings(name, *args)
         if shipped.network_config.bottleneck is not None and not isinstance(shipped.network_config, CodeNetwork):
             wide.append("--model.network.bottleneck=96")
         if isinstance(shipped, LayerwiseRule) and shipped.block.head is not None:
@@ -314,7 +313,7 @@ def test_a_replica_of_three_trains_as_it_would_alone(name):
     assert not checking.replicas(lambda seeds: from_settings(name, "--model.clip=0.1", seeds=seeds))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(6, RULES))
 def test_bf16_mixed_follows_float32(name):
     torch.set_default_dtype(torch.float32)
     start = {key: value.clone() for key, value in from_settings(name).state_dict().items()}

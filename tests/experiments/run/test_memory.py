@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from command_line import RUN, refused
-from rule_helpers import RULES, from_settings, parsed
+from rule_helpers import RULES, every, from_settings, parsed
 
 import rhm.memory
 from experiments.run import limits
@@ -20,7 +20,7 @@ def unprepared(name):
     return build(parsed(name).clone())
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(6, RULES))
 def test_the_memory_of_every_rule_is_found_without_building_it(name):
     rule = unprepared(name)
     weights, whole = bytes_of(rule, rule.data)

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 import pytorch_lightning as pl
 import torch
-from rule_helpers import RULES, from_settings
+from rule_helpers import RULES, every, from_settings
 from run_processes import equal
 
 from experiments.run.checkpoints import StepCheckpoint
@@ -57,7 +57,7 @@ def run(name: str, folder, steps, precision: str, start=None) -> dict:
     return {key: content[key] for key in ("global_step", "state_dict", "optimizer_states", "run")}
 
 
-CASES = [(name, "32-true") for name in RULES] + [(name, "64-true") for name in ("backprop", "byol", "weight_mirror")]
+CASES = every(3, [(name, "32-true") for name in RULES]) + [(name, "64-true") for name in ("backprop", "byol", "weight_mirror")]
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)

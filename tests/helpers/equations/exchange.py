@@ -83,7 +83,7 @@ class Layer:
 
     def decide(self, counts_YTT: Array) -> Array:
         """A fraction of the seen cells of each codebook takes the code with the largest objective and noise, the others as they were."""
-        S, fraction = len(self.codes_ST), self.case.setting("fraction", 0.4)
+        S, fraction = len(self.codes_ST), self.case.setting("fraction", 0.8)
         N = max(1, round(fraction * self.T))
         key = torch.tensor([self.case.keys(self.k, self.now)])
         order_ST = uniform(fold(key, "order"), (S, self.T))[0].numpy()
@@ -186,7 +186,7 @@ VARIANTS = (
     (AT_ONCE,),
     (AT_ONCE, "--model.network.bottleneck=3", "--model.network.codebooks=2", "--model.fraction=1.0", "--model.temperature=0"),
     (AT_ONCE, "--data.s=3", "--data.L=3", "--data.m=3"),
-    (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.5", "--model.falling=0.2", "--model.temperature=1"),
+    (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.37", "--model.falling=0.2", "--model.temperature=1"),
 )
 
 EQUATIONS = {name: exchange(variants=VARIANTS) for name in ("exchange_clustering", "exchange_clustering_label")}
