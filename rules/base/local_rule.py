@@ -28,7 +28,7 @@ from rules.base.contract import Locality, Step, Updates
 from rules.base.evaluation import Evaluation
 from rules.base.knowledge import Knowledge
 from rules.base.metrics import ReplicaAccuracy
-from rules.base.optimizers import check_optimizer
+from rules.base.optimizers import check_optimizer, step_once
 from rules.base.ranks import SharedBatch
 from rules.base.restoring import COMPILED, Restorable, plain_network
 from rules.base.trainer_settings import callbacks_of, check_datamodule, check_trainer
@@ -274,9 +274,11 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimizer with a named parameter group for each layer and the readout."""
         names = [f"layer{k}" for k in range(1, len(self.network) + 1)] + ["readout"]
-        return self.optimizer(
+        optimizer = self.optimizer(
             [{"params": list(m.parameters()), "name": name} for name, m in zip(names, self.parts, strict=True)]
         )
+        step_once(optimizer)
+        return optimizer
 
     @property
     def parts(self) -> list[nn.Module]:
