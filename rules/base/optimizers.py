@@ -52,7 +52,6 @@ def step_once(optimizer: torch.optim.Optimizer) -> None:
             own.clear()
 
     def join(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        part(optimizer)  # of a step that was interrupted
         groups = optimizer.param_groups
         first, *others = ({key: group[key] for key in group.keys() - {"params", "name"}} for group in groups)
         if others and all(other == first for other in others):
