@@ -154,7 +154,7 @@ def accuracy_table(table: polars.DataFrame, task: str, cell: str, threshold: flo
         }
         shares = {(str(vary), int(size)): own["test_accuracy"].to_list() for (vary, size), own in group.group_by("vary", "P")}
         late = group.filter(~polars.col("converged")).height
-        steps = f"{one['steps']:,}" + (f", {late} of {group.height} not converged" if late else "")
+        steps = f"{group['steps'].median():,.0f}" + (f", {late} of {group.height} not converged" if late else "")
         cost = {"steps": steps, "seconds": f"{group.unique('run')['seconds'].sum():,.0f}"}
         rows.append((statistics.fmean(group["test_accuracy"]), known, shares, cost))
     rows.sort(key=lambda row: -row[0])

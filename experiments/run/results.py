@@ -87,7 +87,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     seen = steps * data.batch_size
     probe = next((c for c in callbacks_of(trainer) if isinstance(c, LayerwiseLinearProbe)), None)
     convergence = next((c for c in callbacks_of(trainer) if isinstance(c, Convergence)), None)
-    converged_R = None if convergence is None else convergence.converged_R
+    ended_R = None if convergence is None else convergence.ended_R
     accuracy, diverged_R = getattr(rule, "test_accuracy_R", None), rule.diverged_R
     replicas = []
     described = zip(data.replica_seeds, data.replica_sizes, data.replica_label_sizes, strict=True)
@@ -99,7 +99,8 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
             "test_accuracy": None if accuracy is None else float(accuracy[r]),
             "chance": data.chance,
             "diverged": bool(diverged_R[r]),
-            "converged": None if converged_R is None else bool(converged_R[r]),
+            "converged": None if ended_R is None else bool(ended_R[r]),
+            "steps": steps if ended_R is None else int(ended_R[r]) or steps,
             "probe": {},
         }
         if probe is not None and probe.accuracy_KLR is not None:

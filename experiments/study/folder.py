@@ -33,7 +33,7 @@ from experiments.study.study import Study
 from rhm import InvalidInput
 
 FREE_PARTS = {"max_runs", "refine", "question"}
-"""Parts of a study that may differ when it goes on. Rules may be added: none looks at the runs of another."""
+"""Parts of a study that may differ when it goes on. Rules may be added, and tasks at the end: none looks at the runs of another."""
 
 
 class StudyFolder:
@@ -67,6 +67,8 @@ class StudyFolder:
         new = flatten(yaml.safe_load(study_yaml(study)))
         for key in sorted(old.keys() | new.keys()):
             if key == "rules" and isinstance(old.get(key), list) and _all_in(old[key], new[key]):
+                continue
+            if key == "tasks" and isinstance(old.get(key), list) and alike(old[key], new[key][: len(old[key])]):
                 continue
             if key.split(".")[0] not in FREE_PARTS and not alike(old.get(key), new.get(key)):
                 here, there = _difference(str(new.get(key)), str(old.get(key)))

@@ -139,7 +139,7 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
                 "converged": replica["converged"] if isinstance(replica.get("converged"), bool) else None,
                 "n m^L": float(task.supervised_complexity),
                 "v m^3": float(task.self_supervised_complexity),
-                "steps": whole_of(results, "steps"),
+                "steps": whole_of(replica if "steps" in replica else results, "steps"),
                 "seconds": number_of(results, "seconds"),
                 **ladder,
                 **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),

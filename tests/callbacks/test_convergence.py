@@ -27,7 +27,8 @@ def by_hand(losses, own, replica):
                 mean += (losses[look - 1][w][replica] - mean) / min(look, own.window)
                 if mean < lowest - own.tolerance * abs(lowest):
                     lowest, since = mean, look
-            small = abs(mean) < own.threshold and last >= own.window
+            latest = [losses[look][w][replica] for look in range(max(0, last - own.window), last)]
+            small = len(latest) == own.window and all(abs(loss) < own.threshold for loss in latest)
             done &= small or (last - since) * own.every >= own.patience or not math.isfinite(mean)
         if done:
             return last * own.every
@@ -40,14 +41,11 @@ def test_the_step_at_which_replicas_converge_is_that_of_loops_over_looks_losses_
     t = torch.arange(80.0)[:, None, None]
     losses = torch.exp(-t / torch.tensor([[4.0, 20, 20], [6, 3, 5]])) + torch.tensor([[0, 0.3, 0], [0, -2, 0.2]])
     losses = (losses + 0.01 * torch.randn(80, 2, 3)).double()
-    losses[20:, 0, 1] = math.nan
-    found = [None] * 3
+    losses[24:, 0, 1] = math.nan
     for look, loss_WR in enumerate(losses, 1):
         own.look(look * own.every, loss_WR)
-        for r in range(3):
-            if found[r] is None and own.converged_R[r]:
-                found[r] = look * own.every
-    assert found == [by_hand(losses.tolist(), own, r) for r in range(3)] and None not in found and len(set(found)) == 3
+    found = own.ended_R.tolist()
+    assert found == [by_hand(losses.tolist(), own, r) for r in range(3)] and 0 not in found and len(set(found)) == 3
 
 
 def test_the_first_looks_are_averaged_and_later_ones_forgotten():
@@ -62,22 +60,22 @@ def test_a_loss_under_its_threshold_ends_nothing_before_a_window_is_full_and_a_s
     own = Convergence(threshold=0.5, patience=40, tolerance=0.1, window=4, every=10)
     for look in range(1, 4):
         own.look(10 * look, torch.tensor([[0.1]]))
-        assert not own.converged_R
+        assert not own.ended_R
     own.look(40, torch.tensor([[0.1]]))
-    assert own.converged_R
+    assert own.ended_R
     negative = Convergence(threshold=0.5, patience=100, window=2, every=10)
     for look in range(1, 6):
         negative.look(10 * look, torch.tensor([[-2.0]]))
-        assert not negative.converged_R  # it may fall further
+        assert not negative.ended_R  # it may fall further
     slow = Convergence(threshold=0, patience=40, tolerance=0.1, window=1, every=10)
     for look in range(1, 100):  # 3 % a look, a tenth in four
         slow.look(10 * look, torch.tensor([[-1.0 * 1.03**look, 0.97**look]]).T)
-        assert not slow.converged_R
+        assert not slow.ended_R
     flat = Convergence(threshold=0, patience=40, tolerance=0.1, window=1, every=10)
     for look in range(1, 6):
-        assert not (flat.looks and flat.converged_R)
+        assert not (flat.looks and flat.ended_R)
         flat.look(10 * look, torch.tensor([[0.99**look]]))
-    assert flat.converged_R
+    assert flat.ended_R
 
 
 SETTINGS = {"threshold": 0.05, "patience": 300, "window": 2, "every": 4}
@@ -128,6 +126,33 @@ def test_a_run_ends_when_all_its_replicas_have_converged_and_a_resumed_one_at_th
         again = result(folder)
         assert again["steps"] == whole["steps"] and again["replicas"] == whole["replicas"]
         assert all(torch.equal(value, weights(folder)[name]) for name, value in weights(tmp_path / "a").items())
+
+
+@pytest.mark.parametrize("rule", ["Backprop", "WeightMirror"])
+def test_a_replica_that_has_converged_keeps_what_it_would_have_alone(rule, tmp_path):
+    """Weights, and what a rule tracks, whether or not its run goes on with another one's, and with many steps a call."""
+    falls = '[{"class_path": "CosineDecay"}, ' + callback().partition("=[")[2]
+    arguments = [
+        "fit",
+        f"--model={rule}",
+        *ARGUMENTS[2:],
+        "--trainer.max_steps=400",
+        f"--trainer.callbacks={falls}",
+        "--data.seeds=[3]",
+    ]
+    sizes, ends = (8, 64), []
+    for size in sizes:
+        rhm(*arguments, f"--data.train_size={size}", f"--run_dir={tmp_path / str(size)}")
+        ends.append((result(tmp_path / str(size))["steps"], True))
+    assert ends[0] != ends[1] and max(ends)[0] < 400
+    for steps in 1, 2:
+        folder = tmp_path / f"calls of {steps}"
+        rhm(*arguments, f"--data.train_size={[*sizes]}", f"--steps_per_call={steps}", f"--run_dir={folder}")
+        assert [(replica["steps"], replica["converged"]) for replica in result(folder)["replicas"]] == ends
+        together = weights(folder)
+        for r, size in enumerate(sizes):
+            for key, value in weights(tmp_path / str(size)).items():
+                torch.testing.assert_close(together[key][r], value[0], rtol=1e-4, atol=1e-5, msg=f"{size} {key}")
 
 
 def test_a_run_that_hits_its_limit_says_which_replicas_had_converged_and_one_without_the_callback_says_nothing(tmp_path):
