@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from callbacks.diagnostic import Diagnostic, cosine, flat, mean_over_ranks
-from networks import Layer, LayerUpdate
+from networks import CodeNetwork, Layer, LayerUpdate
 from rhm import InvalidInput
 from rhm.hashing import fold, normal, seed_keys
 from rules import LocalRule, Step
@@ -56,9 +56,9 @@ class GradientAlignment(Diagnostic):
         name = type(rule).__name__
         if isinstance(rule, FrozenFeatures):
             raise InvalidInput("trainer.callbacks", f"GradientAlignment with {name}", "a rule that trains hidden layers")
-        if rule.network_config.codebooks is not None:
-            allowed = "null with GradientAlignment: no gradient passes a code"
-            raise InvalidInput("model.network.codebooks", rule.network_config.codebooks, allowed)
+        if isinstance(rule.network_config, CodeNetwork):
+            allowed = "a network without codes with GradientAlignment: no gradient passes a code"
+            raise InvalidInput("model.network", "CodeNetwork", allowed)
         if rule.end_to_end_needs_labels and not rule.data.labels:
             raise InvalidInput("data.labels", False, f"true for GradientAlignment with {name}: backpropagation needs them")
 

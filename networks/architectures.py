@@ -10,7 +10,7 @@ class HierarchicalNetwork(NetworkConfig):
     """Each layer merges ``patch`` neighbours; all positions share weights (the CNN of Cagnetta et al. 2024).
 
     Args:
-        width, depth, bottleneck, activation, normalise, label_slot, codebooks: see :class:`NetworkConfig`.
+        width, depth, bottleneck, activation, normalise, label_slot: see :class:`NetworkConfig`.
         patch: positions that a layer merges; the task's ``s`` by default.
     """
 
@@ -22,10 +22,9 @@ class HierarchicalNetwork(NetworkConfig):
         activation: str = "relu",
         normalise: bool = False,
         label_slot: bool = False,
-        codebooks: int | None = None,
         patch: int | None = None,
     ):
-        super().__init__(width, depth, bottleneck, activation, normalise, label_slot, codebooks)
+        super().__init__(width, depth, bottleneck, activation, normalise, label_slot)
         if patch is not None and patch < 1:
             raise InvalidInput("model.network.patch", patch, "an integer of at least 1")
         self.patch = patch

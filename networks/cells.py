@@ -1,6 +1,7 @@
 """A network of codes: a layer has a cell for each tuple of the codes below it, and a table says which code a cell hands on.
 
-Shape suffixes: R replica; G groups of positions (always 1 here), F inputs, E units, T cells, S codes of a tuple.
+Shape suffixes: R replica, B batch, D position, C channel; G groups of positions (always 1 here), M rows (strings times
+positions), F inputs, E units, T cells, S codebooks.
 """
 
 from __future__ import annotations
@@ -8,14 +9,58 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from networks.architectures import HierarchicalNetwork
-from networks.code import CodeTable
 from networks.layer import Layer
 from networks.layered import LayeredNetwork
-from rhm import InvalidInput, TaskSizes
-from rhm.hashing import seed_keys
+from networks.state import LayerState, LayerUpdate
+from rhm import InvalidInput, TaskSizes, whitened_one_hot
+from rhm.hashing import fold, seed_keys, uniform
+
+
+class CodeTable(nn.Module):
+    """The code of each cell in ``S`` codebooks; the most active cell's code in the best of them is handed on, one-hot.
+
+    A cell is a unit that stands for one tuple of the codes below. Codes start at random. No gradient passes them.
+
+    Args:
+        keys_R: int64 keys of the initial codes.
+        cells: ``T``.
+        symbols: codes that are handed on, ``K``.
+        codebooks: ``S``.
+
+    Attributes:
+        codes_RST: of each cell, integers.
+        objective_RS: of each codebook; whoever changes codes says it.
+    """
+
+    codes_RST: Tensor
+    objective_RS: Tensor
+
+    def __init__(self, keys_R: Tensor, cells: int, symbols: int, codebooks: int):
+        super().__init__()
+        self.symbols = symbols
+        codes_RST = (uniform(fold(keys_R, "codes"), (codebooks, cells)) * symbols).long()
+        self.register_buffer("codes_RST", codes_RST)
+        self.register_buffer("objective_RS", torch.zeros(codes_RST.shape[:2], dtype=torch.get_default_dtype()))
+
+    @property
+    def chosen_R(self) -> Tensor:
+        """The codebook with the largest objective."""
+        return self.objective_RS.argmax(-1)
+
+    @property
+    def handed_on_RT(self) -> Tensor:
+        """Each cell's code in the chosen codebook."""
+        replica_R = torch.arange(len(self.codes_RST), device=self.codes_RST.device)
+        return self.codes_RST[replica_R, self.chosen_R]
+
+    def forward(self, units_RME: Tensor) -> Tensor:
+        """The codes of the most active cells as whitened one-hot vectors, ``[R, M, K]``."""
+        code_RM = self.handed_on_RT.gather(1, units_RME.argmax(-1))
+        return whitened_one_hot(code_RM, self.symbols, units_RME.dtype)
 
 
 class CellLayer(Layer):
@@ -36,15 +81,31 @@ class CellLayer(Layer):
     def __init__(self, keys_R: Tensor, patch: int, channels: int, symbols: int, codebooks: int):
         super().__init__(keys_R, 1, patch, channels, channels**patch, None, "relu")
         spread = math.sqrt((1 - 1 / channels) / channels) if channels > 1 else 1.0  # of a one-hot vector's coordinates
-        tuples_TS = tuples_of(patch, channels)
-        own_FE = torch.nn.functional.one_hot(tuples_TS, channels).flatten(1).T
+        own_FE = functional.one_hot(tuples_of(patch, channels), channels).flatten(1).T
         self.weight_RGFE.data.copy_((2 * spread * own_FE.double()).expand_as(self.weight_RGFE))
         self.bias_RG1E.data.fill_(2 * patch / channels - 2 * patch + 1)
-        self.code = CodeTable(keys_R, len(tuples_TS), symbols, codebooks)
+        self.code = CodeTable(keys_R, channels**patch, symbols, codebooks)
+
+    @property
+    def out_channels(self) -> int:
+        return self.code.symbols
+
+    def hand_on(self, units_RGME: Tensor, projection_noise: Tensor | None = None) -> tuple[Tensor, None]:
+        return self.code(units_RGME[:, 0])[:, None], None
+
+    def backward_output(
+        self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
+    ) -> tuple[LayerUpdate, Tensor]:
+        """No signal passes a code.
+
+        Raises:
+            InvalidInput: always.
+        """
+        raise InvalidInput("model.network", "CodeNetwork", "a network without codes for a rule that sends signals back")
 
 
 def tuples_of(patch: int, channels: int) -> Tensor:
-    """The codes of each cell's tuple, ``[T, S]``: the digits of its number."""
+    """The codes of each cell's tuple, ``[T, patch]``: the digits of its number."""
     return torch.cartesian_prod(*[torch.arange(channels)] * patch).view(-1, patch)
 
 
@@ -73,12 +134,11 @@ class CodeNetwork(HierarchicalNetwork):
     ):
         if bottleneck is None or bottleneck in (1, "1"):
             raise InvalidInput("model.network.bottleneck", bottleneck, "at least 2 codes for CodeNetwork, or v, 2v, 3v ...")
-        if codebooks is None:
-            raise InvalidInput("model.network.codebooks", None, "an integer of at least 1 for CodeNetwork")
-        if most_cells < 1:
-            raise InvalidInput("model.network.most_cells", most_cells, "an integer of at least 1")
-        super().__init__(width, depth, bottleneck, codebooks=codebooks, patch=patch)
-        self.most_cells = most_cells
+        for key, value in ("codebooks", codebooks), ("most_cells", most_cells):
+            if value < 1:
+                raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
+        super().__init__(width, depth, bottleneck, patch=patch)
+        self.codebooks, self.most_cells = codebooks, most_cells
 
     def build(self, task: TaskSizes, seeds_R: Tensor) -> LayeredNetwork:
         """The network of one replica for each seed, on the CPU, in torch's default type.
@@ -86,15 +146,15 @@ class CodeNetwork(HierarchicalNetwork):
         Raises:
             InvalidInput: a depth or patch that does not fit the task, a layer with more than ``most_cells``.
         """
-        symbols, codebooks, depth = self.handed_on(task), self.codebooks, self.depth or task.L
-        assert symbols is not None and codebooks is not None
+        symbols, depth = self.handed_on(task), self.depth or task.L
+        assert symbols is not None
         layers: list[Layer] = []
         channels = task.v
         for k, (_, patch) in enumerate(self.shapes(task, depth), 1):
             keys_R = seed_keys(seeds_R, "layer", k)
             if k < depth:
                 self._check_cells(k, channels, patch)
-                layers.append(CellLayer(keys_R, patch, channels, symbols, codebooks))
+                layers.append(CellLayer(keys_R, patch, channels, symbols, self.codebooks))
                 channels = symbols
             else:
                 layers.append(Layer(keys_R, 1, patch, channels, self.width, None, "relu"))

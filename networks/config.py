@@ -49,11 +49,9 @@ class NetworkConfig(ABC):
         activation: ``relu``, ``tanh`` or ``linear``.
         normalise: every layer hands on its units with a mean square of 1; a bottleneck does so anyway.
         label_slot: show a class in ``n`` channels of every input position; only Forward-Forward does.
-        codebooks: every layer but the last hands on a discrete code of ``bottleneck`` symbols, the best of so many codebooks.
 
     Raises:
-        InvalidInput: a size under 1, a bottleneck that is neither a number nor a multiple of ``v``, an unknown activation,
-            codebooks without a bottleneck.
+        InvalidInput: a size under 1, a bottleneck that is neither a number nor a multiple of ``v``, an unknown activation.
     """
 
     def __init__(
@@ -64,20 +62,15 @@ class NetworkConfig(ABC):
         activation: str = "relu",
         normalise: bool = False,
         label_slot: bool = False,
-        codebooks: int | None = None,
     ):
         bottleneck = checked_size("model.network.bottleneck", bottleneck)
-        for key, value in ("width", width), ("depth", depth), ("codebooks", codebooks):
+        for key, value in ("width", width), ("depth", depth):
             if value is not None and value < 1:
                 raise InvalidInput(f"model.network.{key}", value, "an integer of at least 1")
         if activation not in ACTIVATIONS:
             raise InvalidInput("model.network.activation", activation, f"one of {', '.join(ACTIVATIONS)}")
         self.width, self.depth, self.bottleneck, self.activation = width, depth, bottleneck, activation
-        if codebooks is not None and bottleneck is None:
-            raise InvalidInput(
-                "model.network.codebooks", codebooks, "null without model.network.bottleneck, the number of symbols"
-            )
-        self.normalise, self.label_slot, self.codebooks = normalise, label_slot, codebooks
+        self.normalise, self.label_slot = normalise, label_slot
 
     def settle(self) -> None:  # noqa: B027
         """Nothing; but the argument parser's lazy default has its sizes only after its first call."""
@@ -98,10 +91,7 @@ class NetworkConfig(ABC):
         for k, (groups, patch) in enumerate(self.shapes(task, depth), 1):
             keys_R = seed_keys(seeds_R, "layer", k)
             bottleneck = self.handed_on(task) if k < depth else None
-            if groups > 1 and self.codebooks is not None:
-                raise InvalidInput("model.network.codebooks", self.codebooks, "null where positions have weights of their own")
-            sizes = (groups, patch, channels, self.width, bottleneck)
-            layers.append(Layer(keys_R, *sizes, self.activation, self.normalise, self.codebooks))
+            layers.append(Layer(keys_R, groups, patch, channels, self.width, bottleneck, self.activation, self.normalise))
             channels = layers[-1].out_channels
         return LayeredNetwork(task, layers, self.label_slot)
 

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.activations import ACTIVATIONS
-from networks.code import Code, CodeTable
 from networks.state import LayerState, LayerUpdate
-from rhm import InvalidInput
 from rhm.hashing import fold, normal
 
 
@@ -36,7 +34,6 @@ class Layer(nn.Module):
         bottleneck: width of the projection that is handed on; None hands on the units.
         activation: a key of :data:`ACTIVATIONS`.
         normalise: hand on the units as ``sqrt(E) h / |h|``; a bottleneck is always normalised.
-        codebooks: hand on a discrete code of ``bottleneck`` symbols instead of a projection, see :class:`networks.code.Code`.
 
     Attributes:
         OWN: names of the layer's own parameters; a rule may register others that its loss needs.
@@ -54,29 +51,22 @@ class Layer(nn.Module):
         bottleneck: int | None,
         activation: str,
         normalise: bool = False,
-        codebooks: int | None = None,
     ):
         super().__init__()
-        coded = codebooks is not None and bottleneck is not None
-        self.groups, self.patch, self.normalise = groups, patch, (normalise or bottleneck is not None) and not coded
+        self.groups, self.patch, self.normalise = groups, patch, normalise or bottleneck is not None
         self.activation = ACTIVATIONS[activation]
         fan_in, dtype = patch * channels, torch.get_default_dtype()
         weight = normal(fold(keys_R, "weight"), (groups, fan_in, units)) * (self.activation.gain / math.sqrt(fan_in))
         self.weight_RGFE = nn.Parameter(weight.to(dtype))
         self.bias_RG1E = nn.Parameter(torch.zeros(len(keys_R), groups, 1, units, dtype=dtype))
         self.projection_RGEC: nn.Parameter | None = None
-        self.code: Code | CodeTable | None = None
-        if codebooks is not None and bottleneck is not None:
-            self.code = Code(keys_R, units, bottleneck, codebooks)
-        elif bottleneck is not None:
+        if bottleneck is not None:
             projection = normal(fold(keys_R, "projection"), (groups, units, bottleneck)) / math.sqrt(units)
             self.projection_RGEC = nn.Parameter(projection.to(dtype))
 
     @property
     def out_channels(self) -> int:
         """Channels of what the layer hands on."""
-        if self.code is not None:
-            return self.code.symbols
         return (self.weight_RGFE if self.projection_RGEC is None else self.projection_RGEC).shape[-1]
 
     def fold(self, h_RBDC: Tensor) -> Tensor:
@@ -106,15 +96,18 @@ class Layer(nn.Module):
         if noise_RGME is not None:
             pre = pre + noise_RGME
         units = self.activation.phi(pre)
-        z, scale = units if self.projection_RGEC is None else multiply(units, self.projection_RGEC), None
+        z, scale = self.hand_on(units, projection_noise)
+        return LayerState(x, pre, units, scale, self._by_position(z, batch, positions))
+
+    def hand_on(self, units_RGME: Tensor, projection_noise: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """What the layer hands on, ``[R, G, M, out_channels]``, and what it was multiplied by to normalise it, if it was."""
+        z = units_RGME if self.projection_RGEC is None else multiply(units_RGME, self.projection_RGEC)
         if projection_noise is not None:
             z = z + projection_noise
-        if self.normalise:
-            scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-            z = z * scale
-        if self.code is not None:
-            z = self.code(units[:, 0])[:, None]
-        return LayerState(x, pre, units, scale, self._by_position(z, batch, positions))
+        if not self.normalise:
+            return z, None
+        scale = math.sqrt(z.shape[-1]) / z.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        return z * scale, scale
 
     def mask(self, state: LayerState) -> Tensor:
         """The layer's own mask ``D = diag(phi'(a))``, ``[R, G, M, E]``."""
@@ -150,10 +143,6 @@ class Layer(nn.Module):
         self, state: LayerState, grad_RBDC: Tensor, projection_RGEC: Tensor | None = None
     ) -> tuple[LayerUpdate, Tensor]:
         """The first half of :meth:`Layer.backward`: the projection's update, and the signal at the units, before the mask."""
-        if self.code is not None:
-            raise InvalidInput(
-                "model.network.codebooks", self.code.codebooks, "null for a rule that sends a signal through codes"
-            )
         grad = self.before_normalisation(state, self.by_group(grad_RBDC))
         if self.projection_RGEC is None:
             return {}, grad

@@ -374,7 +374,7 @@ NETWORK_CASES: list[tuple[str, tuple[str, ...]]] = [
     ("gevb", ()),
     ("sibling_contrastive", ()),
     ("forward_forward", ()),
-    *(("code_prediction", args) for args in ((), *EQUATIONS["code_prediction"].variants)),
+    *(("exchange_clustering", args) for args in ((), *EQUATIONS["exchange_clustering"].variants)),
 ]
 """Rules that use all of the layers' own updates."""
 

@@ -67,7 +67,6 @@ BASE: dict[str, list[float]] = {}
 def accuracies(tmp_path: Path, rule: str) -> list[float]:
     small = ["--data.L=2", "--data.train_size=300", "--data.test_size=128", "--data.probe_size=64", "--data.seeds=[0,1,2,3,4]"]
     steps = ["--model.network.width=64", "--trainer.max_steps=600", "--trainer.val_check_interval=600"]
-    steps += ["--model.optimizer.lr=3e-3"] if rule == "code_prediction" else []  # its own, 1e-3, is for 256 units
     return [r["test_accuracy"] for r in fit(tmp_path, f"-c={CONFIGS / 'rules' / rule}.yaml", *small, *steps)]
 
 

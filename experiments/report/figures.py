@@ -34,9 +34,9 @@ SHAPES = (
 """Marker and line: the sum of a rule's row and column in ``STYLED`` says which, so that they differ along both."""
 STYLED = (
     ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "random_expansion", "vicreg", "similarity_matching"),
-    ("gevb", "feedback_alignment", "supervised_contrastive", "sign_dfa", "dfa", "lpl", "pepita"),
+    ("kolen_pollack", "feedback_alignment", "supervised_contrastive", "sign_dfa", "dfa", "lpl", "pepita"),
     ("backprop_decay", "dkp", "label_context", "clapp_pp", "clapp_local", "barlow_twins", "local_cross_entropy"),
-    ("end_to_end_contrastive", "code_prediction", "kolen_pollack", "forward_dfa", "sfa", "drtp", "frozen"),
+    ("end_to_end_contrastive", "latent_clustering", "gevb", "forward_dfa", "sfa", "drtp", "frozen"),
     ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
@@ -50,14 +50,7 @@ STYLED = (
         "sigprop",
         "mono_forward",
     ),
-    (
-        "lls",
-        "backprop_bottleneck",
-        "frozen_below_top",
-        "backprop_contrastive",
-        "end_to_end_all_contrastive",
-        "latent_clustering",
-    ),
+    ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
 with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from datamodules import SiblingPairs
-from networks import CodeNetwork
-from networks.code import CodeTable
+from networks import CellLayer, CodeNetwork
+from networks.cells import CodeTable
 from rhm import InvalidInput
 from rhm.hashing import seed_keys
 from rules.base.contract import Locality, Step, Updates
@@ -112,9 +112,9 @@ class CellClustering(LocalRule):
 
     def table(self, k: int) -> CodeTable:
         """The codes of layer ``k``, from 1."""
-        table = self.network.layers[k - 1].code
-        assert isinstance(table, CodeTable)
-        return table
+        layer = self.network.layers[k - 1]
+        assert isinstance(layer, CellLayer)
+        return layer.code
 
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn, or a turn for all strings."""

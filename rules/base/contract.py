@@ -45,7 +45,7 @@ class Locality:
     def through_output(self, network: NetworkConfig, transport: bool = True) -> Locality:
         """The same for a signal that arrives at what a layer of ``network`` hands on and passes a normalisation, which mixes
         units, and a bottleneck, whose projection carries it back unless ``transport`` is false."""
-        projected = network.bottleneck is not None and network.codebooks is None
+        projected = network.bottleneck is not None
         return replace(
             self,
             lateral=self.lateral or network.normalise or projected,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules import Batch, Pairs, ReplicaDataModule
-from networks import HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, VectorNetwork
+from networks import CodeNetwork, HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, VectorNetwork
 from rhm import InvalidInput
 from rhm.errors import nearest
 from rhm.hashing import fold, normal, seed_keys
@@ -214,9 +214,9 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         if isinstance(network, VectorNetwork) and not self.takes_vectors:
             allowed = f"a network of scalar units for {name}, such as HierarchicalNetwork"
             raise InvalidInput("model.network", "VectorNetwork", allowed)
-        if network.codebooks is not None and not self.takes_codes:
-            allowed = f"null for {name}, which cannot learn through codes"
-            raise InvalidInput("model.network.codebooks", network.codebooks, allowed)
+        if isinstance(network, CodeNetwork) and not self.takes_codes:
+            allowed = f"a network without codes for {name}, such as HierarchicalNetwork"
+            raise InvalidInput("model.network", "CodeNetwork", allowed)
 
     def check_data(self) -> None:
         """Refuse data that do not have what the rule learns from.

@@ -52,7 +52,7 @@ def copied(rule: LocalRule) -> LocalRule:
 def shake(rule: LocalRule) -> None:
     """Noise on every parameter and buffer, so that nothing is zero, equal or symmetric by accident.
 
-    Buffers keep their signs, as some are frequencies or gates; those that start at 0 get noise.
+    Buffers keep their signs, as some are magnitudes or gates; those that start at 0 get noise.
     """
     noise = torch.Generator().manual_seed(0)
     for parameter in rule.parameters():
@@ -187,13 +187,7 @@ def changed_at(layer: Layer, state: LayerState, units_E: Tensor, positions_D: Te
     pre_RBDE[:, :, positions_D] = torch.where(units_E, moved, pre_RBDE[:, :, positions_D])
     pre = layer.by_group(pre_RBDE)
     units = layer.activation.phi(pre)
-    z = units if layer.projection_RGEC is None else units @ layer.projection_RGEC
-    scale = state.scale_RGM1
-    if layer.normalise:
-        scale = z.shape[-1] ** 0.5 / z.norm(dim=-1, keepdim=True)
-        z = z * scale
-    if layer.code is not None:
-        z = layer.code(units[:, 0])[:, None]
+    z, scale = layer.hand_on(units)
     return LayerState(state.input_RGMF, pre, units, scale, layer.by_position(z, state))
 
 
@@ -211,8 +205,7 @@ def of_the_others(layer: Layer, update: dict[str, Tensor], units_E: Tensor) -> l
         columns = alone_E[:: layer.components] if isinstance(layer, VectorLayer) else alone_E
         bias = [update["bias_RG1E"][..., alone_E]] if "bias_RG1E" in update else []
         return [update["weight_RGFE"][..., columns], *bias]
-    rows = [update[name] for name in ("projection_RGEC", "code.predictor_REP") if name in update]
-    return [row[..., alone_E, :] for row in rows]
+    return [update["projection_RGEC"][..., alone_E, :]] if "projection_RGEC" in update else []
 
 
 def decided_by_the_others(rule: LocalRule, answer: Updates, k: int, units_E: Tensor) -> list[Tensor]:
@@ -287,6 +280,6 @@ def positions_interact(rule: LocalRule, step: Step, k: int) -> bool:
     before, after = (answer.layers[k - 1] for answer in answers)
     if not before:  # a rule that has no gradient
         return not same(*([of_layer(answer, k)] for answer in answers))[0]
-    names = ["weight_RGFE"] if "weight_RGFE" in before else ["projection_RGEC", "code.predictor_REP"]
+    name = "weight_RGFE" if "weight_RGFE" in before else "projection_RGEC"
     groups = ~odd_D if apart else slice(None)
-    return any(name in before and not torch.equal(before[name][:, groups], after[name][:, groups]) for name in names)
+    return name in before and not torch.equal(before[name][:, groups], after[name][:, groups])

@@ -230,7 +230,7 @@ def test_end_to_end_is_the_gradient_of_the_top_layers_loss_by_finite_differences
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_is_measured_or_refused_in_a_line(name):
     rule = from_settings(name, seeds=(0, 1))
-    if name in ("frozen", "frozen_below_top", "code_prediction", *CELLS):
+    if name in ("frozen", "frozen_below_top", *CELLS):
         with pytest.raises(InvalidInput, match="GradientAlignment"):
             GradientAlignment().check(rule)
         return
@@ -575,7 +575,7 @@ WATCHED = [
     "byol",
     "lpl",
     "node_perturbation",
-    "code_prediction",
+    "exchange_clustering",
 ]
 
 
@@ -590,7 +590,7 @@ def test_a_run_that_is_watched_has_the_same_weights_bit_for_bit(name):
         trainer(*callbacks, **settings).fit(rule, rule.data)
         return rule, torch.get_rng_state()
 
-    watchers = everything()[1:] if name == "code_prediction" else everything()
+    watchers = everything()[1:] if name in CELLS else everything()
     if isinstance(from_settings(name), LayerwiseRule):
         watchers.append(PairStatistics())
     if name in ("backprop", "frsf"):
@@ -750,13 +750,12 @@ REFUSED = {
     "a rule that trains nothing": (["--model=FrozenFeatures", "GradientAlignment"], ["trainer.callbacks", "FrozenFeatures"]),
     "codes": (
         [
-            "--model=CodePrediction",
+            "--model=ExchangeClustering",
             "GradientAlignment",
-            "--model.network.codebooks=2",
-            "--model.network.bottleneck=4",
+            "--model.network=CodeNetwork",
             "--data.pairs=SiblingPairs",
         ],
-        ["model.network.codebooks", "2", "GradientAlignment"],
+        ["model.network", "CodeNetwork", "GradientAlignment"],
     ),
     "alignment without labels": (
         ["--model=SoftHebb", "GradientAlignment", "--data.labels=false"],

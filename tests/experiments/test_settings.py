@@ -178,7 +178,7 @@ def test_what_is_no_integer_is_refused_by_its_name(key, value, capsys, tmp_path)
     assert line.startswith(f"rhm: data.{key}: got ")
 
 
-@pytest.mark.parametrize("name", ["dfa", "sibling_contrastive", "clapp", "gevb", "code_prediction"])
+@pytest.mark.parametrize("name", ["dfa", "sibling_contrastive", "clapp", "gevb", "exchange_clustering"])
 @pytest.mark.parametrize(
     "changes",
     [

@@ -14,7 +14,7 @@ import torch
 from equations.ask import build
 from equations.check import check, wanted
 from equations.exchange import exchange, objective
-from rule_helpers import from_settings, make_data, train
+from rule_helpers import compute, from_settings, make_data, train
 
 from networks import CodeNetwork
 from rhm import InvalidInput
@@ -216,11 +216,47 @@ def test_a_class_as_context_needs_labels():
 def test_codes_go_only_where_they_can_be_handed_on():
     with pytest.raises(InvalidInput, match="model.network: got HierarchicalNetwork, allowed: CodeNetwork"):
         ExchangeClustering()
-    with pytest.raises(ValueError, match="HierarchicalNetwork with codebooks for CodePrediction"):
-        from_settings("code_prediction", "--model.network=CodeNetwork")
-    with pytest.raises(InvalidInput, match="model.network.codebooks: got 4, allowed: null for DirectFeedbackAlignment"):
+    with pytest.raises(InvalidInput, match="model.network: got CodeNetwork, allowed: a network without codes for DirectFeed"):
         DirectFeedbackAlignment(CodeNetwork()).prepare(make_data())
+    rule = from_settings("exchange_clustering")
+    state = compute(rule).states[0]
+    with pytest.raises(InvalidInput, match="model.network: got CodeNetwork, allowed: a network without codes"):
+        rule.network.layers[0].backward(state, torch.ones_like(state.out_RBDC))
     assert CodeNetwork(bottleneck="2v").handed_on(from_settings("exchange_clustering").data.task) == 8
+
+
+def test_the_codebook_with_the_largest_objective_is_handed_on():
+    """Not the same one in all replicas and layers."""
+    rule = from_settings("exchange_clustering", "--model.turn=6")
+    train(rule, steps=12)
+    chosen = set()
+    for k in (1, 2):
+        table = rule.table(k)
+        for value_S, codes_ST, handed_on_T in zip(table.objective_RS, table.codes_RST, table.handed_on_RT, strict=True):
+            best = int(value_S.argmax())
+            assert torch.equal(handed_on_T, codes_ST[best])
+            chosen.add(best)
+    assert len(chosen) > 1
+
+
+def test_a_layer_finds_the_symbols_of_its_tuples():
+    """Four symbols with two synonyms each: the codes of the first layer are the symbols, but for names."""
+    task = ("--data.train_size=256", "--data.batch_size=64", "--data.L=4", "--model.turn=30")
+    rule = from_settings("exchange_clustering", *task, seeds=(0, 1, 2, 3))
+    before = purity(rule)
+    train(rule, steps=30)
+    assert (purity(rule) == 1).all() and (before < 0.9).all(), (before, purity(rule))
+
+
+@torch.no_grad()
+def purity(rule) -> torch.Tensor:
+    """The share of level 1's symbols that is right if each code stands for its commonest symbol, ``[R]``."""
+    batch = rule.data.train_batch(0)
+    codes = rule.network(batch.x_RBD)[0].out_RBDC.argmax(-1)
+    table = torch.zeros(len(codes), 4, 4)
+    for r, (code, symbol) in enumerate(zip(codes, batch.derivation.symbols[1], strict=True)):
+        table[r].index_put_((code.flatten(), symbol.flatten().long()), torch.tensor(1.0), accumulate=True)
+    return table.amax(-1).sum(-1) / table.sum((-1, -2))
 
 
 def test_a_run_that_is_too_short_says_so():

@@ -43,14 +43,11 @@ NORMAL: dict[str, Callable[[LocalRule, str, Tensor], float | Tensor]] = {
     r"feedback_\d+|network\.layers\.\d+\.feedback_RNF": lambda rule, name, x: rule.feedback_scale / math.sqrt(x.shape[1]),
     r"feedback_RNF": lambda rule, name, x: rule.feedback_scale * math.sqrt(2 / x.shape[2]),
     r"feedback_\d+_\w+": lambda rule, name, x: rms(carried(rule, name)) * getattr(rule, "feedback_scale", 1),
-    r".*\.(second_)?head_RCE|.*\.label_head_RFE|.*code\.predictor_REP|.*\.predictor_out_REC": lambda rule, name, x: inputs(
-        rule, x
-    ),
+    r".*\.(second_)?head_RCE|.*\.label_head_RFE|.*\.predictor_out_REC": lambda rule, name, x: inputs(rule, x),
     r".*\.predictor_in_RCE": lambda rule, name, x: math.sqrt(2) * inputs(rule, x),
     r".*\.(predictor|prediction|retrodiction)_RD?CC": lambda rule, name, x: 1 / x.shape[-1],
     r".*\.top_\w+_RDEC": lambda rule, name, x: 1 / math.sqrt(x.shape[-1] * x.shape[-2]),
     r".*\.label_RNC": lambda rule, name, x: 1.0,
-    r".*code\.prototypes_RSKJ": lambda rule, name, x: 2 / x.shape[-1],
     r".*\.target_RNF": lambda rule, name, x: math.sqrt(2),
     r".*\.inverse_RGEF": lambda rule, name, x: inputs(rule, x),
     r"P_\d+_\w+": lambda rule, name, x: 1 / math.sqrt(x.shape[-1]),
@@ -62,9 +59,8 @@ GIVEN: dict[str, Callable[[LocalRule, str, Tensor], Tensor]] = {
     r"target_\d+_\w+": lambda rule, name, x: rule.network.layers[int(name.split("_")[1]) - 1].get_parameter(
         re.sub(r"^head_", "head.", name.split("_", 2)[2])
     ),
-    r".*\.inverse_bias_RG1F|.*code\.mean_R1E": lambda rule, name, x: torch.zeros_like(x),
+    r".*\.inverse_bias_RG1F": lambda rule, name, x: torch.zeros_like(x),
     r"activity_\d+": lambda rule, name, x: torch.eye(x.shape[-1], dtype=x.dtype).expand_as(x),
-    r".*code\.joint_RSKK": lambda rule, name, x: torch.full_like(x, 1 / x.shape[-1] ** 2),
     r".*code\.objective_RS": lambda rule, name, x: torch.zeros_like(x),
     r".*\.gate_REK": lambda rule, name, x: x.sign(),
 }

@@ -57,7 +57,7 @@ def test_live_bytes_are_those_of_tensors_that_are_not_yet_gone():
     assert live.now == 0 and live.most == 800
 
 
-@pytest.mark.parametrize("name", ["backprop", "sibling_contrastive", "class_contrastive", "gevb", "code_prediction"])
+@pytest.mark.parametrize("name", ["backprop", "sibling_contrastive", "class_contrastive", "gevb", "exchange_clustering"])
 def test_the_bytes_of_a_step_without_content_are_those_of_a_step(name):
     found = []
     for device in "meta", "cpu":

@@ -55,7 +55,6 @@ OTHERWISE = {
     "clapp_pp": ["--model.context=top", "--data.pairs=ClassPairs"],
     "scff": ["--data.pairs=ClassPairs"],
     "simsiam": ["--model.block.expansion=random"],
-    "code_prediction": ["--model.stagger=null"],
     "exchange_clustering_label": ["--model.one_by_one=false"],
     "label_context": ["--model.network=LocallyConnectedNetwork"],
     "supervised_contrastive": ["--model.network=DenseNetwork"],

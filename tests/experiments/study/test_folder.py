@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 
-from sweeps import MadeUp, refused, sweep, write
+from sweeps import TINY, MadeUp, refused, sweep, write
 
 
 def test_a_study_that_was_killed_in_its_first_moment_goes_on(tmp_path, monkeypatch):

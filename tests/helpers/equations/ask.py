@@ -20,7 +20,7 @@ from equations.case import LEARNING_RATE, Answer, Case, State
 from equations.network import Parameters, PlainLayer, PlainNetwork
 from networks import DenseNetwork
 from rules import LocalRule, Step, Updates
-from rules.base import perturbed
+from rules.base.perturbed import shake
 
 SEED = 3
 
@@ -31,15 +31,6 @@ def build(name: str, *args: str) -> LocalRule:
     rule = from_settings(name, *small, *args, seeds=(SEED,))
     shake(rule)
     return rule
-
-
-@torch.no_grad()
-def shake(rule: LocalRule) -> None:
-    """Noise on every parameter and buffer; what is a distribution stays one."""
-    perturbed.shake(rule)
-    for name, buffer in rule.named_buffers():
-        if name.endswith("joint_RSKK"):
-            buffer /= buffer.sum((-1, -2), keepdim=True)
 
 
 def numbers(tensor: Tensor) -> np.ndarray:

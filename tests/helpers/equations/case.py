@@ -26,7 +26,7 @@ class Case:
     Attributes:
         network: layers and readout; they share their arrays with ``parts``.
         parts: parameters of the layers and, last, of the readout, by name: all of them, heads and feedback too.
-        buffers: of the whole rule, by their full names, such as ``feedback_1`` or ``network.layers.0.code.mean_R1E``.
+        buffers: of the whole rule, by their full names, such as ``feedback_1`` or ``network.layers.0.code.codes_RST``.
         x_BD, y_B, view_BD: tokens, classes, and tokens of the partners or None.
         key_B: 64 random bits of each string.
         weight_B: what each string counts in losses on labels.

@@ -155,7 +155,7 @@ BY = {
     "frozen": ["nothing"] * 3 + ["labels"],
     "sibling_contrastive": ["rule", "rule", "labels", "labels"],
     "local_expansion": ["rule", "rule", "nothing", "labels"],
-    "code_prediction": ["rule", "rule", "nothing", "labels"],
+    "exchange_clustering": ["rule", "rule", "labels", "labels"],
     "class_contrastive": ["rule"] * 3 + ["labels"],
 }
 
@@ -172,6 +172,6 @@ def test_what_trains_a_layer_is_what_gives_it_gradients(name):
             alone = rule.layer_updates(rule.compute(rule.data.train_batch(0))).layers
         learns = [bool(update) for update in found.layers]
         assert len(alone) == rule.trained_by.count("rule")
-        if name != "code_prediction":  # whose layers wait for their turn
+        if name != "exchange_clustering":  # which has no gradients
             assert learns == [by != "nothing" for by in rule.trained_by]
         assert labels or "labels" not in rule.trained_by

@@ -120,7 +120,7 @@ def test_an_argument_that_the_checkpoint_does_not_say_is_asked_for(tmp_path):
     assert alike(rule, Backprop.load_from_checkpoint(path, network=Secretive()))
 
 
-@pytest.mark.parametrize("name", ["dfa", "gevb", "low_rank_feedback", "code_prediction", "label_context"])
+@pytest.mark.parametrize("name", ["dfa", "gevb", "low_rank_feedback", "exchange_clustering", "label_context"])
 def test_a_copy_and_a_pickle_of_a_trained_rule_say_what_it_says(name):
     assert not checking.copies(from_settings(name))
 
