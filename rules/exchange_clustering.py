@@ -63,7 +63,7 @@ class ExchangeClustering(CellClustering):
         label_context: bool = False,
         turn: int = 150,
         one_by_one: bool = True,
-        fraction: float = 0.8,
+        fraction: float = 0.7,
         temperature: float = 0.15,
         falling: float = 0.6,
         pseudo_counts: float = 6.4,

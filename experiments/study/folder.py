@@ -33,7 +33,7 @@ from experiments.study.study import Study
 from rhm import InvalidInput
 
 FREE_PARTS = {"max_runs", "refine", "question"}
-"""Parts of a study that may differ when it goes on. Rules may be added, and tasks at the end: none looks at the runs of another."""
+"""Parts of a study that may differ when it goes on. Rules may be added, and tasks at the end: none sees another's runs."""
 
 
 class StudyFolder:

@@ -76,3 +76,17 @@ def test_a_study_goes_on_with_more_rules_and_not_with_other_ones(tmp_path, capsy
     assert len(made.made) == 2 * before and all("dfa" in name for name in made.made[before:])
     for rules in ["[dfa]", "[backprop, {rule: dfa, settings: {model.network.width: 9}}]"]:
         assert "which holds a study with rules=" in refused(capsys, study, run_dir, f"--rules={rules}", "--launcher=debug")
+
+
+def test_a_study_goes_on_with_more_tasks_and_not_with_other_ones(tmp_path, capsys, monkeypatch):
+    made = MadeUp(monkeypatch)
+    study, run_dir = write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}"
+    task = TINY["tasks"][0]
+    sweep(study, run_dir)
+    before = list(made.made)
+    sweep(study, run_dir, f"--tasks={json.dumps([task, task | {'L': 4}])}")
+    more = made.made[len(before) :]
+    assert more and all("L4" in name for name in more) and not any("L4" in name for name in before)
+    for tasks in [[task | {"L": 4}, task], [task | {"L": 4}], [task | {"m": 3}, task | {"L": 4}]]:
+        line = refused(capsys, study, run_dir, f"--tasks={json.dumps(tasks)}", "--launcher=debug")
+        assert "which holds a study with tasks=" in line

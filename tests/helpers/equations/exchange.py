@@ -83,7 +83,7 @@ class Layer:
 
     def decide(self, counts_YTT: Array) -> Array:
         """A fraction of the seen cells of each codebook takes the code with the largest objective and noise, the others as they were."""
-        S, fraction = len(self.codes_ST), self.case.setting("fraction", 0.8)
+        S, fraction = len(self.codes_ST), self.case.setting("fraction", 0.7)
         N = max(1, round(fraction * self.T))
         key = torch.tensor([self.case.keys(self.k, self.now)])
         order_ST = uniform(fold(key, "order"), (S, self.T))[0].numpy()
