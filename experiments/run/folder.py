@@ -194,8 +194,8 @@ class RunFolder:
                 left.unlink()
         except OSError as error:
             raise InvalidInput("run_dir", f"{self.path} ({error.strerror})", "a folder that can be written") from error
+        saved = newest_readable(self.checkpoints, rule)  # before settings are written: they may be refused
         self.make(config, config_yaml)
-        saved = newest_readable(self.checkpoints, rule)
         return None if saved is None else saved.path
 
     def _take(self, file: TextIO) -> None:

@@ -536,9 +536,11 @@ def test_a_run_says_its_grammar_and_goes_on_with_no_other(file, tmp_path, capsys
     capsys.readouterr()
     RandomHierarchyModel(**TASK, seeds=[78]).to_json(file)
     assert "step=4.ckpt of origin grammar=" in refused(capsys, "test", run)
+    before = (tmp_path / "a/config.yaml").read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
         rhm("fit", *run_of_file(file, "--trainer.max_steps=8", run))
     assert "step=4.ckpt of origin grammar=" in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / "a/config.yaml").read_text(encoding="utf-8") == before
 
 
 @pytest.mark.parametrize("typed", ["--data.v=8", "--data.init_args.v=8", "file"])
