@@ -174,7 +174,8 @@ class RandomHierarchyModel(nn.Module):
             fits = side_of_string(drawn, split_A[wanted]) == side_A[wanted]
             choices_AJ[wanted[fits]] = drawn[fits]
             wanted, attempt = wanted[~fits], attempt + 1
-        y_RB1, *choices = choices_AJ.view(R, B, -1).split([1, *(task.width(level) for level in range(1, task.L + 1))], 2)
+        widths = [1, *(task.width(level) for level in range(1, task.L + 1))]
+        y_RB1, *choices = choices_AJ.view(R, B, sum(widths)).split(widths, 2)
         return self._expand((y_RB1.to(self.rules(1).dtype),), choices)
 
     def _draw_choices(self, key_A: Tensor) -> Tensor:

@@ -119,8 +119,9 @@ def test_ranks_share_every_batch_of_an_evaluation(world):
         assert sorted(s for part in parts for s in strings(part.x_RBD[0])) == sorted(strings(whole.x_RBD[0]))
 
 
-def test_a_rank_may_have_no_string_of_a_batch():
-    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=60, probe_size=64, eval_batch_size=16)
+@pytest.mark.parametrize("own", [{}, {"zipf": 0.2}])
+def test_a_rank_may_have_no_string_of_a_batch(own):
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=60, probe_size=64, eval_batch_size=16, **own)
     assert data.eval_batch(0, 0, 1, rank=1, world=2).x_RBD.shape[1] == 0
 
 
