@@ -90,7 +90,7 @@ def hyper_parameters(trainer: Trainer, rule: LocalRule) -> dict[str, Simple]:
         "rule": type(rule).__name__,
         "supervision": rule.supervision,
         "pairs": type(data.pairs).__name__ if rule.uses_pairs else "none",
-        **vars(data.task),
+        **data.task.given,
         **data.origin,
         "train_size": "stream" if sizes == [None] else sizes[0] if len(sizes) == 1 else " ".join(map(str, sizes)),
         "label_size": " ".join(map(str, dict.fromkeys(data.replica_label_sizes))) if data.label_sizes_R is not None else "all",

@@ -31,13 +31,15 @@ class Target:
     """What is read of one level from one position of a layer.
 
     A position that covers several symbols of the level is asked for each of them (``slots``); a position below the level is
-    asked for the one symbol that it is part of, together with ``sharers - 1`` others.
+    asked for the one symbol that it is part of, together with ``sharers - 1`` others. The last ``unasked`` symbols say nothing:
+    a probe is fitted on them too, but is not asked where they stand, and does not answer with them.
     """
 
     level: int
     slots: int
     sharers: int
     symbols: int
+    unasked: int = 0
 
     @property
     def columns(self) -> int:
@@ -57,7 +59,8 @@ def targets_of(task: TaskSizes, positions: int) -> list[Target]:
     for level in task.levels:
         width = task.width(level)
         if width % positions == 0 or positions % width == 0:
-            targets.append(Target(level, max(1, width // positions), max(1, positions // width), task.symbols(level)))
+            sizes = max(1, width // positions), max(1, positions // width), task.symbols(level)
+            targets.append(Target(level, *sizes, task.unasked(level)))
     return targets
 
 
@@ -179,9 +182,10 @@ class ProbeCounts(Metric):
         """Add answers: the scores of all targets' symbols, side by side, and the true symbols ``[R, G, M, slots]``."""
         parts = scores_RGMT.split([t.columns for t in self.targets], -1)
         for j, (part, y_t, target) in enumerate(zip(parts, y, self.targets, strict=True)):
-            right = part.unflatten(-1, (target.slots, target.symbols)).argmax(-1) == y_t
+            asked = target.symbols - target.unasked
+            right = part.unflatten(-1, (target.slots, target.symbols))[..., :asked].argmax(-1) == y_t
             self.correct_RT[:, j] += right.flatten(1).sum(1)
-            self.total_T[j] += y_t[0].numel()
+            self.total_T[j] += (y_t[0] < asked).sum()  # as many in each replica
 
     def compute(self) -> Tensor:
         """Accuracy ``[R, targets]``."""

@@ -170,7 +170,7 @@ def load_network(folder: str, rule: LocalRule) -> LayeredNetwork:
         state = saved.content["state_dict"]
     except Exception as error:  # whatever a damaged file makes of itself
         raise InvalidInput(key, f"{folder} ({type(error).__name__}: {error})", "a run that can be read") from error
-    of, ours = saved.content.get("run", {}), vars(rule.data.task) | rule.data.origin
+    of, ours = saved.content.get("run", {}), rule.data.task.given | rule.data.origin
     task = of.get("task", {}) | data | of.get("origin", {})
     for name in ours | of.get("origin", {}):
         if task.get(name) != ours.get(name):

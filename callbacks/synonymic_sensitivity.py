@@ -1,6 +1,6 @@
 """Which exchanges of synonyms does a layer still see?
 
-Shape suffixes: R replica, B batch, D position, C channel, K layer, L level, F features, N classes.
+Shape suffixes: R replica, B batch, D position, C channel, K layer, L level, T tag, F features, N classes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from callbacks.diagnostic import Diagnostic, MeanOverStrings, StringDistance, full
 from callbacks.figures import map_picture
 from callbacks.tensorboard import log_picture
-from rhm import InvalidInput, Task
+from rhm import InvalidInput, SparseHierarchyModel
 from rhm.hashing import scramble
 from rules import LocalRule
 
@@ -25,8 +25,12 @@ class SynonymicSensitivity(Diagnostic):
     over all pairs is exact. A layer that has found level ``l`` has ``S = 0`` there, one that takes synonyms for different
     strings has 1. Measured on test strings, without noise, shared out over ranks.
 
-    Tags: ``sensitivity/level{l}/layer{k}``; NaN, and not written, for a layer that gives the same for all strings. Picture:
-    ``sensitivity/map``.
+    Where symbols stand among silent positions (``data.silent``) they stay there, and a second measure is the sensitivity
+    ``D_{k,l}`` to where they stand: the same with places of the children of level ``l`` drawn again in place of ``P_l``, while
+    all symbols stay (:meth:`rhm.SparseHierarchyModel.move`; Tomasini, Wyart 2024, arXiv 2404.10727).
+
+    Tags: ``sensitivity/level{l}/layer{k}``, ``sensitivity/moved/level{l}/layer{k}``; NaN, and not written, for a layer that
+    gives the same for all strings. Picture: ``sensitivity/map``, of synonyms.
 
     Args:
         strings: test strings, rounded up to whole steps of ``data.eval_batch_size``; all there are if there are fewer.
@@ -44,23 +48,29 @@ class SynonymicSensitivity(Diagnostic):
         self.strings = strings
 
     def check(self, rule: LocalRule) -> None:
-        if not isinstance(rule.data.task, Task):
+        if rule.data.grammar is None:
             allowed = "without SynonymicSensitivity: no grammar has made these strings, and synonyms are not known"
             raise InvalidInput("trainer.callbacks", f"SynonymicSensitivity with {type(rule.data).__name__}", allowed)
-        if rule.data.task.m == 1:
+        if rule.data.grammar.task.m == 1:
             raise InvalidInput("data.m", 1, "at least 2 with SynonymicSensitivity: there must be synonyms")
 
     def charts(self, rule: LocalRule) -> dict[str, dict[str, str]]:
-        levels = range(1, rule.data.task.L + 1)
-        return {self.prefix: {f"level{level}": rf"^{self.prefix}/level{level}/layer\d+$" for level in levels}}
+        sparse = isinstance(rule.data.grammar, SparseHierarchyModel)
+        kinds, levels = ("", "moved/") if sparse else ("",), range(1, rule.data.task.L + 1)
+        tags = [f"{kind}level{level}" for kind in kinds for level in levels]
+        return {self.prefix: {tag.replace("/", " "): rf"^{self.prefix}/{tag}/layer\d+$" for tag in tags}}
 
     def measure(self, trainer: Trainer, rule: LocalRule) -> dict[str, Tensor]:
         data, network, grammar = rule.data, rule.network, rule.data.grammar
         assert grammar is not None
-        R, L, K, device = data.replicas, data.task.L, len(network), rule.readout.weight_RFN.device
+        changes = {"": grammar.exchange}
+        if isinstance(grammar, SparseHierarchyModel):
+            changes["moved/"] = grammar.move
+        tags = [(kind, level) for kind in changes for level in range(1, data.task.L + 1)]
+        R, K, device = data.replicas, len(network), rule.readout.weight_RFN.device
         sizes = [p * layer.out_channels for p, layer in zip(network.positions, network.layers, strict=True)]
         spread = [StringDistance(R, size).to(device) for size in sizes]
-        moved = MeanOverStrings(K, L, R).to(device)
+        changed = MeanOverStrings(len(tags), K, R).to(device)
         start, end = data.test_range
         for i in range(-(-min(self.strings, end - start) // data.eval_batch_size)):
             batch = data.eval_batch(i, start, end, data.rank, data.world)
@@ -69,14 +79,14 @@ class SynonymicSensitivity(Diagnostic):
             for metric, out in zip(spread, outs, strict=True):
                 metric.update(out)
             key_RB1, squares = content_key(x_RBD), []
-            for level in range(1, L + 1):
-                exchanged = network(grammar.exchange(batch.derivation, level, key_RB1).x_RBD)
-                squares += [(a - full(b.out_RBDC).flatten(2)).square().sum(2) for a, b in zip(outs, exchanged, strict=True)]
-            moved.update(torch.stack(squares).unflatten(0, (L, K)).transpose(0, 1))
-        moved_KLR = moved.compute().reshape(K, L, R)  # torchmetrics squeezes a single number
+            for kind, level in tags:
+                others = network(changes[kind](batch.derivation, level, key_RB1).x_RBD)
+                squares += [(a - full(b.out_RBDC).flatten(2)).square().sum(2) for a, b in zip(outs, others, strict=True)]
+            changed.update(torch.stack(squares).unflatten(0, (len(tags), K)))
+        changed_TKR = changed.compute().reshape(len(tags), K, R)  # torchmetrics squeezes a single number
         spread_KR = torch.stack([metric.compute().reshape(R) for metric in spread])
-        share_KLR = moved_KLR / spread_KR.where(spread_KR > 0, torch.nan)[:, None]
-        return {f"level{level + 1}/layer{k + 1}": share_KLR[k, level] for level in range(L) for k in range(K)}
+        share_TKR = changed_TKR / spread_KR.where(spread_KR > 0, torch.nan)
+        return {f"{kind}level{l}/layer{k + 1}": share_TKR[t, k] for t, (kind, l) in enumerate(tags) for k in range(K)}
 
     def draw(self, trainer: Trainer, rule: LocalRule) -> None:
         """The map of layers by levels; an exchange of tokens does not exist, so level 0 is grey."""

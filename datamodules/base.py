@@ -17,7 +17,7 @@ from torch import Tensor
 from datamodules.batch import Batch
 from datamodules.numbers import Seeds, Sizes, said
 from datamodules.pairs import Pairs
-from rhm import Derivation, InvalidInput, RandomHierarchyModel, TaskSizes
+from rhm import Derivation, InvalidInput, RandomHierarchyModel, SparseHierarchyModel, TaskSizes
 from rhm.hashing import fold, permutation, seed_keys
 
 PROBE, TEST = 0, 1  # numbers of the loaders of validation and test: strings to fit probes on, test strings
@@ -89,7 +89,7 @@ class ReplicaDataModule(LightningDataModule, ABC):
         InvalidInput: a size under 1, more strings than there are, pairs that the task does not have.
     """
 
-    grammar: RandomHierarchyModel | None = None
+    grammar: RandomHierarchyModel | SparseHierarchyModel | None = None
 
     def __init__(
         self,

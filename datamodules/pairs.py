@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from rhm import Derivation, InvalidInput, RandomHierarchyModel, TaskSizes
+from rhm import Derivation, InvalidInput, RandomHierarchyModel, SparseHierarchyModel, TaskSizes
 from rhm.hashing import below
 from rhm.memory import check_memory
 
@@ -30,7 +30,7 @@ class Strings(Protocol):
     """
 
     task: TaskSizes
-    grammar: RandomHierarchyModel | None
+    grammar: RandomHierarchyModel | SparseHierarchyModel | None
     seeds_R: Tensor
     train_sizes_R: Tensor | None
 
@@ -43,7 +43,7 @@ class Strings(Protocol):
         ...
 
 
-def grammar_of(data: Strings, pairs: str) -> RandomHierarchyModel:
+def grammar_of(data: Strings, pairs: str) -> RandomHierarchyModel | SparseHierarchyModel:
     """The grammar that pairs ask.
 
     Raises:

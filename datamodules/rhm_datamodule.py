@@ -15,7 +15,7 @@ from torch import Tensor
 from datamodules.base import ReplicaDataModule
 from datamodules.numbers import ONE_SEED, Seeds, Sizes, integer
 from datamodules.pairs import Pairs
-from rhm import Derivation, InvalidInput, RandomHierarchyModel, Task
+from rhm import Derivation, InvalidInput, RandomHierarchyModel, SparseHierarchyModel, SparseTask, Task
 from rhm.frequencies import PROBES, TESTS, Frequencies, checked_frequencies, zipf
 from rhm.grammar_file import TASK, GrammarFile, read_grammar
 from rhm.hashing import fold, seed_keys
@@ -62,6 +62,12 @@ class RHMDataModule(ReplicaDataModule):
         noise: probability with which each token is replaced by one drawn from all ``v``, in strings to train on, in their
             partners, and in those for probes and tests. A string has the same noise whenever it is shown. Classes and hidden
             symbols are those without, so are the tokens that probes are to read.
+        silent: ``S0`` of the Sparse Random Hierarchy Model (Tomasini, Wyart 2024, arXiv 2404.10727): each symbol stands
+            somewhere among so many silent positions, see :class:`rhm.SparseHierarchyModel`. ``v``, ``n``, ``m``, ``s`` and
+            ``L`` stay those of the grammar, and ``P_max`` its strings: a run sees each with one set of places, a function of
+            its number, and no test string is a training string that stands elsewhere. Networks and rules see a task of
+            ``v + 1`` symbols and tuples of ``s (S0 + 1)``. Noise replaces a token, silent or not, by any of the ``v + 1``;
+            with ``zipf`` a string that is drawn again stands elsewhere.
 
     Attributes:
         grammar: the model that makes the strings, one grammar of each replica.
@@ -74,8 +80,8 @@ class RHMDataModule(ReplicaDataModule):
             that has no grammar, one that cannot be, or one of another task, see :func:`rhm.grammar_file.read_grammar`.
     """
 
-    task: Task
-    grammar: RandomHierarchyModel
+    task: Task | SparseTask
+    grammar: RandomHierarchyModel | SparseHierarchyModel
     file: GrammarFile | None
     available_name = "P_max"
 
@@ -99,6 +105,7 @@ class RHMDataModule(ReplicaDataModule):
         zipf: float | None = None,
         zipf_level: int | None = None,
         noise: float | None = None,
+        silent: int = 0,
     ):
         self.grammar_file, self.file = None if grammar is None else str(grammar), None
         self.zipf, self.zipf_level, self.noise = zipf, integer(zipf_level), noise
@@ -109,11 +116,15 @@ class RHMDataModule(ReplicaDataModule):
             if self.grammar_file is not None:
                 self.file = read_grammar(self.grammar_file)
             task = Task(**given) if self.file is None else task_of(self.file, self.grammar_file, given)
+            sparse = SparseTask(task, integer(silent))
         except InvalidInput as error:
             raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from None
         self.frequencies = self._frequencies(task)
         self.fingerprint = None if self.file is None else self.file.fingerprint
-        super().__init__(task, train_size, seeds, pairs, batch_size, test_size, probe_size, eval_batch_size, labels, label_size)
+        sizes = sparse if sparse.silent else task
+        super().__init__(
+            sizes, train_size, seeds, pairs, batch_size, test_size, probe_size, eval_batch_size, labels, label_size
+        )
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -123,6 +134,7 @@ class RHMDataModule(ReplicaDataModule):
             "zipf": self.zipf,
             "zipf_level": self.zipf_level,
             "noise": self.noise,
+            "silent": self.task.silent if isinstance(self.task, SparseTask) else None,
         }
         return {key: value for key, value in said.items() if value is not None}
 
@@ -186,15 +198,14 @@ class RHMDataModule(ReplicaDataModule):
             raise InvalidInput("data.zipf", f"{self.zipf} ({error.key}: {error.got})", error.allowed) from None
 
     def _make_strings(self) -> None:
-        task, of = self.task, self.frequencies
         try:
-            self.grammar = RandomHierarchyModel(
-                task.v, task.n, task.m, task.s, task.L, seeds=self.replica_seeds, frequencies=of
-            )
+            grammar = RandomHierarchyModel(**self.task.given, seeds=self.replica_seeds, frequencies=self.frequencies)
         except InvalidInput as error:
             raise InvalidInput(f"data.{error.key}", error.got, error.allowed) from None
         if self.file is not None:
-            self.grammar.take_rules(self.file.rules)
+            grammar.take_rules(self.file.rules)
+        task = self.task
+        self.grammar = SparseHierarchyModel(grammar, task.silent) if isinstance(task, SparseTask) else grammar
 
     def _move_strings(self, device: torch.device) -> None:
         self.grammar.to(device)

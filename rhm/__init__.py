@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rhm.derivation import Derivation
     from rhm.encoding import one_hot, whitened_one_hot
     from rhm.model import RandomHierarchyModel
-    from rhm.task import OwnTask, Task, TaskSizes
+    from rhm.silence import SparseHierarchyModel
+    from rhm.task import OwnTask, SparseTask, Task, TaskSizes
 
 __all__ = [
     "Derivation",
@@ -20,6 +21,8 @@ __all__ = [
     "InvalidString",
     "OwnTask",
     "RandomHierarchyModel",
+    "SparseHierarchyModel",
+    "SparseTask",
     "Task",
     "TaskSizes",
     "one_hot",
@@ -29,6 +32,8 @@ _MODULES = {
     "Derivation": "derivation",
     "OwnTask": "task",
     "RandomHierarchyModel": "model",
+    "SparseHierarchyModel": "silence",
+    "SparseTask": "task",
     "Task": "task",
     "TaskSizes": "task",
     "one_hot": "encoding",

@@ -174,7 +174,8 @@ class RandomHierarchyModel(nn.Module):
             fits = side_of_string(drawn, split_A[wanted]) == side_A[wanted]
             choices_AJ[wanted[fits]] = drawn[fits]
             wanted, attempt = wanted[~fits], attempt + 1
-        y_RB1, *choices = choices_AJ.view(R, B, -1).split([1, *(task.width(level) for level in range(1, task.L + 1))], 2)
+        widths = [1, *(task.width(level) for level in range(1, task.L + 1))]
+        y_RB1, *choices = choices_AJ.view(R, B, sum(widths)).split(widths, 2)
         return self._expand((y_RB1.to(self.rules(1).dtype),), choices)
 
     def _draw_choices(self, key_A: Tensor) -> Tensor:
@@ -335,11 +336,11 @@ class RandomHierarchyModel(nn.Module):
         Raises:
             InvalidInput: no such level, or ``m = 1``: there are no synonyms.
         """
-        self._check_level("level", level)
+        self.check_level("level", level)
         if self.task.m == 1:
             raise InvalidInput("m", 1, "at least 2 to exchange synonyms: each symbol has one rule only")
         choices = [self._owner(l, derivation.symbols[l - 1])[1] for l in range(1, level + 1)]
-        bits = self._draws(choices[-1], "exchange", level, key)
+        bits = self.draws(choices[-1], "exchange", level, key)
         if level in self.frequencies:
             choices[-1] = other_rules(bits, choices[-1], self.get_buffer(f"rule_ends_{level}"))
         else:
@@ -357,13 +358,19 @@ class RandomHierarchyModel(nn.Module):
         Raises:
             InvalidInput: no such level.
         """
-        self._check_level("below_level", below_level)
+        self.check_level("below_level", below_level)
         symbols = derivation.symbols
-        choices = [self._rules_by(self._draws(symbols[l], "resample", l, key), l) for l in range(1, below_level + 1)]
+        choices = [self._rules_by(self.draws(symbols[l], "resample", l, key), l) for l in range(1, below_level + 1)]
         return self._expand(symbols[below_level:], [c.to(torch.int32) for c in choices])
 
-    def _draws(self, like_RBD: Tensor, name: str, level: int, key: SupportsIndex | Tensor) -> Tensor:
-        """Random bits, one for each symbol."""
+    def draws(self, like_RBD: Tensor, name: str, level: int, key: SupportsIndex | Tensor) -> Tensor:
+        """Random bits, one for each symbol.
+
+        Args:
+            like_RBD: symbols, of which the shape is looked at.
+            name, level: what the bits are for.
+            key: makes the draw; a tensor ``[R, B, 1]`` gives each string its own, whatever the rest of the batch.
+        """
         if not isinstance(key, Tensor):  # the same key as in a tensor, whoever wrote it
             key = torch.full((), signed(integer(key)), dtype=torch.int64, device=like_RBD.device)
         keys = fold(seed_keys(self.data_seeds_R, name, level)[:, None, None], key)
@@ -371,7 +378,12 @@ class RandomHierarchyModel(nn.Module):
         counter = torch.arange(math.prod(shape), device=like_RBD.device).view(shape)
         return scramble(keys + scramble(counter))
 
-    def _check_level(self, name: str, level: int) -> None:
+    def check_level(self, name: str, level: int) -> None:
+        """Refuse a level without rules.
+
+        Raises:
+            InvalidInput: no such level; the key is ``name``.
+        """
         if not 1 <= level <= self.task.L:
             raise InvalidInput(name, level, f"a level from 1 to L={self.task.L}")
 

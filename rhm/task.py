@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from rhm.errors import InvalidInput
 
@@ -26,6 +27,11 @@ class TaskSizes:
     L: int
 
     @property
+    def given(self) -> dict[str, Any]:
+        """What it was made with, by name: what settings, results and checkpoints say of it."""
+        return dict(vars(self))
+
+    @property
     def levels(self) -> tuple[int, ...]:
         """The levels whose symbols are known, from the tokens to the class."""
         return tuple(range(self.L + 1))
@@ -37,6 +43,10 @@ class TaskSizes:
     def symbols(self, level: int) -> int:
         """Number of different symbols at a level: ``n`` for the class, ``v`` below."""
         return self.n if level == self.L else self.v
+
+    def unasked(self, level: int) -> int:
+        """How many of a level's symbols, the last ones, say nothing: probes are not asked for them."""
+        return 0
 
     @property
     def length(self) -> int:
@@ -146,3 +156,71 @@ class Task(TaskSizes):
         """
         tuples = self.v**self.s
         return self.n * self.m < tuples or (self.L > 1 and self.m * self.v < tuples)
+
+
+@dataclass(frozen=True)
+class SparseTask(TaskSizes):
+    """Sizes of the strings of a grammar whose symbols stand among silent positions, see :mod:`rhm.silence`.
+
+    A symbol has ``s (S0 + 1)`` positions below it, and a silent position shows one more symbol, ``v``.
+
+    Args:
+        informative: parameters of the grammar, by which results are told apart and laws are stated.
+        silent: ``S0``, silent positions beside each informative symbol.
+
+    Raises:
+        InvalidInput: ``silent`` is no integer of at least 0, or the strings have over ``2**31`` tokens.
+    """
+
+    informative: Task
+    silent: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.silent, bool) or not isinstance(self.silent, int) or self.silent < 0:
+            raise InvalidInput("silent", repr(self.silent), "an integer of at least 0")
+        if self.L * math.log2(self.s) > 31:
+            allowed = f"at most (s (silent + 1))**L = 2**31 tokens, they are {self.s}**{self.L}"
+            raise InvalidInput("silent", self.silent, allowed)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those of the grammar: what is silent is said apart, as all that strings are given beyond a grammar."""
+        return self.informative.given
+
+    @property
+    def silence(self) -> int:
+        """The symbol of silent positions."""
+        return self.informative.v
+
+    @property
+    def v(self) -> int:  # type: ignore[override]
+        """Symbols of a level, silence among them."""
+        return self.informative.v + 1
+
+    @property
+    def n(self) -> int:  # type: ignore[override]
+        """Number of classes."""
+        return self.informative.n
+
+    @property
+    def m(self) -> int:
+        """Synonyms."""
+        return self.informative.m
+
+    @property
+    def s(self) -> int:  # type: ignore[override]
+        """Positions that have one parent."""
+        return self.informative.s * (self.silent + 1)
+
+    @property
+    def L(self) -> int:  # type: ignore[override]
+        """Depth."""
+        return self.informative.L
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing the class."""
+        return self.informative.chance
+
+    def unasked(self, level: int) -> int:
+        return int(level < self.L)

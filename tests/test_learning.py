@@ -78,3 +78,16 @@ def test_a_rule_that_claims_to_learn_beats_frozen_features(tmp_path, rule):
     ours, base = torch.tensor(accuracies(tmp_path / "rule", rule)), torch.tensor(BASE["frozen"])
     error = (ours.var() / 5 + base.var() / 5).sqrt()
     assert ours.mean() - base.mean() > 2 * error, (ours, base)
+
+
+def test_backpropagation_finds_symbols_among_silent_positions_and_forgets_where_they_stood(tmp_path):
+    """Three levels need n m^L (S0 + 1)^2 = 2,048 strings times a constant (Tomasini, Wyart 2024); L = 2 has too few strings."""
+    task = ["--data.silent=1", "--data.L=3", "--data.train_size=[2048,8192]", "--data.seeds=[0,1]", "--data.test_size=1024"]
+    run = ["--model.network.width=64", "--trainer.max_steps=1500", "--trainer.callbacks+=SynonymicSensitivity"]
+    replicas = fit(tmp_path, f"-c={CONFIGS / 'rules/backprop.yaml'}", *task, *run)
+    few, enough = ([r for r in range(4) if replicas[r]["train_size"] == size] for size in (2048, 8192))
+    assert all(replicas[r]["test_accuracy"] < 0.35 for r in few) and all(replicas[r]["test_accuracy"] > 0.98 for r in enough)
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["diagnostics"]["SynonymicSensitivity"]
+    for changed in found, found["moved"]:
+        assert all(changed["level1"]["layer3"][r] > 0.3 for r in few)
+        assert all(changed["level1"]["layer3"][r] < 0.1 for r in enough)

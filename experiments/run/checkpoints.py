@@ -107,7 +107,7 @@ def description(rule: LocalRule) -> dict[str, Any]:
     config = rule.network_config
     network = next(item for item in type(config).__mro__ if item.__module__.startswith("networks."))
     settings = {name: getattr(config, name) for name in inspect.signature(network).parameters}
-    of = {"rule": type(rule).__name__, "task": dict(vars(rule.data.task)), "network": {network.__name__: settings}}
+    of = {"rule": type(rule).__name__, "task": rule.data.task.given, "network": {network.__name__: settings}}
     return of | ({"origin": rule.data.origin} if rule.data.origin else {})
 
 

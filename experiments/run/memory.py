@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from datamodules import Batch, ReplicaDataModule
 from experiments.settings import DATA
 from networks import HierarchicalNetwork
-from rhm import Derivation, InvalidInput, Task
+from rhm import Derivation, InvalidInput, SparseTask, Task
 from rhm.memory import check_memory
 from rules import LocalRule
 
@@ -94,8 +94,12 @@ def in_task(key: str, value: int) -> Change:
     """Set a size of a grammar's task."""
 
     def change(rule: LocalRule, data: ReplicaDataModule) -> None:
-        assert isinstance(data.task, Task)
-        data.task = replace(data.task, **{key: value})
+        if isinstance(data.task, SparseTask):
+            own = {"silent": value} if key == "silent" else {"informative": replace(data.task.informative, **{key: value})}
+            data.task = replace(data.task, **own)
+        else:
+            assert isinstance(data.task, Task)
+            data.task = replace(data.task, **{key: value})
 
     return change
 
@@ -123,7 +127,8 @@ def largest_setting(rule: LocalRule, data: ReplicaDataModule, world: int = 1) ->
             look(f"model.network.{key}", value, usual, in_network(key, usual))
     for key in "batch_size", "eval_batch_size":
         look(f"data.{key}", getattr(data, key), DATA[key], in_data(key, DATA[key]))
-    for key, value in vars(data.task).items() if data.grammar is not None else ():  # own strings are as they are
+    silent = {"silent": data.task.silent} if isinstance(data.task, SparseTask) else {}
+    for key, value in (data.task.given | silent).items() if data.grammar is not None else ():  # own strings are as they are
         look(f"data.{key}", value, DATA[key], in_task(key, DATA[key]))
     look("data.seeds", data.replicas, 1, in_data("replica_seeds", data.replica_seeds[:1]))
     if not found:

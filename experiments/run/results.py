@@ -112,7 +112,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         replicas.append(entry)
     return {
         "rule": type(rule).__name__,
-        "task": vars(data.task),
+        "task": data.task.given,
         **({"origin": data.origin} if data.origin else {}),
         "supervision": supervision(rule, seen),
         "network": {

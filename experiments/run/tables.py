@@ -41,7 +41,7 @@ def draw(path: Path, rule: str, probe: LayerwiseLinearProbe, data: ReplicaDataMo
         return
     groups = by_size(sizes_of_data(data))
     maps = {size_name(size): table[..., places].mean(-1) for size, places in groups.items()}
-    task = " ".join(f"{key}={value}" for key, value in (vars(data.task) | data.origin).items() if key != "fingerprint")
+    task = " ".join(f"{key}={value}" for key, value in (data.task.given | data.origin).items() if key != "fingerprint")
     kind = "ridge" if probe.logistic_KLR is None else "logistic"
     cells = f"cells: share of a level's symbols that {kind} probes read from a layer, mean over seeds"
     title = f"{rule}\n{task}, {seeds_name(data.replica_seeds)}\n{cells}"

@@ -48,7 +48,9 @@ class Run:
     @property
     def work(self) -> int:
         """Tokens that are seen in a batch of one string: what the time of a run grows with."""
-        return self.steps * self.replicas * self.task["s"] ** self.task["L"]
+        silent = self.cell.get("data.silent")
+        tuples = self.task["s"] * (1 + silent if isinstance(silent, int) else 1)
+        return self.steps * self.replicas * tuples ** self.task["L"]
 
 
 @dataclass(frozen=True)

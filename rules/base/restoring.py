@@ -200,7 +200,7 @@ def plain_items(items: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def plain_data(data: ReplicaDataModule) -> dict[str, Any] | None:
     """What a datamodule was made with; None for strings that are in no file, and for pairs that do not say."""
     if type(data) is RHMDataModule:
-        own: dict[str, Any] = vars(data.task) | data.origin
+        own: dict[str, Any] = data.task.given | data.origin
     elif type(data) is StringsDataModule and data.path is not None:
         own = {"path": data.path, "s": data.task.s, "fingerprint": data.task.fingerprint}
     else:

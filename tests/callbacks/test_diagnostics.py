@@ -340,20 +340,40 @@ def test_an_invariant_code_has_no_sensitivity_and_one_that_knows_only_whole_stri
         assert ((value - 1).abs() < 0.2).all()
 
 
-def test_sensitivity_is_its_formula_as_loops_over_strings():
-    rule = Backprop(HierarchicalNetwork(width=5)).prepare(make_data(seeds=(0, 2), m=3, test_size=24, eval_batch_size=10))
+def test_a_layer_that_knows_what_stands_where_sees_what_moves_below_it_as_little_as_synonyms():
+    """Whose children move, or are exchanged, is read above them, and where it stands itself."""
+    data = make_data(seeds=(0, 1), test_size=200, silent=1)
+    rule = Backprop(HierarchicalNetwork(width=5)).prepare(data)
+    with_code(rule, lambda k, x: one_hot(data.grammar.parse(x).symbols[k], 5).double())
+    diagnostic = SynonymicSensitivity(strings=200)
+    values = measured(rule, diagnostic)
+    for kind, k, level in itertools.product(("", "moved/"), (1, 2, 3), (1, 2, 3)):
+        sensitivity = values[f"{kind}level{level}/layer{k}"]
+        assert (sensitivity == 0).all() if level <= k else (sensitivity > 0.2).all()
+    assert diagnostic.results()["moved"]["level1"]["layer2"] == [0.0, 0.0]
+    tags = {f"sensitivity/{tag}" for tag in values}
+    charts = diagnostic.charts(rule)["sensitivity"]
+    shown = [tag for pattern in charts.values() for tag in tags if re.search(pattern, tag)]
+    assert sorted(shown) == sorted(tags) and len(charts) == 6
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_sensitivity_is_its_formula_as_loops_over_strings(silent):
+    data = make_data(seeds=(0, 2), m=3, test_size=24, eval_batch_size=10, silent=silent)
+    rule = Backprop(HierarchicalNetwork(width=5)).prepare(data)
     values = measured(rule, SynonymicSensitivity(strings=15))  # rounded up to two steps of ten
-    data = rule.data
+    changes = {"": data.grammar.exchange} | ({"moved/": data.grammar.move} if silent else {})
+    assert len(values) == 9 * len(changes)
     strings = data.grammar.sample(torch.arange(data.test_range[0], data.test_range[0] + 20))
     network = rule.network
     with torch.no_grad():
-        for level in (1, 2, 3):
-            changed = network(data.grammar.exchange(strings, level, content_key(strings.x_RBD)).x_RBD)
+        for kind, level in itertools.product(changes, (1, 2, 3)):
+            changed = network(changes[kind](strings, level, content_key(strings.x_RBD)).x_RBD)
             for k, (a, b) in enumerate(zip(network(strings.x_RBD), changed, strict=True), 1):
                 for r in range(2):
                     f, g = a.out_RBDC[r].flatten(1).numpy(), b.out_RBDC[r].flatten(1).numpy()
                     between = np.mean([((f[i] - f[j]) ** 2).sum() for i in range(20) for j in range(20) if i != j])
-                    close(values[f"level{level}/layer{k}"][r], np.mean(((f - g) ** 2).sum(1)) / between)
+                    close(values[f"{kind}level{level}/layer{k}"][r], np.mean(((f - g) ** 2).sum(1)) / between)
 
 
 def test_a_collapsed_layer_has_no_sensitivity_to_speak_of_and_none_in_results():

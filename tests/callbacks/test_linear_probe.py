@@ -33,7 +33,7 @@ class Knows(Backprop):
         super().validation_step(batch, batch_idx, dataloader_idx)
         states = []
         for k in range(1, len(self.network) + 1):
-            h = one_hot(batch.derivation.symbols[k], 4).float()
+            h = one_hot(batch.derivation.symbols[k], self.network.layers[0].out_channels).float()
             if self.only_noise:
                 h = torch.rand_like(h)
             states.append(LayerState(h, h, h, None, h))
@@ -58,6 +58,29 @@ def test_a_code_that_is_the_level_reads_one_on_the_diagonal(logistic):
         assert (table[k, k + 1] == 1).all()
     assert (on_own_level(table, rule.network) == 1).all()
     assert (table[0, 3] < 1).all()  # the class is not in one of four symbols
+
+
+def test_a_probe_is_not_asked_where_it_is_silent_nor_helped_by_that_most_positions_are():
+    """Two thirds of the positions of level 2 are silent, eight ninths of those of level 1: who says so has found nothing."""
+    rule = Knows(HierarchicalNetwork(width=5))
+    rule.only_noise = False
+    probe = measured(rule, silent=2)
+    for table in probe.accuracy_KLR, probe.logistic_KLR:
+        assert all((table[k, k + 1] == 1).all() for k in range(3))
+    ranges = rule.data.probe_range, rule.data.test_range
+    fitted, tested = (rule.data.grammar.grammar.sample(torch.arange(*of)) for of in ranges)
+    for level in (1, 2, 3):
+        for r in range(2):
+            commonest = fitted.symbols[level][r].flatten().long().bincount().argmax()
+            share = (tested.symbols[level][r] == commonest).double().mean()
+            assert math.isclose(float(probe.baseline_KLR[level - 1, level, r]), float(share), rel_tol=1e-6)
+    random = Knows(HierarchicalNetwork(width=5))
+    random.only_noise = True
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        probe = measured(random, silent=2)
+    for level in (1, 2, 3):
+        assert ((probe.accuracy_KLR[level - 1, level] - probe.baseline_KLR[level - 1, level]).abs() < 0.12).all()
     assert (table[2, 0] < 0.8).all()  # nor eight tokens in a class
 
 

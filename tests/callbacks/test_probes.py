@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from torch.nn import functional
 
 from callbacks import logistic as regressions
 from callbacks.logistic import TOLERANCE, Steps, fit_logistic
@@ -33,6 +34,17 @@ def test_level_below_asks_for_each_of_the_symbols_and_level_above_for_the_ancest
     two_ancestors = {t.level: t for t in targets_of(task, 4)}[2].of(torch.tensor([[[2, 3]]]), 1)
     assert two_ancestors.flatten().tolist() == [2, 2, 3, 3]
     assert [t.level for t in targets_of(Task(6, 6, 2, 6, 2), 9)] == [0, 2]  # 9 goes into 36 and 1 into 9, but not 6
+
+
+def test_right_answers_are_counted_where_something_is_said_among_symbols_that_say_something():
+    """Three symbols, the last of which says nothing; two slots."""
+    counts = ProbeCounts(2, [Target(0, 2, 1, 3, unasked=1)])
+    y = torch.tensor([[[[0, 2], [1, 1], [2, 2], [2, 0]]], [[[2, 1], [0, 1], [2, 2], [0, 2]]]])
+    said = torch.tensor([[[[0, 0], [0, 1], [0, 0], [0, 0]]], [[[1, 1], [0, 0], [0, 0], [0, 0]]]])
+    scores = functional.one_hot(said, 3).double()
+    scores[..., 2] = 5.0  # that nothing is said would be the answer everywhere
+    counts.update(scores.flatten(-2), [y])
+    assert counts.compute().tolist() == [[3 / 4], [3 / 4]]
 
 
 def ridge(x_RGMF: Tensor, y: list[Tensor], targets: list[Target], penalty: float = 1e-3, parts: int = 3) -> Probe:

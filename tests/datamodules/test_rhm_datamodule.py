@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 import yaml
-from command_line import refused, results, rhm
+from command_line import RUN, refused, results, rhm
 from oracles import assert_uniform, derivations, levels_of, rules_of, strings
 from rule_helpers import quiet_trainer
 
@@ -14,7 +14,7 @@ from callbacks import RepresentationGeometry, SynonymicSensitivity
 from datamodules import ClassPairs, RHMDataModule, SiblingPairs, SynonymPairs
 from datamodules.base import SizedSteps, Steps
 from networks import HierarchicalNetwork
-from rhm import InvalidInput, RandomHierarchyModel
+from rhm import InvalidInput, RandomHierarchyModel, SparseTask, Task
 from rules.backprop import Backprop
 
 SMALL = {"v": 4, "n": 3, "m": 2, "s": 2, "L": 3, "test_size": 60, "probe_size": 40, "eval_batch_size": 16}
@@ -34,6 +34,9 @@ SCHEMES = {
     "class, noise": ClassPairs,
     "synonyms, noise": lambda: SynonymPairs(2),
     "class, noise, endless": ClassPairs,
+    "synonyms, silent": lambda: SynonymPairs(2),
+    "class, silent, endless": ClassPairs,
+    "class, zipf, noise, silent": ClassPairs,
 }
 ZIPF = {"zipf": 0.2}
 """At all levels: two of the 384 strings are the same with probability .007."""
@@ -46,6 +49,7 @@ def module(**changes):
 def with_scheme(name, **changes):
     own = ({"train_size": None} if "endless" in name else {}) | (ZIPF if "zipf" in name else {})
     own |= {"noise": 0.3} if "noise" in name else {}
+    own |= {"silent": 1} if "silent" in name else {}
     return module(pairs=SCHEMES[name](), **{**own, **changes})
 
 
@@ -119,8 +123,9 @@ def test_ranks_share_every_batch_of_an_evaluation(world):
         assert sorted(s for part in parts for s in strings(part.x_RBD[0])) == sorted(strings(whole.x_RBD[0]))
 
 
-def test_a_rank_may_have_no_string_of_a_batch():
-    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=60, probe_size=64, eval_batch_size=16)
+@pytest.mark.parametrize("own", [{}, {"zipf": 0.2}, {"silent": 1}])
+def test_a_rank_may_have_no_string_of_a_batch(own):
+    data = RHMDataModule(4, 4, 2, 2, 3, train_size=64, test_size=60, probe_size=64, eval_batch_size=16, **own)
     assert data.eval_batch(0, 0, 1, rank=1, world=2).x_RBD.shape[1] == 0
 
 
@@ -431,6 +436,135 @@ def test_diagnostics_look_at_strings_with_noise_and_exchange_synonyms_of_those_w
     of_noisy = SynonymicSensitivity().measure(None, rule)
     of_clean = SynonymicSensitivity().measure(None, Backprop(HierarchicalNetwork(width=8)).prepare(clean))
     assert all(torch.equal(of_noisy[key], of_clean[key]) for key in of_clean)
+
+
+# ---------------------------------------------------------------- silent positions
+
+
+def informative(symbols_RBD):
+    """What stands in strings without their silence, as tuples, replica by replica; ``SMALL`` has four symbols."""
+    return [[tuple(symbol for symbol in string if symbol != 4) for string in strings(of_BD)] for of_BD in symbols_RBD]
+
+
+@pytest.mark.parametrize("scheme", ["none", "siblings", "class", "synonyms", "class, endless", "class, zipf", "synonyms, zipf"])
+@pytest.mark.parametrize("silent", [1, 2])
+def test_strings_and_partners_are_those_of_the_grammar_among_silent_positions(scheme, silent):
+    own = {"seeds": [0, 1], "train_size": [20, 50]} if "endless" not in scheme else {"seeds": [0, 1]}
+    sparse, plain = with_scheme(scheme, silent=silent, **own), with_scheme(scheme, **own)
+    ranges = [(module.eval_batch, *of) for module in (sparse, plain) for of in (module.probe_range, module.test_range)]
+    evaluated_too = [batch(1, *of) for batch, *of in ranges]
+    pairs = [(sparse.train_batch(step), plain.train_batch(step)) for step in (0, 9)] + [
+        *zip(evaluated_too[:2], evaluated_too[2:], strict=True)
+    ]
+    for ours, theirs in pairs:
+        assert torch.equal(ours.y_RB, theirs.y_RB) and ours.x_RBD.shape[2] == (2 * (silent + 1)) ** 3
+        assert sparse.grammar.parse(ours.x_RBD).equals(ours.derivation)
+        for level in range(3):
+            assert informative(ours.derivation.symbols[level]) == informative(theirs.derivation.symbols[level])
+        assert (ours.view_RBD is None) == (theirs.view_RBD is None)
+        if ours.view_RBD is not None:
+            view = sparse.grammar.parse(ours.view_RBD)
+            assert informative(view.x_RBD) == informative(theirs.view_RBD)
+            kept = [torch.equal(a, b) for a, b in zip(view.symbols, ours.derivation.symbols, strict=True)]
+            assert "synonyms" not in scheme or kept == [False, False, True, True]
+
+
+def test_a_string_stands_where_it_stood_whenever_it_is_shown():
+    data = module(silent=1, train_size=20, pairs=ClassPairs())
+    batches = [data.train_batch(step) for step in range(20)]
+    shown = {string for batch in batches for string in strings(batch.x_RBD[0])}
+    partners = {string for batch in batches for string in strings(batch.view_RBD[0])}
+    assert shown == set(strings(data.strings(torch.arange(20)).x_RBD[0])) and len(shown) == 20 and partners <= shown
+
+
+@pytest.mark.parametrize("more", [{}, {"zipf": 0.2, "noise": 0.1, "pairs": SynonymPairs(2)}])
+def test_none_silent_changes_nothing(more):
+    with_none, without = module(silent=0, **more), module(**more)
+    assert with_none.task == without.task and type(with_none.grammar) is RandomHierarchyModel
+    assert with_none.origin == without.origin
+    for step in (0, 9):
+        assert_same(with_none.train_batch(step), without.train_batch(step))
+
+
+def test_noise_replaces_silent_and_other_tokens_by_any_of_both():
+    noise, many = 0.5, {"batch_size": 250, "train_size": 250, "seeds": [0, 1]}
+    clean, noisy = module(silent=1, **many).train_batch(0), module(silent=1, noise=noise, **many).train_batch(0)
+    assert noisy.derivation.equals(clean.derivation)
+    for silent in (False, True):
+        here = (clean.x_RBD == 4) == silent
+        was, now = clean.x_RBD[here], noisy.x_RBD[here]
+        share, mean = float((now != was).double().mean()), noise * 4 / 5
+        assert abs(share - mean) < 5 * (mean * (1 - mean) / len(was)) ** 0.5
+        assert_uniform(((now.long() - was) % 5 - 1)[now != was], 4)
+
+
+def test_networks_are_built_for_strings_with_silence():
+    rule = Backprop(HierarchicalNetwork(width=8, bottleneck="v")).prepare(module(silent=1))
+    assert rule.network.positions == [16, 4, 1] and [layer.patch for layer in rule.network.layers] == [4, 4, 4]
+    assert [layer.out_channels for layer in rule.network.layers] == [5, 5, 8] and rule.readout.weight_RFN.shape[2] == 3
+    assert rule.network.layers[0].weight_RGFE.shape[2] == 4 * 5
+
+
+def test_a_grammar_of_a_file_stands_among_silent_positions_too(file):
+    sparse, plain = of_file(file, silent=1), of_file(file)
+    assert informative(sparse.train_batch(0).x_RBD) == informative(plain.train_batch(0).x_RBD)
+    assert sparse.task.given == TASK and sparse.origin == plain.origin | {"silent": 1}
+
+
+@pytest.mark.parametrize(
+    ("silent", "line"),
+    [
+        (-1, "data.silent: got -1, allowed: an integer of at least 0"),
+        (True, "data.silent: got True, allowed: an integer of at least 0"),
+        (0.5, "data.silent: got 0.5, allowed: an integer of at least 0"),
+        (None, "data.silent: got None, allowed: an integer of at least 0"),
+        (700, "data.silent: got 700, allowed: at most (s (silent + 1))**L = 2**31 tokens, they are 1402**3"),
+    ],
+)
+def test_silent_positions_that_cannot_be_are_refused(silent, line):
+    with pytest.raises(InvalidInput) as caught:
+        module(silent=silent)
+    assert str(caught.value) == line
+
+
+def test_training_among_silent_positions_goes_on_from_a_checkpoint(tmp_path):
+    def trained(steps, checkpoint=None):
+        rule, trainer = Backprop(HierarchicalNetwork(width=8)), quiet_trainer(max_steps=steps)
+        trainer.fit(rule, module(silent=1, noise=0.1), ckpt_path=checkpoint)
+        return rule, trainer
+
+    whole, (_, trainer) = trained(6)[0].state_dict(), trained(3)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    parts = trained(6, tmp_path / "a.ckpt")[0].state_dict()
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
+    again = Backprop.load_from_checkpoint(tmp_path / "a.ckpt").data
+    assert again.task == SparseTask(Task(4, 3, 2, 2, 3), 1)
+    assert_same(again.train_batch(3), module(silent=1, noise=0.1).train_batch(3))
+
+
+def test_a_run_says_how_much_is_silent_and_goes_on_with_no_other(tmp_path, capsys):
+    run = ["-c", "rules/sibling_contrastive", *RUN, "--tables=false", f"--run_dir={tmp_path / 'a'}"]
+    rhm("fit", *run, "--data.silent=1")
+    found = results(tmp_path / "a")
+    assert found["task"] == {"v": 4, "n": 4, "m": 2, "s": 2, "L": 3} and found["origin"] == {"silent": 1}
+    assert found["network"]["handed_on"] == [5, 5, 8]
+    (tmp_path / "a/results.json").unlink()
+    capsys.readouterr()
+    line = refused(capsys, "fit", *run, "--data.silent=2")
+    assert "data.init_args.silent=2 in " in line and "which holds a run with data.init_args.silent=1" in line
+    settings = tmp_path / "a/config.yaml"
+    settings.write_text(settings.read_text(encoding="utf-8").replace("silent: 1", "silent: 2"), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        rhm("fit", *run, "--data.silent=2")
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "step=6.ckpt of origin silent=1, allowed: one of origin silent=2" in line
+
+
+@pytest.mark.parametrize("silent", ["-1", "true", "0.5", "null", "700"])
+def test_silent_positions_that_cannot_be_are_refused_in_a_line(silent, tmp_path, capsys):
+    run = f"--run_dir={tmp_path / 'a'}"
+    line = refused(capsys, "fit", "-c", "rules/sibling_contrastive", *RUN, f"--data.silent={silent}", run)
+    assert line.startswith("rhm: data.silent: got ") and not (tmp_path / "a").exists()
 
 
 # ---------------------------------------------------------------- a grammar from a file

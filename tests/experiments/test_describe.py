@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from command_line import refused, rhm
 
 
@@ -16,6 +17,28 @@ def test_describe_prints_the_tasks_size_and_a_tree(capsys, tmp_path):
     assert json.loads((tmp_path / "g.json").read_text())["v"] == 8
     rhm("describe", "--m=8", "--L=10", "--s=2")
     assert "no" in capsys.readouterr().out
+
+
+def test_describe_draws_a_string_among_silent_positions(capsys):
+    rhm("describe", "--L=2", "--string=3")
+    plain = capsys.readouterr().out
+    rhm("describe", "--L=2", "--string=3", "--silent=2")
+    out = capsys.readouterr().out
+    for text in ("S0=2", "d = (s (S0 + 1))^L", "36", "1 in (S0 + 1)^L = 9", f"{8 * 4**2 * 9:,}"):
+        assert text in out
+    assert out.count("·") == 3 * 4  # two of the three positions of each of six symbols below the class
+
+    def informative(printed):
+        return [line.split()[-1] for line in printed.splitlines() if "── " in line and "·" not in line]
+
+    assert informative(out) == informative(plain) and len(informative(plain)) == 6
+    rhm("describe", "--L=2", "--silent=40")
+    assert "3 hidden symbols among silent ones: too many to draw" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("silent", [-1, 30000])
+def test_describe_refuses_what_cannot_be_silent(silent, capsys):
+    assert f"silent: got {silent}, allowed: " in refused(capsys, "describe", "--L=2", f"--silent={silent}")
 
 
 def test_describe_takes_a_grammar_from_a_file_and_writes_it_again(capsys, tmp_path):

@@ -77,6 +77,8 @@ def test_the_bytes_of_a_step_without_content_are_those_of_a_step(name):
     [
         ("--data.v=2048 --data.m=2", "data.v"),
         ("--data.L=20 --data.batch_size=2", "data.L"),
+        ("--data.silent=20", "data.silent"),
+        ("--data.silent=1 --data.L=10 --data.batch_size=2", "data.L"),
         ("--model.network.width=10000000", "model.network.width"),
         ("--data.batch_size=10000000", "data.batch_size"),
         ("--data.batch_size=1000000000000", "data.batch_size"),

@@ -83,3 +83,12 @@ def test_a_list_of_sizes_beside_those_that_vary_is_refused(vary, where, name):
     study = Study([rule], [{}], Sizes([16, 64]), vary=vary, settings=given if where == "settings" else {})
     with pytest.raises(InvalidInput, match=rf"data.{name}: got \[100, 200\], allowed: one number"):
         expand(study)
+
+
+def test_a_run_among_silent_positions_is_as_much_work_as_its_strings_are_long():
+    """So that the longest runs are begun first."""
+    study = Study([Rule("backprop")], [{"L": [2, 3]}], Sizes([64]), grid=[{"data.silent": [0, 1, 2]}, {"data.noise": 0.1}])
+    runs = [combination.run("grid", combination.sizes, [0], {}) for combination in expand(study)[0]]
+    tokens = [2**2, 4**2, 6**2, 2**2, 2**3, 4**3, 6**3, 2**3]
+    assert [run.work / (run.steps * run.replicas) for run in runs] == tokens
+    assert "--data.silent=2" in runs[2].args and runs[2].name.endswith("/silent=2/grid") and runs[2].task["s"] == 2
