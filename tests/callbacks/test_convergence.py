@@ -128,7 +128,7 @@ def test_a_run_ends_when_all_its_replicas_have_converged_and_a_resumed_one_at_th
         assert all(torch.equal(value, weights(folder)[name]) for name, value in weights(tmp_path / "a").items())
 
 
-@pytest.mark.parametrize("rule", ["Backprop", "WeightMirror"])
+@pytest.mark.parametrize("rule", ["WeightMirror", pytest.param("Backprop", marks=pytest.mark.chaos)])
 def test_a_replica_that_has_converged_keeps_what_it_would_have_alone(rule, tmp_path):
     """Weights, and what a rule tracks, whether or not its run goes on with another one's, and with many steps a call."""
     falls = '[{"class_path": "CosineDecay"}, ' + callback().partition("=[")[2]

@@ -156,7 +156,8 @@ def test_a_study_shows_each_number_in_one_line(narrow, tmp_path):
         assert f" {found.shown(found.value)} " in shown and f" {found.interval} " in shown
 
 
-@pytest.mark.parametrize("narrow", [60], indirect=True)  # of 80 columns: test_rules.py
+@pytest.mark.chaos  # of 80 columns: test_rules.py
+@pytest.mark.parametrize("narrow", [60], indirect=True)
 def test_all_rules_are_listed_with_each_name_in_one_line(narrow):
     rhm("rules")
     shown = narrow()

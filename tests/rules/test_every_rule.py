@@ -72,8 +72,9 @@ def variants(name: str) -> list[tuple[list[str], LocalRule]]:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(name):
-    for args, _ in variants(name):
+@pytest.mark.parametrize("networks", ["its own", pytest.param("others", marks=pytest.mark.chaos)])
+def test_an_update_depends_on_what_its_locality_allows_and_on_nothing_else(name, networks):
+    for args in [ALWAYS.get(name, [])] if networks == "its own" else [args for args, _ in variants(name)[1:]]:
         check_locality(from_settings(name, *args), learns=name not in ("frozen", "frozen_below_top"))
 
 
@@ -142,7 +143,7 @@ def perturbed_alone(rule: ActivityPerturbation, noise_RBDC: Tensor) -> Tensor:
 MATRICES = re.compile(r"(projection_RGEC|label_head_RFE|(units_)?head\.(?!label_)\w+)$")
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(3, RULES))
 def test_a_matrix_is_used_in_both_directions_only_where_the_rule_says_so(name):
     for args, shipped in variants(name):
         wide = ["--data.batch_size=4", "--model.network.width=128"]
@@ -294,7 +295,7 @@ def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
 @pytest.mark.parametrize(
     "pairs", [ClassPairs(), SynonymPairs(2), HalfPairs(), PositionHalfPairs()], ids=lambda p: type(p).__name__
 )
-@pytest.mark.parametrize("name", LAYERWISE)
+@pytest.mark.parametrize("name", every(3, LAYERWISE))
 def test_a_rule_for_pairs_takes_every_kind_of_pair(name, pairs):
     rule = from_settings(name, f"--data.pairs={type(pairs).__name__}", *(["--data.pairs.level=2"] * (hasattr(pairs, "level"))))
     assert rule.supervision in (pairs.knowledge, "labels") and isinstance(rule, LayerwiseRule)
@@ -307,7 +308,7 @@ def test_a_rule_for_pairs_takes_every_kind_of_pair(name, pairs):
 # -------------------------------------------------------------------- replicas and precision
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(3, RULES))
 def test_a_replica_of_three_trains_as_it_would_alone(name):
     assert not checking.replicas(lambda seeds: from_settings(name, "--model.clip=0.1", seeds=seeds))
 

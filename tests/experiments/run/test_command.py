@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from command_line import RUN, SMALL, refused, results, rhm, weights
+from rule_helpers import every
 
 ROOT = Path(__file__).parents[3]
 
@@ -334,7 +335,9 @@ CHECKED = (
 """A case for each place at which something is refused: ``check`` is a fit that ends where it would train."""
 
 
-@pytest.mark.parametrize(("command", "case"), [*(("fit", case) for case in REFUSED), *(("check", case) for case in CHECKED)])
+@pytest.mark.parametrize(
+    ("command", "case"), every(2, [*(("fit", case) for case in REFUSED), *(("check", case) for case in CHECKED)])
+)
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(command, case, capsys, tmp_path):
     arguments, words = REFUSED[case]
     line = refused(capsys, command, QUICK, *arguments, f"--run_dir={tmp_path / 'a'}")

@@ -229,6 +229,7 @@ def test_a_launchers_words_are_found(monkeypatch):
     assert find_place() == Place(5, 1, 6), "a step may have fewer tasks than its job"
 
 
+@pytest.mark.chaos
 def test_a_signal_is_passed_on_to_all_ranks(tmp_path):
     """In a process of its own, which is sent the signal; each rank writes a file when it has got it."""
     (tmp_path / "rank.py").write_text(

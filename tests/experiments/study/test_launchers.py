@@ -99,7 +99,8 @@ def slurm_that_runs_here(folder: Path, monkeypatch) -> None:
 LAUNCHERS = {"local": ["--jobs=1"], "slurm": ["--slurm={use_srun: false}"]}
 
 
-@pytest.mark.parametrize("launcher", ["local", pytest.param("slurm", marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_local_processes_and_a_slurm_array_give_the_results_of_this_process(launcher, tmp_path, monkeypatch):
     study = write(tmp_path / "s.yaml", rules=["backprop", "dfa"])
     sweep(study, f"--run_dir={tmp_path / 'debug'}")

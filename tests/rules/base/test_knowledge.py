@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rule_helpers import RULES, from_settings, make_data, train
+from rule_helpers import RULES, every, from_settings, make_data, train
 
 from datamodules import SiblingPairs, SynonymPairs
 from networks import HierarchicalNetwork
@@ -114,7 +114,7 @@ def test_a_rule_that_keeps_something_is_asked_on_a_copy():
     assert rule.asked == 0
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(3, RULES))
 def test_every_settings_file_says_what_it_learns_from(name):
     from_settings(name).check_knowledge()
 
