@@ -94,12 +94,14 @@ class Convergence(Callback):
         """Take down what replicas have that have just converged, and give it back to those that have gone on since."""
         if self.ended_R is None or not bool(self.ended_R.any()):
             return
-        old_R = torch.zeros_like(self.ended_R, dtype=torch.bool) if self.kept_R is None else self.kept_R
+        before_R = torch.zeros_like(self.ended_R, dtype=torch.bool) if self.kept_R is None else self.kept_R
         self.kept_R = self.ended_R > 0
+        more = not torch.equal(before_R, self.kept_R)
         for name, value in rule.state_dict().items():
             if value.shape[:1] == self.ended_R.shape:
                 axes = [-1] + [1] * (value.dim() - 1)
-                self.kept[name] = torch.where(old_R.view(axes), self.kept.get(name, value), value)
+                if more:
+                    self.kept[name] = torch.where(before_R.view(axes), self.kept.get(name, value), value)
                 value.copy_(torch.where(self.kept_R.view(axes), self.kept[name], value))
 
     # ---------------------------------------------------------------- Lightning's hooks

@@ -101,12 +101,15 @@ def result(folder):
 def test_a_run_ends_when_all_its_replicas_have_converged_and_a_resumed_one_at_the_same_step_with_the_same_weights(
     tmp_path, monkeypatch
 ):
-    rhm(*ARGUMENTS, "--trainer.max_steps=400", callback(), f"--run_dir={tmp_path / 'a'}")
+    arguments = [*ARGUMENTS, "--data.train_size=[8,64]", "--trainer.max_steps=400", callback()]
+    rhm(*arguments, f"--run_dir={tmp_path / 'a'}")
     whole = result(tmp_path / "a")
     assert 24 < whole["steps"] < 400 and whole["steps"] % 4 == 0 and whole["max_steps"] == 400 and whole["status"] == "finished"
     assert [replica["converged"] for replica in whole["replicas"]] == [True, True]
+    first, last = sorted(replica["steps"] for replica in whole["replicas"])
+    assert first < last == whole["steps"]
     seen = Convergence.look
-    for stop in 12, whole["steps"]:  # between, and after the last step, before the results
+    for stop in first, last:  # one replica has ended; both have, and the results are not written
 
         def look(self, step, loss_WR, stop=stop):
             seen(self, step, loss_WR)
@@ -120,9 +123,9 @@ def test_a_run_ends_when_all_its_replicas_have_converged_and_a_resumed_one_at_th
         folder = tmp_path / f"at{stop}"
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             patch.setattr(Convergence, "look", look)
-            patch.setattr(Convergence, "on_test_start" if stop == whole["steps"] else "on_train_batch_start", interrupted)
-            rhm(*ARGUMENTS, "--trainer.max_steps=400", callback(), f"--run_dir={folder}")
-        rhm(*ARGUMENTS, "--trainer.max_steps=400", callback(), f"--run_dir={folder}")
+            patch.setattr(Convergence, "on_test_start" if stop == last else "on_train_batch_start", interrupted)
+            rhm(*arguments, f"--run_dir={folder}")
+        rhm(*arguments, f"--run_dir={folder}")
         again = result(folder)
         assert again["steps"] == whole["steps"] and again["replicas"] == whole["replicas"]
         assert all(torch.equal(value, weights(folder)[name]) for name, value in weights(tmp_path / "a").items())
