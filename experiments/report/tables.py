@@ -187,10 +187,12 @@ def _learns(supervision: str, pairs: str | None) -> str:
 def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
     """What the searches have chosen, how good it was on their seeds, and which values lie at an end of their range."""
     keys = list(dict.fromkeys(key for own in chosen.values() for key in own.settings))
+    counted = any(own.steps for own in chosen.values())
     rows = [
         {
             "search": name,
             **{key: json.dumps(own.settings[key]) if key in own.settings else "–" for key in keys},
+            **({"steps": f"{own.steps:,}" if own.steps else "the study's"} if counted else {}),
             "at the edge": ", ".join(own.at_edge) or "none",
             "accuracy": f"{own.accuracy:.3f}",
             "settings tried": f"{own.tried}" + (f", {own.failed} failed" if own.failed else ""),

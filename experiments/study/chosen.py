@@ -16,8 +16,9 @@ class Chosen:
 
     Attributes:
         settings: by their dotted names.
+        steps: of the figures' runs; None for the study's.
         accuracy: mean over the replicas of the search.
-        at_edge: names of the settings whose value lies at an end of its range.
+        at_edge: names of the settings whose value lies at an end of its range, and ``steps``.
         run: of the search, with these settings.
         tried: how many settings were.
         failed: how many of them have no results.
@@ -25,6 +26,7 @@ class Chosen:
     """
 
     settings: dict[str, Any]
+    steps: int | None
     accuracy: float
     at_edge: list[str]
     run: str
@@ -36,11 +38,11 @@ class Chosen:
     def of(cls, content: Any) -> Chosen:
         """What a file says of a search; one of :data:`experiments.files.UNREADABLE` if that is nothing."""
         own = cls(**content)
-        if not isinstance(own.settings, dict) or not set(own.at_edge) <= own.settings.keys():
+        if not isinstance(own.settings, dict) or not set(own.at_edge) <= {*own.settings, "steps"}:
             raise ValueError("settings are not those of a search")
         number_of(content, "accuracy", most=1)
         text_of(content, "run")
-        for key in "tried", "failed", "budget":
+        for key in "tried", "failed", "budget", *(["steps"] if own.steps is not None else []):
             whole_of(content, key)
         return own
 

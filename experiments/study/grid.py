@@ -129,10 +129,15 @@ class Combination:
         if search is None or self.space is None:
             return []
         example = next(self.space.examples())
+        rungs = list(zip(self.search_steps, search.left, strict=True))
         return [
             self.run("search", self.search_sizes, search.seeds_of(rung), example, steps)
-            for rung, (steps, left) in enumerate(zip(self.search_steps, search.left, strict=True))
+            for rung, (steps, left) in enumerate(rungs)
             for _ in range(left * search.rounds)
+        ] + [
+            self.run("search", self.search_sizes, search.more_seeds, example, steps)
+            for steps, left in rungs[:-1]
+            for _ in range(min(search.finalists, left * search.rounds))
         ]
 
     @property

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,9 @@ class Tuner:
 
     A round's settings are asked for together and made as runs of a share of the steps; the best third goes on to runs three
     times as long, and so on (successive halving: Jamieson, Talwalkar 2016, arXiv 1502.07943). Each run is whole, so that a rate
-    that falls has fallen at its end. What is asked depends on the results of earlier rounds alone, and not on the order in
-    which runs end or on how often the search was killed.
+    that falls has fallen at its end, and the best of the shorter ones may be chosen as well as those of the last rung. What is
+    asked depends on the results of earlier rounds alone, and not on the order in which runs end or on how often the search was
+    killed.
 
     Args:
         combination: whose settings are searched.
@@ -64,7 +65,8 @@ class Tuner:
         self.distributions: dict[str, BaseDistribution] = {name: _distribution(self.space, name) for name in self.space.names}
         self.settings: dict[int, dict[str, Any]] = {}
         self.left: list[int] = []
-        self.found: dict[int, list[float]] = {}
+        self.found: list[dict[int, list[float]]] = [{} for _ in range(self.search.rungs)]
+        self.elected: list[dict[int, list[float]]] = [{} for _ in range(self.search.rungs)]
         self.failed = set[int]()
         self.budget = 0
 
@@ -110,11 +112,11 @@ class Tuner:
 
     # ---------------------------------------------------------------- a rung
 
-    def run(self, number: int, rung: int) -> Run:
-        """A trial's run on a rung."""
+    def run(self, number: int, rung: int, more: bool = False) -> Run:
+        """A trial's run on a rung, or the one on more grammars that is made of it afterwards."""
         steps = self.combination.search_steps[rung]
-        stage = f"search-{number + 1}" + (f"-{steps}" if self.search.rungs > 1 else "")
-        seeds = self.search.seeds_of(rung)
+        stage = f"search-{number + 1}" + (f"-{steps}" if self.search.rungs > 1 else "") + ("-more" if more else "")
+        seeds = self.search.more_seeds if more else self.search.seeds_of(rung)
         return self.combination.run(stage, self.combination.search_sizes, seeds, self.settings[number], steps)
 
     def runs(self, rung: int) -> list[Run]:
@@ -126,13 +128,12 @@ class Tuner:
         found = {number: own for number in self.left if (own := accuracies(self.run(number, rung)))}
         self.failed |= set(self.left) - found.keys()
         self.budget += sum(run.steps * run.replicas for run in self.runs(rung))
-        order = sorted(found, key=lambda number: -statistics.fmean(found[number]))
+        self.found[rung] |= found
+        order = _best_first(found)
         last = rung == self.search.rungs - 1
         kept = [] if last else order[: math.ceil(len(self.left) / HALVING)]
         for number in self.left:
             self._tell(number, self.combination.search_steps[rung], found.get(number), number not in kept, last)
-        if last:
-            self.found |= found
         self.left = [number for number in self.left if number in kept]
 
     def _tell(self, number: int, step: int, own: list[float] | None, ended: bool, whole: bool) -> None:
@@ -148,23 +149,42 @@ class Tuner:
 
     # ---------------------------------------------------------------- its end
 
+    def finals(self) -> list[tuple[int, int]]:
+        """Trial and rung of the runs that are made on more grammars: the best of each rung but the last, over all rounds."""
+        return [(n, rung) for rung, found in enumerate(self.found[:-1]) for n in _best_first(found)[: self.search.finalists]]
+
+    def hear_finals(self, accuracies: Accuracies) -> None:
+        """See how they have ended; one that has failed is not elected."""
+        for number, rung in self.finals():
+            run = self.run(number, rung, more=True)
+            self.budget += run.steps * run.replicas
+            if more := accuracies(run):
+                self.elected[rung][number] = self.found[rung][number] + more
+
     def chosen(self) -> Chosen | None:
-        """The best settings; None if no run of the last rung has finished.
+        """The best settings; None if no run of the last rung, nor a final, has finished.
 
         Means that differ by less than the binomial standard error of the test strings are a tie, which the simplest settings
-        win, of equally simple ones the best.
+        win, of equally simple ones those with the fewest steps, and of these the best.
         """
-        means = {number: statistics.fmean(own) for number, own in self.found.items()}
+        ends = [*self.elected[:-1], self.found[-1]]
+        means = {(number, rung): statistics.fmean(own) for rung, found in enumerate(ends) for number, own in found.items()}
         if not means:
             return None
-        best = max(means, key=lambda number: means[number])
-        strings = len(self.found[best]) * self.combination.kept(self.combination.study.test_size)
+        best = max(means, key=lambda end: means[end])
+        strings = len(ends[best[1]][best[0]]) * self.combination.kept(self.combination.study.test_size)
         error = math.sqrt(means[best] * (1 - means[best]) / strings)
-        ties = [number for number, mean in means.items() if mean >= means[best] - error]
-        own = min(ties, key=lambda number: (switched_on(self.settings[number]), -means[number], number))
-        settings, run = self.settings[own], self.run(own, self.search.rungs - 1).name
+        ties = [end for end, mean in means.items() if mean >= means[best] - error]
+        own = min(ties, key=lambda end: (switched_on(self.settings[end[0]]), end[1], -means[end], end[0]))
+        settings, run = self.settings[own[0]], self.run(*own)
+        steps = run.steps if self.search.finalists else None
         at_edge, tried, failed = self.space.at_edge(settings), len(self.settings), len(self.failed)
-        return Chosen(settings, means[own], at_edge, run, tried, failed, self.budget)
+        at_edge += ["steps"] if steps is not None and own[1] in (0, self.search.rungs - 1) else []
+        return Chosen(settings, steps, means[own], at_edge, run.name, tried, failed, self.budget)
+
+
+def _best_first(found: Mapping[int, list[float]]) -> list[int]:
+    return sorted(found, key=lambda number: -statistics.fmean(found[number]))
 
 
 def _distribution(space: Space, name: str) -> BaseDistribution:

@@ -201,6 +201,9 @@ class Search:
         trials: settings that are tried for each rule, task and cell of the grid.
         seeds: of the search.
         more_seeds: that the last rung has beside them: what is best on few grammars may not be on others.
+        finalists: so many of the best runs of each earlier rung are made on ``more_seeds`` too. Chosen is the best of all that
+            had them, with its number of steps: some rules lose what they have learned when they are trained on. 0: the best of
+            the last rung, and the study's steps.
         first: settings to try before any is drawn, such as a specialist's; what an entry does not say is drawn, and what a rule
             does not have is left out.
         each_task: search on every task; else on the first that a rule has, for all of them.
@@ -220,6 +223,7 @@ class Search:
     trials: int = 3
     seeds: list[int] = field(default_factory=lambda: [100, 101])
     more_seeds: list[int] = field(default_factory=list)
+    finalists: int = 0
     first: list[dict[str, Any]] = field(default_factory=list)
     each_task: bool = True
     sampler: str = "random"
@@ -236,6 +240,9 @@ class Search:
         _different("search.seeds", self.seeds)
         _different("search.more_seeds", [*self.seeds, *self.more_seeds])
         _not_the_studys("search.settings", self.settings)
+        _at_least("search.finalists", self.finalists, 0)
+        if self.finalists and (not self.more_seeds or self.rungs == 1):
+            raise InvalidInput("search.finalists", self.finalists, "0 without more_seeds, and with one rung, which has them")
         if len(self.first) > self.trials:
             raise InvalidInput("search.first", f"{len(self.first)} settings", f"at most search.trials={self.trials}")
         if self.sampler not in SAMPLERS:
@@ -248,6 +255,11 @@ class Search:
     def left(self) -> list[int]:
         """How many trials of a round are run on each rung, if none fails."""
         return [math.ceil(self.trials / self.rounds / HALVING**rung) for rung in range(self.rungs)]
+
+    @property
+    def stages(self) -> int:
+        """Times at which runs are made together and waited for."""
+        return self.rounds * self.rungs + bool(self.finalists)
 
     def seeds_of(self, rung: int) -> list[int]:
         """Seeds of the runs on a rung, from 0."""

@@ -134,7 +134,7 @@ class _Sweep:
                 jobs.append(job)
         try:
             search = self.study.search
-            stages = 1 + self.study.refine + (0 if search is None else search.rounds * search.rungs)
+            stages = 1 + self.study.refine + (0 if search is None else search.stages)
             shown = f"stage {self.stage} of {stages}, {title}"
             launch(jobs, self.folder.path.resolve(), self.launcher, shown, self.failed)
         finally:
@@ -169,6 +169,10 @@ class _Sweep:
                 self._make("search", [run for tuner in tuners.values() for run in tuner.runs(rung)])
                 for tuner in tuners.values():
                     tuner.hear(rung, lambda run: accuracies(self.folder.runs / run.name))
+        if search.finalists:
+            self._make("search", [tuner.run(*final, more=True) for tuner in tuners.values() for final in tuner.finals()])
+            for tuner in tuners.values():
+                tuner.hear_finals(lambda run: accuracies(self.folder.runs / run.name))
         for key, tuner in tuners.items():
             self._choose(key, tuner, shared[key])
         write_chosen(self.folder.chosen, self.chosen)
@@ -182,19 +186,19 @@ class _Sweep:
             return
         before = self.chosen.get(key)
         begun = any(any((self.folder.runs / c.name).glob("[gr]*/config.yaml")) for c in combinations)
-        if before is not None and before.settings != own.settings and begun:
+        if before is not None and (before.settings, before.steps) != (own.settings, own.steps) and begun:
             self._note(f"search {key}: {own.run} is the best now, but runs with the settings chosen before exist: kept")
             own = before
         self.chosen[key] = own
         if own.at_edge:
-            self._note(
-                f"search {key}: chosen at the edge of its range: {cell_label({k: own.settings[k] for k in own.at_edge})}"
-            )
+            values = {**own.settings, "steps": own.steps}
+            self._note(f"search {key}: chosen at the edge of its range: {cell_label({k: values[k] for k in own.at_edge})}")
 
     def _run(self, combination: Combination, stage: str, sizes: list[int]) -> Run:
         """A run with the settings that the search has chosen; one for which there are none has failed before it starts."""
         chosen = self.chosen.get(combination.searched_as)
-        run = combination.run(stage, sizes, self.study.seeds, {} if chosen is None else chosen.settings)
+        settings, steps = ({}, None) if chosen is None else (chosen.settings, chosen.steps)
+        run = combination.run(stage, sizes, self.study.seeds, settings, steps)
         if self.study.search is not None and chosen is None:
             self.failed[run.name] = Failure("none of the settings that were searched has finished", NOTHING_CHOSEN)
         elif self._why(run.name) == NOTHING_CHOSEN:
