@@ -54,7 +54,8 @@ def check_run(rule: LocalRule, data: ReplicaDataModule, on_gpu: bool, world: int
 
 
 def bytes_of(rule: LocalRule, data: ReplicaDataModule, world: int = 1) -> tuple[float, float]:
-    """Memory of the weights, and of all that a rank has: weights, optimizer, and a step or an evaluation with its probes.
+    """Memory of the weights, and the most that a rank has: as it draws them, or beside an optimizer in a step or an evaluation
+    with its probes.
 
     Raises:
         InvalidInput: network, data and rule do not fit together.
@@ -64,7 +65,7 @@ def bytes_of(rule: LocalRule, data: ReplicaDataModule, world: int = 1) -> tuple[
         twin.__dict__[parts] = dict(twin.__dict__[parts])
     try:
         with torch.device("meta"):
-            twin.prepare(data)
+            building = _most(twin, lambda: twin.prepare(data))
             weights = sum(p.nbytes for p in twin.parameters())
             step = _most(twin, lambda: twin.updates(twin.compute(_batch(data, data.batch_size // world, training=True))))
             evaluation = _most(twin, lambda: twin.compute(_batch(data, data.eval_batch_size // world, training=False)))
@@ -73,7 +74,7 @@ def bytes_of(rule: LocalRule, data: ReplicaDataModule, world: int = 1) -> tuple[
     grams = [8 * data.replicas * layer.groups * layer.out_channels**2 for layer in twin.network.layers]
     probes = sum(grams) + 4 * max(grams)  # one layer's are solved at a time
     kept = (1 + MOMENTS) * weights + sum(b.nbytes for b in twin.buffers())
-    return weights, kept + max(step, evaluation + probes)
+    return weights, max(building, kept + max(step, evaluation + probes))
 
 
 Change = Callable[[LocalRule, ReplicaDataModule], None]

@@ -38,6 +38,16 @@ def test_the_memory_of_a_wide_network_is_that_of_its_weights_their_moments_and_t
     assert 0 < whole - 3 * weights - sums - solved < weights / 10
 
 
+def test_what_is_drawn_to_begin_with_counts_beside_what_is_kept():
+    """Initial codes are drawn as numbers of eight bytes, which are more than all that a step makes."""
+    rule = unprepared("exchange_clustering")
+    rule.network_config.codebooks = 20_000
+    _, whole = bytes_of(rule, rule.data)
+    with Live() as live:
+        rule.prepare(rule.data)
+    assert live.most > 1.4 * sum(b.nbytes for b in rule.buffers()) and whole == pytest.approx(live.most, rel=1e-3)
+
+
 def test_live_bytes_are_those_of_tensors_that_are_not_yet_gone():
     live = Live()
     with live:
