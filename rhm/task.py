@@ -149,6 +149,15 @@ class Task(TaskSizes):
         return self.n * self.m * math.log(10)
 
     @property
+    def laws(self) -> dict[str, float]:
+        """What theory says of the number of strings that are needed, by formula: the floor, latent prediction, labels."""
+        return {
+            "n m ln 10": self.coverage_floor,
+            "v m^3": self.self_supervised_complexity,
+            "n m^L": self.supervised_complexity,
+        }
+
+    @property
     def unlabelled_signal(self) -> bool:
         """Whether the distribution of unlabelled strings carries any information on the grammar.
 

@@ -45,7 +45,8 @@ def curves(run_dirs: list[str], out: str) -> None:
             lines[line] = Curve(sizes, mean, [min(points[p]) for p in sizes], [max(points[p]) for p in sizes])
     chance = runs[0]["replicas"][0]["chance"]
     with writing("out", out, "file"):
-        learning_curves({"": lines}, {"": chance}).savefig(out, dpi=150)
+        laws = Task(**task).laws if "m" in task else {}
+        learning_curves({"": lines}, {"": chance}, laws={"": laws}).savefig(out, dpi=150)
     console.print(f"learning curves (mean, lowest and highest over seeds): {out}", soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -128,6 +128,9 @@ WIDE_PANEL = (4.4, 3.8)
 """Inches of a panel of P*, and of what stands above its legend."""
 RUNG_PANEL = (3.8, 3.2)
 """Inches of a panel of the mask ladder: names of rungs are long."""
+LAW = "lightgrey"
+NEAR = 1.5
+"""How far beyond the sizes a law is drawn: further ones would press the curves together."""
 TOP = 1.03
 """Highest accuracy on an axis: the line at 1 is seen whole."""
 BAND = 0.15
@@ -143,7 +146,11 @@ LEGEND_LINE = 0.19
 
 
 def learning_curves(
-    panels: dict[str, dict[str, Curve]], chance: dict[str, float], threshold: float | None = None, unit: str = "training"
+    panels: dict[str, dict[str, Curve]],
+    chance: dict[str, float],
+    threshold: float | None = None,
+    unit: str = "training",
+    laws: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Test accuracy against the number of strings, a panel for each title; the band goes from the lowest to the highest.
 
@@ -152,6 +159,7 @@ def learning_curves(
         chance: titles with the accuracy of guessing.
         threshold: share of the chance error that counts as small.
         unit: which strings, ``training`` or ``labelled``.
+        laws: titles with what theory says of the number of strings, by formula; those near the sizes are drawn.
     """
     looks = styles({name for curves in panels.values() for name in curves})
     across = min(ACROSS, len(panels))
@@ -180,6 +188,7 @@ def learning_curves(
             ax.axhline(small, color="grey", linestyle="--", linewidth=1, label="small error")
         ax.set_xscale("log")
         _numbers(ax.xaxis)
+        _upright(ax, (laws or {}).get(title, {}), [size for curve in curves.values() for size in curve.sizes])
         ax.set_title(plain(title), fontsize=9)
         ax.set_ylim(0, TOP)
         if i + across >= len(panels):
@@ -190,11 +199,32 @@ def learning_curves(
     return figure
 
 
-def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]], unit: str = "training") -> Figure:
+def _upright(ax: Axes, laws: Mapping[str, float], sizes: list[int]) -> None:
+    """A line for each law that lies near the sizes, with its formula at its foot; for laws that say the same, one."""
+    texts: dict[float, list[str]] = {}
+    for text, strings in laws.items():
+        texts.setdefault(strings, []).append(formula(text))
+    for strings, alike in texts.items():
+        if min(sizes) / NEAR <= strings <= max(sizes) * NEAR:
+            ax.axvline(strings, color=LAW, linewidth=0.8, zorder=0)
+            shown = ax.annotate(", ".join(alike), (strings, 0), (2, 3), textcoords="offset points", fontsize=7, color="grey")
+            shown.set(rotation=90, va="bottom")
+
+
+def p_star_by_task(
+    panels: dict[str, dict[str, tuple[list[Point], Line | None]]],
+    unit: str = "training",
+    laws: Mapping[str, Mapping[str, Mapping[float, float]]] | None = None,
+) -> Figure:
     """P* against what theory says of the task, a panel for each abscissa, with fitted lines and their exponents.
 
     Open markers with an arrow show bounds: upwards, no size that was tried is enough; downwards, the smallest is. They are
     moved sideways, each rule a little further, so that equal bounds do not hide one another.
+
+    Args:
+        panels: for each abscissa the points and the fitted line of each name.
+        unit: which strings, ``training`` or ``labelled``.
+        laws: for each abscissa what theory says of the number of strings, by formula, at some places; drawn where points are.
     """
     names = list(dict.fromkeys(name for rules in panels.values() for name in rules))
     looks = styles(names)
@@ -207,32 +237,17 @@ def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]]
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)
     for ax, (label, rules) in zip(axes[0], panels.items(), strict=True):
         for name, (points, line) in rules.items():
-            look = looks[name]
-            inside = [point for point in points if not point.beyond]
-            bars = [[p.value - p.low for p in inside], [p.high - p.value for p in inside]]
-            text = plain(name if line is None else f"{name}: {line.text}")
-            ax.errorbar(
-                [p.x for p in inside],
-                [p.value for p in inside],
-                bars,
-                color=look.colour,
-                fmt=look.marker,
-                capsize=2,
-                label=text,
-            )
+            _complexity(ax, name, looks[name], [point for point in points if not point.beyond], line)
             for point in points:
                 if point.beyond:
-                    _bound(ax, point, look, SHIFT * (bounded.index(name) - (len(bounded) - 1) / 2))
-            if line is not None:
-                ends = [min(p.x for p in inside), max(p.x for p in inside)]
-                ax.plot(ends, [line.prefactor * x**line.exponent for x in ends], color=look.colour, linestyle=look.line)
+                    _bound(ax, point, looks[name], SHIFT * (bounded.index(name) - (len(bounded) - 1) / 2))
         if label == "L":
             ax.set_xlabel("depth L")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         else:
             ax.set_xscale("log")
             _numbers(ax.xaxis)
-            ax.set_xlabel(label.replace("^L", "$^L$").replace("^3", "$^3$"))
+            ax.set_xlabel(formula(label))
         ax.set_yscale("log")
         _numbers(ax.yaxis)
         ax.margins(MARGIN[0] + SHIFT * len(bounded) / PANEL_POINTS, MARGIN[1])
@@ -240,12 +255,44 @@ def p_star_by_task(panels: dict[str, dict[str, tuple[list[Point], Line | None]]]
             ax.legend(
                 frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, LEGEND_BELOW), ncols=_columns(len(rules))
             )
+    for ax, label in zip(axes[0], panels, strict=True):  # when all points are drawn, whose range the panels share
+        _along(ax, (laws or {}).get(label, {}))
     axes[0][0].set_ylabel(f"P*, {unit} strings")
     sizes = [_size(figure, ax.get_legend()) for ax in axes[0] if ax.get_legend() is not None]
     across = max(width for width, _ in sizes)
     below = max(LEAST_LEGEND, *(height for _, height in sizes))
     figure.set_size_inches(max(WIDE_PANEL[0], across) * len(panels) + EDGE[1], WIDE_PANEL[1] + below)
     return figure
+
+
+def _complexity(ax: Axes, name: str, look: Style, points: list[Point], line: Line | None) -> None:
+    """P* of a rule with its intervals, and the fitted line."""
+    bars = [[p.value - p.low for p in points], [p.high - p.value for p in points]]
+    text = plain(name if line is None else f"{name}: {line.text}")
+    places = [p.x for p in points], [p.value for p in points]
+    ax.errorbar(*places, bars, color=look.colour, fmt=look.marker, capsize=2, label=text)
+    if line is not None:
+        ends = [min(p.x for p in points), max(p.x for p in points)]
+        ax.plot(ends, [line.prefactor * x**line.exponent for x in ends], color=look.colour, linestyle=look.line)
+
+
+def _along(ax: Axes, laws: Mapping[str, Mapping[float, float]]) -> None:
+    """A line for each law, with its formula at its last point within the panel, whose range stays as it is."""
+    ranges = ax.get_xlim(), ax.get_ylim()
+    for text, strings in laws.items():
+        ax.plot(list(strings), list(strings.values()), color=LAW, linewidth=0.8, zorder=0)
+        inside = [(x, y) for x, y in strings.items() if ranges[1][0] <= y <= ranges[1][1]]
+        if inside:
+            ax.annotate(
+                formula(text), max(inside), (2, 2), textcoords="offset points", fontsize=7, color="grey", annotation_clip=True
+            )
+    ax.set_xlim(ranges[0])
+    ax.set_ylim(ranges[1])
+
+
+def formula(text: str) -> str:
+    """What theory says of a task, as matplotlib sets it."""
+    return text.replace("^L", "$^L$").replace("^3", "$^3$")
 
 
 class RoundNumbers(Locator):

@@ -18,7 +18,9 @@ from experiments.report.tables import ABSCISSAE, Complexities, groups, over_task
 from experiments.study.complexity import SampleComplexity, growth
 from experiments.study.names import cell_label, slug
 from experiments.study.plan import Run
+from experiments.study.study import TASK_KEYS
 from experiments.study.tidy import curve
+from rhm import Task
 
 RUNG_OF = {
     ("exact", "transposed"): 1,
@@ -40,7 +42,8 @@ def add_figures(page: Page, table: polars.DataFrame, found: Complexities, thresh
         page.figure(f"learning_curves{tail}", f"Learning curves{words}", _curves(group, threshold, unit), CURVES)
         panels = _complexity_panels(group, found)
         if panels:
-            title, figure = f"P* against the size of the task{words}", p_star_by_task(panels, unit)
+            title = f"P* against the size of the task{words}"
+            figure = p_star_by_task(panels, unit, _laws_by_abscissa(group))
             page.figure(f"sample_complexity{tail}", title, figure, POINTS)
         for name, label in ("probe", "probe accuracy"), ("sensitivity", "synonymic sensitivity"):
             for task, maps in _maps(group, name).items():
@@ -58,11 +61,13 @@ def _chance(table: polars.DataFrame) -> dict[str, float]:
 
 
 CURVES = (
-    "Mean over seeds; the band goes from the lowest to the highest seed. Dashed: the accuracy that P* asks for. Dotted: chance."
+    "Mean over seeds; the band goes from the lowest to the highest seed. Dashed: the accuracy that P* asks for. Dotted: "
+    "chance. Upright: numbers of strings of theory; with fewer than n m ln 10 over a tenth of the root's rules is unseen."
 )
 POINTS = (
     "Bars: 95 % bootstrap interval over seeds. Open markers with an arrow are bounds, moved sideways so that all can be seen: "
-    "upwards, no size that was tried is enough; downwards, the smallest is. Numbers: fitted exponent with its interval."
+    "upwards, no size that was tried is enough; downwards, the smallest is. Numbers: fitted exponent with its interval. Grey: "
+    "what theory says of the number of strings."
 )
 MAPS = {
     "probe": (
@@ -88,7 +93,24 @@ def _curves(group: polars.DataFrame, threshold: float, unit: str) -> Figure:
             accuracy = 1 - error_SP
             lines = accuracy.mean(0).tolist(), accuracy.min(0).tolist(), accuracy.max(0).tolist()
             panels.setdefault(task, {})[rule] = Curve(size_P.astype(int).tolist(), *lines)
-    return learning_curves(panels, _chance(group), threshold, unit)
+    return learning_curves(panels, _chance(group), threshold, unit, {title: task.laws for title, task in _tasks(group).items()})
+
+
+def _tasks(group: polars.DataFrame) -> dict[str, Task]:
+    """By title."""
+    rows = group.unique("task", maintain_order=True).select("task", *TASK_KEYS).iter_rows()
+    return {title: Task(**dict(zip(TASK_KEYS, sizes, strict=True))) for title, *sizes in rows}
+
+
+def _laws_by_abscissa(group: polars.DataFrame) -> dict[str, dict[str, dict[float, float]]]:
+    """What theory says of the number of strings against depth, where tasks differ in nothing else; and of its own abscissa."""
+    tasks = sorted(_tasks(group).values(), key=lambda task: task.L)
+    found: dict[str, dict[str, dict[float, float]]] = {
+        abscissa: {abscissa: {x: x for x in sorted({task.laws[abscissa] for task in tasks})}} for abscissa in ABSCISSAE
+    }
+    if len({(task.v, task.n, task.m, task.s) for task in tasks}) == 1:
+        found["L"] = {text: {task.L: task.laws[text] for task in tasks} for text in tasks[0].laws}
+    return found
 
 
 def _complexity_panels(group: polars.DataFrame, found: Complexities) -> dict[str, dict[str, tuple[list[Point], Line | None]]]:

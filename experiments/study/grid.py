@@ -136,7 +136,7 @@ class Combination:
             for _ in range(left * search.rounds)
         ] + [
             self.run("search", self.search_sizes, search.more_seeds, example, steps)
-            for steps, left in rungs[:-1]
+            for steps, left in rungs
             for _ in range(min(search.finalists, left * search.rounds))
         ]
 

@@ -150,8 +150,8 @@ class Tuner:
     # ---------------------------------------------------------------- its end
 
     def finals(self) -> list[tuple[int, int]]:
-        """Trial and rung of the runs that are made on more grammars: the best of each rung but the last, over all rounds."""
-        return [(n, rung) for rung, found in enumerate(self.found[:-1]) for n in _best_first(found)[: self.search.finalists]]
+        """Trial and rung of the runs that are made on more grammars: the best of each rung, over all rounds."""
+        return [(n, rung) for rung, found in enumerate(self.found) for n in _best_first(found)[: self.search.finalists]]
 
     def hear_finals(self, accuracies: Accuracies) -> None:
         """See how they have ended; one that has failed is not elected."""
@@ -162,12 +162,12 @@ class Tuner:
                 self.elected[rung][number] = self.found[rung][number] + more
 
     def chosen(self) -> Chosen | None:
-        """The best settings; None if no run of the last rung, nor a final, has finished.
+        """The best settings; None if no final has finished or, where there are none, no run of the last rung.
 
         Means that differ by less than the binomial standard error of the test strings are a tie, which the simplest settings
         win, of equally simple ones those with the fewest steps, and of these the best.
         """
-        ends = [*self.elected[:-1], self.found[-1]]
+        ends = self.elected if self.search.finalists else [{} for _ in self.found[:-1]] + self.found[-1:]
         means = {(number, rung): statistics.fmean(own) for rung, found in enumerate(ends) for number, own in found.items()}
         if not means:
             return None

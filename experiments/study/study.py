@@ -201,9 +201,9 @@ class Search:
         trials: settings that are tried for each rule, task and cell of the grid.
         seeds: of the search.
         more_seeds: that the last rung has beside them: what is best on few grammars may not be on others.
-        finalists: so many of the best runs of each earlier rung are made on ``more_seeds`` too. Chosen is the best of all that
-            had them, with its number of steps: some rules lose what they have learned when they are trained on. 0: the best of
-            the last rung, and the study's steps.
+        finalists: so many of the best runs of each rung are made on ``more_seeds`` when all rungs have ended, and only these.
+            Chosen is the best of them, with its number of steps: some rules lose what they have learned when they are trained
+            on. 0: the best of the last rung, and the study's steps.
         first: settings to try before any is drawn, such as a specialist's; what an entry does not say is drawn, and what a rule
             does not have is left out.
         each_task: search on every task; else on the first that a rule has, for all of them.
@@ -241,8 +241,8 @@ class Search:
         _different("search.more_seeds", [*self.seeds, *self.more_seeds])
         _not_the_studys("search.settings", self.settings)
         _at_least("search.finalists", self.finalists, 0)
-        if self.finalists and (not self.more_seeds or self.rungs == 1):
-            raise InvalidInput("search.finalists", self.finalists, "0 without more_seeds, and with one rung, which has them")
+        if self.finalists and not self.more_seeds:
+            raise InvalidInput("search.finalists", self.finalists, "0 without more_seeds")
         if len(self.first) > self.trials:
             raise InvalidInput("search.first", f"{len(self.first)} settings", f"at most search.trials={self.trials}")
         if self.sampler not in SAMPLERS:
@@ -263,7 +263,7 @@ class Search:
 
     def seeds_of(self, rung: int) -> list[int]:
         """Seeds of the runs on a rung, from 0."""
-        return [*self.seeds, *(self.more_seeds if rung == self.rungs - 1 else [])]
+        return [*self.seeds, *(self.more_seeds if rung == self.rungs - 1 and not self.finalists else [])]
 
     def space(self, rule: Rule) -> Space:
         """What is searched for a rule.

@@ -26,7 +26,7 @@ def test_runs_with_the_same_last_folder_name_and_rule_have_a_line_each(tmp_path,
     folders += [made_up_run(tmp_path / "alone", rule="BackpropOther"), made_up_run(tmp_path / "dfa", rule="DFA")]
     drawn = []
     monkeypatch.setattr(
-        module, "learning_curves", lambda panels, chance: drawn.append(panels) or learning_curves(panels, chance)
+        module, "learning_curves", lambda panels, *args, **more: drawn.append(panels) or learning_curves(panels, *args, **more)
     )
     rhm("curves", f"--run_dirs={json.dumps(folders)}", f"--out={tmp_path / 'c.png'}")
     names = ["Backprop (a/1/run)", "Backprop (b/1/run)", "Backprop (2/run)", "BackpropOther", "DFA"]

@@ -13,6 +13,7 @@ from study_helpers import fake_study, sigmoid_curve
 from experiments.cli import main
 from experiments.report.figures import (
     COLOURS,
+    LAW,
     STYLED,
     Curve,
     Line,
@@ -118,6 +119,27 @@ def test_legends_are_whole_and_leave_room_for_the_panels(count, length):
         for ax in figure.axes:
             box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
             assert box.width > 2.5 and box.height > 1.8
+
+
+def grey(ax):
+    """What is drawn of theory: the lines, and the texts beside them."""
+    lines = [line for line in ax.lines if line.get_color() == LAW]
+    return [list(zip(*line.get_data(), strict=True)) for line in lines], [text.get_text() for text in ax.texts]
+
+
+def test_laws_are_drawn_where_there_are_points_and_leave_the_panels_as_they_are():
+    curves = {"a": Curve([64, 512], [0.2, 0.9], [0.1, 0.8], [0.3, 1.0])}
+    ax = learning_curves(
+        {"t": curves}, {"t": 0.1}, laws={"t": {"n m ln 10": 43.0, "v m^3": 767.0, "n m": 767.0, "n m^L": 770.0}}
+    ).axes[0]
+    assert [line[0][0] for line in grey(ax)[0]] == [43.0, 767.0] and grey(ax)[1] == ["n m ln 10", "v m$^3$, n m"]
+    assert not learning_curves({"t": curves}, {"t": 0.1}, laws={"t": {"n m ln 10": 42.0}}).axes[0].texts
+    points = {"a": ([Point(L, 100 * L, 90 * L, 110 * L, 0) for L in (3, 4)], None)}
+    laws = {"L": {"v m^3": {3: 350.0, 4: 350.0}, "n m^L": {3: 312.0, 4: 1e9}, "n m ln 10": {3: 1.0, 4: 1.0}}}
+    plain, drawn = (p_star_by_task({"L": points}, laws=own).axes[0] for own in (None, laws))
+    assert grey(drawn) == ([[(3, 350), (4, 350)], [(3, 312), (4, 1e9)], [(3, 1), (4, 1)]], ["v m$^3$", "n m$^L$"])
+    assert [text.xy for text in drawn.texts] == [(4, 350), (3, 312)]
+    assert (plain.get_xlim(), plain.get_ylim()) == (drawn.get_xlim(), drawn.get_ylim())
 
 
 @pytest.mark.parametrize(

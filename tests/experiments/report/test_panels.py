@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import polars
 import pytest
 import yaml
@@ -10,7 +12,7 @@ from study_helpers import fake_study, p_star, sigmoid_curve
 from callbacks.figures import heat_map
 from experiments.cli import main
 from experiments.report import panels
-from experiments.report.figures import ladder, learning_curves
+from experiments.report.figures import LAW, ladder, learning_curves, p_star_by_task
 from experiments.report.panels import RUNG_OF, rungs_of
 from experiments.study.complexity import sample_complexity
 from experiments.study.study import Rule, Sizes, Study
@@ -83,3 +85,22 @@ def test_each_task_has_its_own_chance(tmp_path, monkeypatch):
     for (_, task, _), own in complexities(table, 0.1).items():
         size_P, error_SP = curve(table.filter(polars.col("task") == task))
         assert own.value == sample_complexity(size_P, error_SP, bounds[task]).value
+
+
+def test_figures_show_the_floor_and_the_laws_of_each_task(tmp_path, monkeypatch):
+    tasks = [{"v": 8, "n": 8, "m": 4, "L": [3, 4]}]
+    study = Study([Rule("backprop")], tasks, Sizes([64, 512, 4096]), seeds=[0, 1])
+    fake_study(tmp_path / "a", study, sigmoid_curve(lambda *_: 200))
+    kept = {}
+    monkeypatch.setattr(panels, "learning_curves", lambda *args: kept.setdefault("curves", learning_curves(*args)))
+    monkeypatch.setattr(panels, "p_star_by_task", lambda *args: kept.setdefault("args", args) and p_star_by_task(*args))
+    main(["report", str(tmp_path / "a")])
+    upright = [[line.get_xdata()[0] for line in ax.lines if line.get_color() == LAW] for ax in kept["curves"].axes]
+    assert upright == [pytest.approx([8 * 4 * math.log(10), *own]) for own in ([512], [512, 2048])]
+    laws = kept["args"][2]
+    assert laws["L"] == {
+        "n m ln 10": pytest.approx({3: 73.68, 4: 73.68}, abs=0.01),
+        "v m^3": {3: 512, 4: 512},
+        "n m^L": {3: 512, 4: 2048},
+    }
+    assert laws["n m^L"] == {"n m^L": {512: 512, 2048: 2048}} and laws["v m^3"] == {"v m^3": {512: 512}}

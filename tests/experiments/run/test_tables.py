@@ -28,9 +28,9 @@ def test_replicas_of_different_sizes_are_not_averaged(tmp_path, capsys):
     assert probes.split() == [f"{sum(own) / 2:.3f}", "±", f"{abs(own[0] - own[1]) / 2**0.5:.3f}"]
     kept = {}
 
-    def keep(panels, *args):
+    def keep(panels, *args, **more):
         kept.update(panels[""])
-        return learning_curves(panels, *args)
+        return learning_curves(panels, *args, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("experiments.report.curves.learning_curves", keep)

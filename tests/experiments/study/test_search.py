@@ -245,13 +245,14 @@ def test_the_best_of_shorter_runs_may_be_chosen_with_their_steps_by_what_they_do
         return [x - 0.5 * (not short) - 0.3 * (short and len(settings["data.seeds"]) == 3 and best[0] > 0.88) for x in best]
 
     own = tuner(trials=9, rungs=3, more_seeds=[102, 103, 104], finalists=2)
-    whole(own, lost)
+    rungs = whole(own, lost)
+    assert {run.replicas for runs in rungs for run in runs} == {4}
     finals = own.finals()
-    assert [rung for _, rung in finals] == [0, 0, 1, 1]
+    assert [rung for _, rung in finals] == [0, 0, 1, 1, 2]
     order = sorted(own.settings, key=lambda n: -peak(own.settings[n])[0])
-    assert [n for n, _ in finals] == order[:2] * 2
+    assert [n for n, _ in finals] == [*order[:2] * 2, order[0]]
     made = [own.run(*final, more=True) for final in finals]
-    assert [(run.steps, run.seeds) for run in made] == [(steps, [102, 103, 104]) for steps in (20, 20, 60, 60)]
+    assert [(run.steps, run.seeds) for run in made] == [(steps, [102, 103, 104]) for steps in (20, 20, 60, 60, 180)]
     own.hear_finals(lambda run: lost(given(run)))
     found = own.chosen()
     means = [peak(own.settings[n])[0] for n in order]
@@ -259,25 +260,25 @@ def test_the_best_of_shorter_runs_may_be_chosen_with_their_steps_by_what_they_do
     best = 0 if pooled[0] > pooled[1] else 1
     assert (found.settings, found.steps) == (own.settings[order[best]], 20) and "steps" in found.at_edge
     assert found.accuracy == pytest.approx(pooled[best])
-    assert found.budget == (9 * 20 + 3 * 60) * 4 + 180 * 10 + (2 * 20 + 2 * 60) * 6
+    assert found.budget == (9 * 20 + 3 * 60 + 180) * 4 + (2 * 20 + 2 * 60 + 180) * 6
     assert sum(r.steps * r.replicas for r in own.combination.search_runs()) == found.budget
 
 
 def test_of_equal_ends_the_shortest_is_chosen_and_a_final_that_fails_is_not():
-    for failed, steps in (0, 20), (20, 60), (None, 180):
+    for failed, steps in ([], 20), ([20], 60), ([20, 60], 180), ([20, 60, 180], None):
         own = tuner(trials=9, rungs=3, more_seeds=[102], finalists=1)
         whole(own, lambda s: [1.0] * 4)
-        own.hear_finals(lambda run, f=failed: None if f is None or run.steps == f else [1.0] * 2)
-        assert own.chosen().steps == steps and ("steps" in own.chosen().at_edge) == (steps != 60)
+        own.hear_finals(lambda run, failed=failed: None if run.steps in failed else [1.0] * 2)
+        chosen = own.chosen()
+        assert chosen is None if steps is None else (chosen.steps == steps and ("steps" in chosen.at_edge) == (steps != 60))
     own = tuner(trials=9, rungs=3)
     whole(own, peak)
     assert own.finals() == [] and own.chosen().steps is None
 
 
-def test_finalists_without_more_grammars_or_with_one_rung_are_refused():
-    for other in {"more_seeds": [], "rungs": 2}, {"more_seeds": [102], "rungs": 1}:
-        with pytest.raises(InvalidInput, match="search.finalists: got 2, allowed: 0 without more_seeds"):
-            tuner(trials=9, finalists=2, **other)
+def test_finalists_without_more_grammars_are_refused():
+    with pytest.raises(InvalidInput, match="search.finalists: got 2, allowed: 0 without more_seeds"):
+        tuner(trials=9, finalists=2)
     with pytest.raises(InvalidInput, match="search.finalists"):
         tuner(trials=9, finalists=-1)
 
@@ -288,9 +289,9 @@ def test_a_sweep_makes_its_figures_with_the_steps_that_were_chosen(tmp_path, mon
     runs = MadeUp(monkeypatch)
     sweep(study, f"--run_dir={tmp_path / 'a'}")
     chosen = json.loads((tmp_path / "a/chosen.json").read_text())[SEARCH]
-    more = [name for name in runs.made if name.endswith("-2-more")]
+    more = sorted(name for name in runs.made if name.endswith("-more"))
     plan = {run["name"]: run for run in json.loads((tmp_path / "a/runs.json").read_text())["runs"]}
-    assert len(more) == 1 and chosen["steps"] in (2, 6) and plan[more[0]]["seeds"] == [102]
+    assert len(more) == 2 and chosen["steps"] in (2, 6) and all(plan[name]["seeds"] == [102] for name in more)
     assert plan[f"{GROUP}/grid"]["steps"] == chosen["steps"]
     assert f"--trainer.max_steps={chosen['steps']}" in plan[f"{GROUP}/grid"]["args"]
 
