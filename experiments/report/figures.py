@@ -40,7 +40,7 @@ STYLED = (
     ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
-    ("brsf", "frsf", "exchange_clustering", "local_expansion", "exchange_clustering_label", "grape", "ddtp"),
+    ("brsf", "frsf", "exchange_clustering", "local_expansion", "exchange_clustering_label", "ddtp", "grape"),
     (
         "activity_perturbation",
         "forward_gradient",
