@@ -18,6 +18,7 @@ from rhm import InvalidInput
 from rhm.hashing import normal
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+from rules.maths.precision import full_precision
 
 
 class DifferenceTargetPropagation(LocalRule):
@@ -81,7 +82,7 @@ class DifferenceTargetPropagation(LocalRule):
 
     def compute(self, batch: Batch) -> Step:
         """The forward pass, in full precision: targets are near to what they differ from."""
-        with torch.autocast(batch.x_RBD.device.type, enabled=False):
+        with full_precision(batch.x_RBD):
             return super().compute(batch)
 
     def targets(self, step: Step) -> list[Tensor]:
@@ -96,7 +97,7 @@ class DifferenceTargetPropagation(LocalRule):
         return found
 
     def layer_updates(self, step: Step) -> Updates:
-        with torch.autocast(step.batch.x_RBD.device.type, enabled=False):
+        with full_precision(step.batch.x_RBD):
             updates, losses = [], {}
             for k, (layer, state, target) in enumerate(
                 zip(self.network.layers, step.states, self.targets(step), strict=True), 1

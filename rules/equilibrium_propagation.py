@@ -14,6 +14,7 @@ from networks import HierarchicalNetwork, LayerState, LayerUpdate
 from rhm import InvalidInput
 from rules.base.contract import Locality, Step, Updates, add
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable
+from rules.maths.precision import full_precision
 
 tanh_network = lazy_instance(HierarchicalNetwork, activation="tanh")
 
@@ -112,7 +113,7 @@ class EquilibriumPropagation(LocalRule):
 
     def compute(self, batch: Batch) -> Step:
         """The free rest; as views that with the loss nudged up and, after them, down."""
-        with torch.autocast(batch.x_RBD.device.type, enabled=False):
+        with full_precision(batch.x_RBD):
             states, x_RBDC = self(batch.x_RBD), self.network.encode(batch.x_RBD)
             free = [state.out_RBDC for state in states]
             up, down = (self.sweeps(x_RBDC, free, self.nudged_steps, sign * self.nudge, batch.y_RB) for sign in (1.0, -1.0))

@@ -13,6 +13,7 @@ from networks import LayerUpdate, multiply
 from rhm import InvalidInput
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+from rules.maths.precision import full_precision
 
 
 class NodePerturbation(LocalRule):
@@ -68,7 +69,7 @@ class NodePerturbation(LocalRule):
 
     def compute(self, batch: Batch) -> Step:
         """The clean and the noisy pass: the second one gives ``view_states`` and ``view_readout``."""
-        with torch.autocast(batch.x_RBD.device.type, enabled=False):
+        with full_precision(batch.x_RBD):
             h = self.network.encode(batch.x_RBD)
             states = self.network.forward_from(0, h)
             noisy = []

@@ -18,6 +18,7 @@ from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
 from rules.maths.feedback import broadcast_error
 from rules.maths.plasticity import check_form
+from rules.maths.precision import full_precision
 
 
 class Pepita(LocalRule):
@@ -75,7 +76,7 @@ class Pepita(LocalRule):
 
     def compute(self, batch: Batch) -> Step:
         """Both passes: the second one is the step's ``view_states``."""
-        with torch.autocast(batch.x_RBD.device.type, enabled=False):
+        with full_precision(batch.x_RBD):
             x_RBDC = self.network.encode(batch.x_RBD)
             states = self.network.forward_from(0, x_RBDC)
             readout = self.readout(states[-1].out_RBDC, batch.y_RB)

@@ -13,6 +13,7 @@ from networks import LayerState, LayerUpdate
 from rhm import InvalidInput
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+from rules.maths.precision import full_precision
 
 
 class PredictiveCoding(LocalRule):
@@ -71,7 +72,7 @@ class PredictiveCoding(LocalRule):
     def compute(self, batch: Batch) -> Step:
         """The forward pass and, as view, the settled one: a layer's prediction is in its state, its activity in the next one's
         input, the top layer's in the readout's features."""
-        with torch.autocast(batch.x_RBD.device.type, enabled=False):
+        with full_precision(batch.x_RBD):
             states = self.network(batch.x_RBD)
             z = [state.out_RBDC for state in states]
             for _ in range(self.steps):

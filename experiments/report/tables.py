@@ -155,7 +155,7 @@ def accuracy_table(table: polars.DataFrame, task: str, cell: str, threshold: flo
         shares = {(str(vary), int(size)): own["test_accuracy"].to_list() for (vary, size), own in group.group_by("vary", "P")}
         late = group.filter(~polars.col("converged")).height
         steps = f"{group['steps'].median():,.0f}" + (f", {late} of {group.height} not converged" if late else "")
-        cost = {"steps": steps, "seconds": f"{group.unique('run')['seconds'].sum():,.0f}"}
+        cost = {"steps": steps, "GFLOP": _giga(group["operations"]), "seconds": f"{group.unique('run')['seconds'].sum():,.0f}"}
         rows.append((statistics.fmean(group["test_accuracy"]), known, shares, cost))
     rows.sort(key=lambda row: -row[0])
     headings = {
@@ -173,6 +173,12 @@ def _shares(accuracies: list[float], least: float) -> str:
     """Mean and deviation, and of several seeds how many reach an accuracy."""
     reached = f", {sum(own >= least for own in accuracies)} of {len(accuracies)}" if len(accuracies) >= SEVERAL else ""
     return f"{mean_and_deviation(accuracies)}{reached}"
+
+
+def _giga(operations: polars.Series) -> str:
+    """The median over replicas, in thousands of millions, to three digits; nothing where runs do not say it."""
+    median = operations.median()
+    return "" if median is None else f"{float(f'{median / 1e9:.3g}'):,g}"
 
 
 PREFIX = {"train_size": "P", "label_size": "labels"}

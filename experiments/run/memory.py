@@ -1,6 +1,6 @@
 """How much memory a run takes, found without taking any: its rule is built, and a step computed, on tensors without content.
 
-Shape suffixes: R replica, B batch, D position.
+Shape suffixes: R replica.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from datamodules import Batch, ReplicaDataModule
+from datamodules import ReplicaDataModule
+from experiments.run.hollow import hollow, hollow_batch
 from experiments.settings import DATA
 from networks import HierarchicalNetwork
-from rhm import Derivation, InvalidInput, SparseTask, Task
+from rhm import InvalidInput, SparseTask, Task
 from rhm.memory import check_memory
 from rules import LocalRule
 
@@ -60,15 +61,13 @@ def bytes_of(rule: LocalRule, data: ReplicaDataModule, world: int = 1) -> tuple[
     Raises:
         InvalidInput: network, data and rule do not fit together.
     """
-    twin = copy.copy(rule)  # of its own are the parts that are built
-    for parts in "_modules", "_parameters", "_buffers":
-        twin.__dict__[parts] = dict(twin.__dict__[parts])
+    twin = hollow(rule)
     try:
         with torch.device("meta"):
             building = _most(twin, lambda: twin.prepare(data))
             weights = sum(p.nbytes for p in twin.parameters())
-            step = _most(twin, lambda: twin.updates(twin.compute(_batch(data, data.batch_size // world, training=True))))
-            evaluation = _most(twin, lambda: twin.compute(_batch(data, data.eval_batch_size // world, training=False)))
+            step = _most(twin, lambda: twin.updates(twin.compute(hollow_batch(data, data.batch_size // world, training=True))))
+            evaluation = _most(twin, lambda: twin.compute(hollow_batch(data, data.eval_batch_size // world, training=False)))
     except RuntimeError:  # sizes beyond 63 bits
         return float("inf"), float("inf")
     grams = [8 * data.replicas * layer.groups * layer.out_channels**2 for layer in twin.network.layers]
@@ -151,16 +150,6 @@ def _most(rule: LocalRule, compute: Callable[[], Any]) -> int:
             if "overflow" in str(error):
                 raise
     return live.most
-
-
-def _batch(data: ReplicaDataModule, size: int, training: bool) -> Batch:
-    """A batch of so many strings, without their content."""
-    task, R, size = data.task, data.replicas, max(1, size)
-    symbols = tuple(torch.empty(R, size, task.width(level), dtype=torch.uint8) for level in task.levels)
-    derivation, key_RB = Derivation(symbols), torch.empty(R, size, dtype=torch.int64)
-    view_RBD = derivation.x_RBD.clone() if training and data.pairs is not None and data.pairs.two_strings else None
-    weight_RB = torch.empty(R, size, dtype=torch.float64) if training and data.label_sizes_R is not None else None
-    return Batch(derivation.x_RBD, derivation.y_RB, view_RBD, key_RB, derivation, weight_RB)
 
 
 class Live(TorchDispatchMode):

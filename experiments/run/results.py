@@ -25,6 +25,7 @@ from callbacks.linear_probe import probe_dictionary
 from datamodules import ReplicaDataModule
 from experiments.files import write_json
 from experiments.run.folder import RunFolder
+from experiments.run.operations import operations_of
 from experiments.version import version
 from rules import LocalRule
 
@@ -80,7 +81,8 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
     """Everything a report needs of a run.
 
     ``samples_seen`` are strings shown to each replica, ``samples_per_second`` strings of all replicas together, ``seconds``
-    training time with validation and without the final test, accuracies shares in [0, 1]. ``diagnostics`` has, for each
+    training time with validation and without the final test, ``operations_per_string`` those of a replica in training
+    (:func:`experiments.run.operations.operations_of`), accuracies shares in [0, 1]. ``diagnostics`` has, for each
     diagnostic callback, nested dictionaries with a list over replicas in each.
     """
     data, steps = rule.data, trainer.global_step
@@ -115,14 +117,7 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "task": data.task.given,
         **({"origin": data.origin} if data.origin else {}),
         "supervision": supervision(rule, seen),
-        "network": {
-            "class": type(rule.network_config).__name__,
-            "units": [layer.bias_RG1E.shape[-1] for layer in rule.network.layers],
-            "handed_on": [layer.out_channels for layer in rule.network.layers],
-            "bottleneck": rule.network_config.bottleneck,
-            "activation": rule.network_config.activation,
-            "normalise": rule.network_config.normalise,
-        },
+        "network": network(rule),
         "replicas": replicas,
         "probe_strings": data.probe_range[1] - data.probe_range[0],
         "probe_strings_trained_on": data.probes_trained_on,
@@ -130,11 +125,24 @@ def collect_results(trainer: Trainer, rule: LocalRule, status: str, seconds: flo
         "steps": steps,
         "max_steps": trainer.max_steps,
         "samples_seen": seen,
+        "operations_per_string": operations_of(rule, data),
         "seconds": round(seconds, 3),
         "samples_per_second": round(seen * data.replicas / max(seconds, 1e-9), 1),
         "status": status,
         "versions": versions(),
         "git_commit": git_commit(),
+    }
+
+
+def network(rule: LocalRule) -> dict[str, Any]:
+    """What a rule's network was."""
+    return {
+        "class": type(rule.network_config).__name__,
+        "units": [layer.bias_RG1E.shape[-1] for layer in rule.network.layers],
+        "handed_on": [layer.out_channels for layer in rule.network.layers],
+        "bottleneck": rule.network_config.bottleneck,
+        "activation": rule.network_config.activation,
+        "normalise": rule.network_config.normalise,
     }
 
 

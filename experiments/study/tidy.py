@@ -53,6 +53,7 @@ SCHEMA = {
     "v m^3": polars.Float64,
     "steps": polars.Int64,
     "seconds": polars.Float64,
+    "operations": polars.Float64,
     "masks": polars.String,
     "feedback": polars.String,
 }
@@ -141,6 +142,7 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
                 "v m^3": float(task.self_supervised_complexity),
                 "steps": whole_of(replica if "steps" in replica else results, "steps"),
                 "seconds": number_of(results, "seconds"),
+                "operations": _operations(results, replica),
                 **ladder,
                 **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
                 **_layer_by_level("probe_baseline", replica.get("probe_baseline")),
@@ -148,6 +150,14 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
             }
         )
     return rows
+
+
+def _operations(results: dict[str, Any], replica: dict[str, Any]) -> float | None:
+    """Of a replica's whole training; None if the run does not say what a string takes."""
+    if results.get("operations_per_string") is None:
+        return None
+    batch = whole_of(results, "samples_seen") / max(1, whole_of(results, "steps"))
+    return number_of(results, "operations_per_string") * batch * whole_of(replica if "steps" in replica else results, "steps")
 
 
 def _network(found: Any) -> str | None:

@@ -71,6 +71,8 @@ def test_accuracies_stand_beside_the_network_the_best_rule_first_with_their_mean
             "normalise": False,
             **own,
         }
+        if run.rule == "dfa":  # 1,000 steps of 128 strings
+            content |= {"operations_per_string": 1.2e6, "samples_seen": 128_000}
         path.write_text(json.dumps(content))
     table = gather(tmp_path / "runs", runs).table
     rows = accuracy_table(table, "v=8 n=8 m=4 s=2 L=3", "", 0.1).rows(named=True)
@@ -84,6 +86,7 @@ def test_accuracies_stand_beside_the_network_the_best_rule_first_with_their_mean
             "0.600 ± 0.141",
             "",
             "1,000",
+            "154",
             "12",
         ],
         [
@@ -95,6 +98,7 @@ def test_accuracies_stand_beside_the_network_the_best_rule_first_with_their_mean
             "",
             "0.250 ± 0.000",
             "1,000, 1 of 4 not converged",
+            "",
             "12",
         ],
     ]

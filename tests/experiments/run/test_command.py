@@ -61,6 +61,7 @@ def test_a_run_leaves_settings_events_checkpoints_picture_and_results_in_its_fol
     network = {"class": "HierarchicalNetwork", "units": [8, 8, 8], "handed_on": [4, 4, 8]}
     assert content["network"] == {**network, "bottleneck": 4, "activation": "relu", "normalise": False}
     assert content["steps"] == content["max_steps"] == 6 and content["samples_seen"] == 96 and content["seconds"] > 0
+    assert content["operations_per_string"] > 8 * 4 * 3  # the top layer's readout, thrice
     assert content["samples_per_second"] == pytest.approx(96 * 4 / content["seconds"], rel=0.01)
     assert set(content["versions"]) == {"rhm-local-learning", "python", "torch", "pytorch-lightning", "torchmetrics"}
     replica = content["replicas"][0]

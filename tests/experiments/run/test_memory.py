@@ -11,7 +11,8 @@ from rule_helpers import RULES, every, from_settings, parsed
 
 import rhm.memory
 from experiments.run import limits
-from experiments.run.memory import Live, _batch, bytes_of, check_run
+from experiments.run.hollow import hollow_batch
+from experiments.run.memory import Live, bytes_of, check_run
 from experiments.settings import build
 from rhm import InvalidInput
 
@@ -74,7 +75,7 @@ def test_the_bytes_of_a_step_without_content_are_those_of_a_step(name):
         rule = unprepared(name)
         with torch.device(device), torch.no_grad(), Live() as live:
             rule.prepare(rule.data)
-            batch = _batch(rule.data, 16, training=True) if device == "meta" else rule.data.train_batch(0)
+            batch = hollow_batch(rule.data, 16, training=True) if device == "meta" else rule.data.train_batch(0)
             rule.updates(rule.compute(batch))  # makes what is made once and kept, such as the tokens' codes
             rest = live.most = live.now
             rule.updates(rule.compute(batch))

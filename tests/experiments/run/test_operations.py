@@ -1,0 +1,58 @@
+"""How many floating-point operations a rule takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rule_helpers import RULES, every, from_settings, parsed
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.run.operations import operations_of
+from experiments.settings import build
+from rules.backprop import Backprop
+
+SIZES = ["--data.v=4", "--data.n=4", "--data.m=2", "--data.L=3", "--model.network.width=8"]
+
+
+def test_backpropagation_takes_three_products_a_layer_but_two_at_the_tokens():
+    rule = from_settings("backprop", *SIZES, "--data.batch_size=10")
+    first, above, top = 4 * (2 * 4) * 8, (2 + 1) * (2 * 8) * 8, 8 * 4  # positions x inputs x units
+    assert operations_of(rule, rule.data) == 2 * (2 * first + 3 * above + 3 * top)
+
+
+def test_random_feedback_takes_what_backpropagation_does_and_direct_feedback_less():
+    found = {
+        name: operations_of(rule, rule.data)
+        for name in ("backprop", "dfa", "feedback_alignment", "frozen")
+        for rule in [of(name)]
+    }
+    assert found["backprop"] == found["feedback_alignment"] > found["dfa"] > found["frozen"]
+
+
+def of(name):
+    return build(parsed(name).clone())
+
+
+@pytest.mark.parametrize("name", every(6, RULES))
+def test_every_rule_is_counted_without_content_as_with_it(name):
+    rule = of(name)
+    found = operations_of(rule, rule.data)
+    assert not hasattr(rule, "network")
+    rule.prepare(rule.data)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        rule.updates(rule.compute(rule.data.train_batch(0)))
+    assert found == counter.get_total_flops() / (rule.data.replicas * rule.data.batch_size)
+
+
+class Peeking(Backprop):
+    """Looks at what tensors hold."""
+
+    def layer_updates(self, step):
+        assert float(step.readout.loss_RB.mean()) > 0
+        return super().layer_updates(step)
+
+
+def test_of_a_rule_that_looks_at_what_tensors_hold_nothing_is_said():
+    rule = of("backprop")
+    own = Peeking(rule.network_config)
+    assert operations_of(own, rule.data) is None
