@@ -65,6 +65,8 @@ def bytes_of(rule: LocalRule, data: ReplicaDataModule, world: int = 1) -> tuple[
     try:
         with torch.device("meta"):
             building = _most(twin, lambda: twin.prepare(data))
+            if not hasattr(twin, "network"):  # a rule of one's own that looks at what tensors hold: nothing is known of it
+                return 0.0, 0.0
             weights = sum(p.nbytes for p in twin.parameters())
             step = _most(twin, lambda: twin.updates(twin.compute(hollow_batch(data, data.batch_size // world, training=True))))
             evaluation = _most(twin, lambda: twin.compute(hollow_batch(data, data.eval_batch_size // world, training=False)))

@@ -16,23 +16,24 @@ class Chosen:
 
     Attributes:
         settings: by their dotted names.
-        steps: of the figures' runs; None for the study's.
-        accuracy: mean over the replicas of the search.
-        at_edge: names of the settings whose value lies at an end of its range, and ``steps``.
+        accuracy: mean over the replicas of the search, those that have decided.
+        at_edge: names of the settings whose value lies at an end of its range, and ``steps`` where these are the
+            fewest or the most of three lengths or more.
         run: of the search, with these settings.
         tried: how many settings were.
         failed: how many of them have no results.
         budget: steps times replicas of all runs of the search.
+        steps: of the figures' runs; None for the study's.
     """
 
     settings: dict[str, Any]
-    steps: int | None
     accuracy: float
     at_edge: list[str]
     run: str
     tried: int
     failed: int
     budget: int
+    steps: int | None = None
 
     @classmethod
     def of(cls, content: Any) -> Chosen:

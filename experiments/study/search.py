@@ -154,12 +154,12 @@ class Tuner:
         return [(n, rung) for rung, found in enumerate(self.found) for n in _best_first(found)[: self.search.finalists]]
 
     def hear_finals(self, accuracies: Accuracies) -> None:
-        """See how they have ended; one that has failed is not elected."""
+        """See how they have ended. These grammars alone decide, as the others have chosen who is here."""
         for number, rung in self.finals():
             run = self.run(number, rung, more=True)
             self.budget += run.steps * run.replicas
             if more := accuracies(run):
-                self.elected[rung][number] = self.found[rung][number] + more
+                self.elected[rung][number] = more
 
     def chosen(self) -> Chosen | None:
         """The best settings; None if no final has finished or, where there are none, no run of the last rung.
@@ -179,8 +179,8 @@ class Tuner:
         settings, run = self.settings[own[0]], self.run(*own)
         steps = run.steps if self.search.finalists else None
         at_edge, tried, failed = self.space.at_edge(settings), len(self.settings), len(self.failed)
-        at_edge += ["steps"] if steps is not None and own[1] in (0, self.search.rungs - 1) else []
-        return Chosen(settings, steps, means[own], at_edge, run.name, tried, failed, self.budget)
+        at_edge += ["steps"] if steps is not None and own[1] in (0, self.search.rungs - 1) and self.search.rungs > 2 else []
+        return Chosen(settings, means[own], at_edge, run.name, tried, failed, self.budget, steps)
 
 
 def _best_first(found: Mapping[int, list[float]]) -> list[int]:

@@ -202,8 +202,8 @@ class Search:
         seeds: of the search.
         more_seeds: that the last rung has beside them: what is best on few grammars may not be on others.
         finalists: so many of the best runs of each rung are made on ``more_seeds`` when all rungs have ended, and only these.
-            Chosen is the best of them, with its number of steps: some rules lose what they have learned when they are trained
-            on. 0: the best of the last rung, and the study's steps.
+            Chosen is the best of them on these grammars alone, with its number of steps: some rules lose what they have learned
+            when they are trained on. 0: the best of the last rung, and the study's steps.
         first: settings to try before any is drawn, such as a specialist's; what an entry does not say is drawn, and what a rule
             does not have is left out.
         each_task: search on every task; else on the first that a rule has, for all of them.

@@ -22,8 +22,8 @@ from experiments.study.tidy import complexities, gather
 from rhm import InvalidInput
 
 CHOSEN = {
-    "backprop": Chosen({"model.optimizer.lr": 0.2, "model.network.bottleneck": None}, None, 0.75, [], "a/search-1", 6, 0, 7200),
-    "dfa": Chosen({"model.optimizer.lr": 0.1, "model.clip": 1.0}, 667, 0.5, ["model.clip"], "b/search-2", 6, 2, 7200),
+    "backprop": Chosen({"model.optimizer.lr": 0.2, "model.network.bottleneck": None}, 0.75, [], "a/search-1", 6, 0, 7200),
+    "dfa": Chosen({"model.optimizer.lr": 0.1, "model.clip": 1.0}, 0.5, ["model.clip"], "b/search-2", 6, 2, 7200, 667),
 }
 
 

@@ -7,6 +7,8 @@ import torch
 from rule_helpers import RULES, every, from_settings, parsed
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.run.hollow import hollow_batch
+from experiments.run.memory import check_run
 from experiments.run.operations import operations_of
 from experiments.settings import build
 from rules.backprop import Backprop
@@ -52,7 +54,25 @@ class Peeking(Backprop):
         return super().layer_updates(step)
 
 
-def test_of_a_rule_that_looks_at_what_tensors_hold_nothing_is_said():
+class PeekingFirst(Backprop):
+    """Does so before there is a network."""
+
+    def prepare(self, data):
+        assert int(data.train_batch(0).x_RBD.max()) > 0
+        super().prepare(data)
+
+
+@pytest.mark.parametrize("own", [Peeking, PeekingFirst])
+def test_of_a_rule_that_looks_at_what_tensors_hold_nothing_is_said(own, monkeypatch):
     rule = of("backprop")
-    own = Peeking(rule.network_config)
+    own = own(rule.network_config)
+    monkeypatch.setattr(rule.data, "train_batch", lambda step: hollow_batch(rule.data, 2, training=True))
     assert operations_of(own, rule.data) is None
+    check_run(own, rule.data, on_gpu=False)
+
+
+def test_one_rank_of_several_counts_the_whole_batch_and_asks_nothing_of_the_others():
+    rule = of("sibling_contrastive")
+    alone = operations_of(rule, rule.data)
+    rule.data.rank, rule.data.world = 1, 2
+    assert operations_of(rule, rule.data) == alone and (rule.data.rank, rule.data.world) == (1, 2)
