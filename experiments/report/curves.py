@@ -27,10 +27,13 @@ def curves(run_dirs: list[str], out: str) -> None:
     if len({Path(run_dir).resolve() for run_dir in run_dirs}) < len(run_dirs):
         raise InvalidInput("run_dirs", run_dirs, "different folders")
     runs = [_read(run_dir) for run_dir in run_dirs]
-    task, console = runs[0]["task"], wide_console()
+    task, origin, console = runs[0]["task"], runs[0].get("origin", {}), wide_console()
     for run_dir, results in zip(run_dirs, runs, strict=True):
         if results["task"] != task:
             raise InvalidInput("run_dirs", f"{run_dir} with task {results['task']}", f"runs of one task, {task}")
+        if results.get("origin", {}) != origin:
+            allowed = f"runs of the same statistics, {origin or 'those of a plain grammar'}"
+            raise InvalidInput("run_dirs", f"{run_dir} with {results.get('origin') or 'a plain grammar'}", allowed)
     lines: dict[str, Curve] = {}
     for name, results in zip(_names(run_dirs, runs), runs, strict=True):
         print_replicas(console, results)
@@ -45,7 +48,7 @@ def curves(run_dirs: list[str], out: str) -> None:
             lines[line] = Curve(sizes, mean, [min(points[p]) for p in sizes], [max(points[p]) for p in sizes])
     chance = runs[0]["replicas"][0]["chance"]
     with writing("out", out, "file"):
-        laws = Task(**task).laws if "m" in task else {}
+        laws = Task(**task).laws if "m" in task and not origin else {}
         learning_curves({"": lines}, {"": chance}, laws={"": laws}).savefig(out, dpi=150)
     console.print(f"learning curves (mean, lowest and highest over seeds): {out}", soft_wrap=True)
 

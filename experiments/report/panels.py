@@ -22,6 +22,8 @@ from experiments.study.study import TASK_KEYS
 from experiments.study.tidy import curve
 from rhm import Task
 
+LATENT = "v m^3"
+"""Of strings without labels."""
 RUNG_OF = {
     ("exact", "transposed"): 1,
     ("batch_mean", "transposed"): 2,
@@ -43,7 +45,7 @@ def add_figures(page: Page, table: polars.DataFrame, found: Complexities, thresh
         panels = _complexity_panels(group, found)
         if panels:
             title = f"P* against the size of the task{words}"
-            figure = p_star_by_task(panels, unit, _laws_by_abscissa(group))
+            figure = p_star_by_task(panels, unit, _laws_by_abscissa(group, unit))
             page.figure(f"sample_complexity{tail}", title, figure, POINTS)
         for name, label in ("probe", "probe accuracy"), ("sensitivity", "synonymic sensitivity"):
             for task, maps in _maps(group, name).items():
@@ -93,7 +95,18 @@ def _curves(group: polars.DataFrame, threshold: float, unit: str) -> Figure:
             accuracy = 1 - error_SP
             lines = accuracy.mean(0).tolist(), accuracy.min(0).tolist(), accuracy.max(0).tolist()
             panels.setdefault(task, {})[rule] = Curve(size_P.astype(int).tolist(), *lines)
-    return learning_curves(panels, _chance(group), threshold, unit, {title: task.laws for title, task in _tasks(group).items()})
+    return learning_curves(panels, _chance(group), threshold, unit, _laws(group, unit))
+
+
+def _laws(group: polars.DataFrame, unit: str) -> dict[str, dict[str, float]]:
+    """What theory says of each task: of a grammar without noise, silence or unequal rules, and of labels only what it says of
+    them."""
+    if not group["plain"].all():
+        return {}
+    left_out = {LATENT} if unit == "labelled" else set()
+    return {
+        title: {text: own for text, own in task.laws.items() if text not in left_out} for title, task in _tasks(group).items()
+    }
 
 
 def _tasks(group: polars.DataFrame) -> dict[str, Task]:
@@ -102,14 +115,19 @@ def _tasks(group: polars.DataFrame) -> dict[str, Task]:
     return {title: Task(**dict(zip(TASK_KEYS, sizes, strict=True))) for title, *sizes in rows}
 
 
-def _laws_by_abscissa(group: polars.DataFrame) -> dict[str, dict[str, dict[float, float]]]:
-    """What theory says of the number of strings against depth, where tasks differ in nothing else; and of its own abscissa."""
-    tasks = sorted(_tasks(group).values(), key=lambda task: task.L)
+def _laws_by_abscissa(group: polars.DataFrame, unit: str) -> dict[str, dict[str, dict[float, float]]]:
+    """The same against depth, where tasks differ in nothing else, and against its own abscissa."""
+    laws, tasks = _laws(group, unit), sorted(_tasks(group).items(), key=lambda own: own[1].L)
+    if not laws:
+        return {}
+    texts = next(iter(laws.values()))
     found: dict[str, dict[str, dict[float, float]]] = {
-        abscissa: {abscissa: {x: x for x in sorted({task.laws[abscissa] for task in tasks})}} for abscissa in ABSCISSAE
+        abscissa: {abscissa: {x: x for x in sorted({own[abscissa] for own in laws.values()})}}
+        for abscissa in ABSCISSAE
+        if abscissa in texts
     }
-    if len({(task.v, task.n, task.m, task.s) for task in tasks}) == 1:
-        found["L"] = {text: {task.L: task.laws[text] for task in tasks} for text in tasks[0].laws}
+    if len({(task.v, task.n, task.m, task.s) for _, task in tasks}) == 1:
+        found["L"] = {text: {task.L: laws[title][text] for title, task in tasks} for text in texts}
     return found
 
 

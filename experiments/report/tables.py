@@ -178,7 +178,7 @@ def _shares(accuracies: list[float], least: float) -> str:
 def _giga(operations: polars.Series) -> str:
     """The median over replicas, in thousands of millions, to three digits; nothing where runs do not say it."""
     median = operations.median()
-    return "" if median is None else f"{float(f'{median / 1e9:.3g}'):,g}"
+    return "" if median is None else f"{float(f'{median / 1e9:.3g}'):,.12g}"
 
 
 PREFIX = {"train_size": "P", "label_size": "labels"}

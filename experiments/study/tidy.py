@@ -54,6 +54,7 @@ SCHEMA = {
     "steps": polars.Int64,
     "seconds": polars.Float64,
     "operations": polars.Float64,
+    "plain": polars.Boolean,
     "masks": polars.String,
     "feedback": polars.String,
 }
@@ -143,6 +144,7 @@ def _rows(run: Run, results: dict[str, Any], ladder: dict[str, str]) -> list[dic
                 "steps": whole_of(replica if "steps" in replica else results, "steps"),
                 "seconds": number_of(results, "seconds"),
                 "operations": _operations(results, replica),
+                "plain": not results.get("origin"),
                 **ladder,
                 **_layer_by_level("probe", replica.get("probe_logistic") or replica.get("probe")),
                 **_layer_by_level("probe_baseline", replica.get("probe_baseline")),

@@ -69,3 +69,18 @@ def test_a_picture_that_cannot_be_written_is_said_in_a_line(out, tmp_path, capsy
         rhm("curves", f"--run_dirs={json.dumps([run])}", f"--out={out}")
     err = capsys.readouterr().err
     assert stop.value.code == 2 and err.startswith(f"rhm: out: got {out}") and err.count("\n") == 1
+
+
+def test_laws_are_those_of_the_task_and_runs_of_other_statistics_are_refused(tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(
+        module, "learning_curves", lambda *args, **more: drawn.append(more["laws"]) or learning_curves(*args, **more)
+    )
+    plain, zipf = made_up_run(tmp_path / "a"), made_up_run(tmp_path / "b", origin={"zipf": 1.0})
+    for run, picture in ((plain, "a.png"), (zipf, "b.png")):
+        rhm("curves", f"--run_dirs={json.dumps([run])}", f"--out={tmp_path / picture}")
+    assert set(drawn[0][""]) == {"n m ln 10", "v m^3", "n m^L"} and drawn[1] == {"": {}}
+    capsys.readouterr()
+    for runs in [plain, zipf], [zipf, plain]:
+        line = refused(capsys, "curves", f"--run_dirs={json.dumps(runs)}", f"--out={tmp_path / 'c.png'}")
+        assert line.startswith("rhm: run_dirs: got ") and "runs of the same statistics" in line

@@ -104,3 +104,13 @@ def test_figures_show_the_floor_and_the_laws_of_each_task(tmp_path, monkeypatch)
         "n m^L": {3: 512, 4: 2048},
     }
     assert laws["n m^L"] == {"n m^L": {512: 512, 2048: 2048}} and laws["v m^3"] == {"v m^3": {512: 512}}
+
+
+def test_of_labels_theory_says_less_and_of_other_statistics_nothing(tmp_path):
+    study = Study([Rule("backprop")], [{"L": [3, 4]}], Sizes([64, 512]), seeds=[0])
+    table = gather(tmp_path / "a/runs", fake_study(tmp_path / "a", study, sigmoid_curve(lambda *_: 200))).table
+    assert set(panels._laws_by_abscissa(table, "training")["L"]) == {"n m ln 10", "v m^3", "n m^L"}
+    own = panels._laws_by_abscissa(table, "labelled")
+    assert set(own) == {"n m^L", "L"} and set(own["L"]) == {"n m ln 10", "n m^L"}
+    noisy = table.with_columns(plain=polars.lit(False))
+    assert panels._laws(noisy, "training") == panels._laws_by_abscissa(noisy, "training") == {}

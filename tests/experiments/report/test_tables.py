@@ -71,8 +71,9 @@ def test_accuracies_stand_beside_the_network_the_best_rule_first_with_their_mean
             "normalise": False,
             **own,
         }
-        if run.rule == "dfa":  # 1,000 steps of 128 strings
-            content |= {"operations_per_string": 1.2e6, "samples_seen": 128_000}
+        if run.rule == "dfa":  # replicas of 1,000 steps in a run of 1,500, 128 strings each
+            content |= {"operations_per_string": 1.2e6, "samples_seen": 192_000, "steps": 1500}
+            content["replicas"] = [{**replica, "steps": 1000} for replica in content["replicas"]]
         path.write_text(json.dumps(content))
     table = gather(tmp_path / "runs", runs).table
     rows = accuracy_table(table, "v=8 n=8 m=4 s=2 L=3", "", 0.1).rows(named=True)
@@ -106,7 +107,13 @@ def test_accuracies_stand_beside_the_network_the_best_rule_first_with_their_mean
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{", '{"a": {"settings": {}}}', json.dumps({"a": {**asdict(CHOSEN["dfa"]), "accuracy": "high"}})]
+    "text",
+    [
+        "[]",
+        "{",
+        '{"a": {"settings": {}}}',
+        *(json.dumps({"a": {**asdict(CHOSEN["dfa"]), **own}}) for own in ({"accuracy": "high"}, {"steps": "many"})),
+    ],
 )
 def test_what_was_chosen_is_refused_where_it_cannot_be_read(text, tmp_path):
     write_chosen(tmp_path / "chosen.json", CHOSEN)

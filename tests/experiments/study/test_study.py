@@ -52,3 +52,8 @@ def test_the_studies_that_are_shipped_can_be_run(path, quick, tmp_path, monkeypa
     assert not reasons
     assert study.question and (study.search is None) == (path.stem in ("at_their_best", "near_the_floor"))
     assert study.search is None or not set(study.search.seeds) & set(study.seeds)
+    budgets: dict[tuple[str, int], set[int]] = {}
+    for c in combinations:  # of as many sizes: a task may have no room for all of a rule's
+        key = str(c.task), len(c.search_sizes)
+        budgets.setdefault(key, set()).add(sum(run.steps * run.replicas for run in c.search_runs()))
+    assert all(len(each) == 1 for each in budgets.values()), budgets
