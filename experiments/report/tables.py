@@ -9,6 +9,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable
+from typing import Any
 
 import polars
 
@@ -190,6 +191,14 @@ def _learns(supervision: str, pairs: str | None) -> str:
     return "nothing beyond strings" if learns == "none" else learns
 
 
+def _setting(value: Any) -> str:
+    """A value as JSON; of classes with their settings, such as callbacks, the names."""
+    classes = (
+        [one["class_path"] for one in value if isinstance(one, dict) and "class_path" in one] if isinstance(value, list) else []
+    )
+    return ", ".join(classes) if classes and len(classes) == len(value) else json.dumps(value)
+
+
 def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
     """What the searches have chosen, how good it was on their seeds, and which values lie at an end of their range."""
     keys = list(dict.fromkeys(key for own in chosen.values() for key in own.settings))
@@ -197,7 +206,7 @@ def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
     rows = [
         {
             "search": name,
-            **{key: json.dumps(own.settings[key]) if key in own.settings else "–" for key in keys},
+            **{key: _setting(own.settings[key]) if key in own.settings else "–" for key in keys},
             **({"steps": f"{own.steps:,}" if own.steps else "the study's"} if counted else {}),
             "at the edge": ", ".join(own.at_edge) or "none",
             "accuracy": f"{own.accuracy:.3f}",

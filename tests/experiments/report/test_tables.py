@@ -23,7 +23,20 @@ from rhm import InvalidInput
 
 CHOSEN = {
     "backprop": Chosen({"model.optimizer.lr": 0.2, "model.network.bottleneck": None}, 0.75, [], "a/search-1", 6, 0, 7200),
-    "dfa": Chosen({"model.optimizer.lr": 0.1, "model.clip": 1.0}, 0.5, ["model.clip"], "b/search-2", 6, 2, 7200, 667),
+    "dfa": Chosen(
+        {
+            "model.optimizer.lr": 0.1,
+            "model.clip": 1.0,
+            "trainer.callbacks": [{"class_path": "CosineDecay", "init_args": {"warm_up": 9}}],
+        },
+        0.5,
+        ["model.clip"],
+        "b/search-2",
+        6,
+        2,
+        7200,
+        667,
+    ),
 }
 
 
@@ -42,7 +55,9 @@ def test_page_and_document_say_what_the_search_has_chosen_and_what_lies_at_an_ed
     text = (tmp_path / "own.md").read_text()
     assert text.startswith("before\n<!-- table: begin -->\n**v=8") and text.endswith("|\n<!-- table: end -->\nafter\n")
     assert text.index("**v=8") < text.index("**P*: strings for an error of 0.1") < text.index("**settings chosen**")
-    assert "| dfa | 0.1 | – | 1.0 | 667 | model.clip | 0.500 | 6, 2 failed | 7,200 |" in text and "old" not in text
+    assert (
+        "| dfa | 0.1 | – | 1.0 | CosineDecay | 667 | model.clip | 0.500 | 6, 2 failed | 7,200 |" in text and "old" not in text
+    )
     main(["report", str(tmp_path / "a"), f"--tables={tmp_path / 'own.md'}"])
     assert (tmp_path / "own.md").read_text() == text
 
