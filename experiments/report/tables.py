@@ -193,10 +193,9 @@ def _learns(supervision: str, pairs: str | None) -> str:
 
 def _setting(value: Any) -> str:
     """A value as JSON; of classes with their settings, such as callbacks, the names."""
-    classes = (
-        [one["class_path"] for one in value if isinstance(one, dict) and "class_path" in one] if isinstance(value, list) else []
-    )
-    return ", ".join(classes) if classes and len(classes) == len(value) else json.dumps(value)
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "class_path" in one for one in value):
+        return ", ".join(one["class_path"] for one in value)
+    return json.dumps(value)
 
 
 def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
