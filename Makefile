@@ -53,6 +53,7 @@ compare: $(STAMP)
 # The rules that decide the paper's claims, searched alike at L = 4 and L = 3; writes the tables of docs/equal-footing.md. About two hours on 2 idle cores.
 equal-footing: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/equal_footing.yaml --run_dir=runs/equal_footing && $(BIN)/rhm report runs/equal_footing --tables=docs/equal-footing.md
+	cp runs/equal_footing/report/learning_curves.png docs/images/equal_footing.png
 
 # Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About half an hour on 2 idle cores.
 near-the-floor: $(STAMP)
