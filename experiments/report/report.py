@@ -20,6 +20,7 @@ from experiments.report.tables import (
     exponents,
     overview,
     unit_of,
+    values_table,
 )
 from experiments.study.chosen import read_chosen
 from experiments.study.folder import StudyFolder
@@ -52,7 +53,8 @@ def report(
     except UNREADABLE as error:
         got = f"{run_dir} ({type(error).__name__}: {' '.join(str(error).split())[:LONGEST_MESSAGE]})"
         raise InvalidInput("run_dir", got, "a folder in which `rhm sweep` has started a study") from error
-    chosen = chosen_table(read_chosen(folder.chosen))
+    found = read_chosen(folder.chosen)
+    chosen = chosen_table(found)
     target = Path(out) if out is not None else folder.path / "report"
     check_folder("out", target)
     if not 0 < threshold < 1:
@@ -64,6 +66,7 @@ def report(
     except ValueError as error:
         failed, unreadable = {}, [f"{error}; which runs have failed is not known"]
     state = _state(gathered, plan, failed)
+    values = values_table(gathered.table, plan.runs, found)
     with writing("out", target):
         target.mkdir(parents=True, exist_ok=True)
         (target / "results.csv").write_text(as_text(gathered.table).write_csv(), encoding="utf-8")
@@ -77,14 +80,18 @@ def report(
         page.details("The study", yaml.safe_dump(study, sort_keys=False))
         if chosen.height:
             page.table(chosen, "Settings chosen by the search")
+            page.table(values, VALUES[0].upper() + VALUES[1:])
         page.write()
     if document is not None and gathered.table.height:
-        last = [("settings chosen", chosen)] if chosen.height else []
+        last = [("settings chosen", chosen), (VALUES, values)] if chosen.height else []
         document.write([*_for_document(gathered.table, threshold, reference), *last])
     console = wide_console()
     for text in (state, *unreadable):
         console.print(text, soft_wrap=True, highlight=False)
     console.print(f"page: {target / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+VALUES = "best accuracy of the search's runs with each value, and how many were tried"
 
 
 def as_text(table: polars.DataFrame) -> polars.DataFrame:

@@ -10,6 +10,9 @@ from experiments.files import text_of, whole_of
 from experiments.study.study import VARIED
 from rhm import Task
 
+FINAL = "-more"
+"""How the stage of a search's run ends that is made on further grammars."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -44,6 +47,17 @@ class Run:
     def replicas(self) -> int:
         """How many are trained at once."""
         return len(self.sizes) * len(self.seeds)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Settings by their dotted names, as text."""
+        pairs = (argument.removeprefix("--").partition("=") for argument in self.args if argument.startswith("--"))
+        return {name: value for name, _, value in pairs}
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is of a search, on the grammars that decide."""
+        return self.stage.startswith("search") and self.stage.endswith(FINAL)
 
     @property
     def work(self) -> int:

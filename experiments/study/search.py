@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from experiments.study.chosen import Chosen
 from experiments.study.grid import Combination
-from experiments.study.plan import Run
+from experiments.study.plan import FINAL, Run
 from experiments.study.space import Space, switched_on
 from experiments.study.study import HALVING
 
@@ -115,7 +115,7 @@ class Tuner:
     def run(self, number: int, rung: int, more: bool = False) -> Run:
         """A trial's run on a rung, or the one on more grammars that is made of it afterwards."""
         steps = self.combination.search_steps[rung]
-        stage = f"search-{number + 1}" + (f"-{steps}" if self.search.rungs > 1 else "") + ("-more" if more else "")
+        stage = f"search-{number + 1}" + (f"-{steps}" if self.search.rungs > 1 else "") + (FINAL if more else "")
         seeds = self.search.more_seeds if more else self.search.seeds_of(rung)
         return self.combination.run(stage, self.combination.search_sizes, seeds, self.settings[number], steps)
 
