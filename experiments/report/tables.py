@@ -235,8 +235,9 @@ def values_table(table: polars.DataFrame, runs: list[Run], chosen: dict[str, Cho
         for name in own.settings:
             found: dict[str, list[float]] = {}
             for accuracy, settings in given:
-                found.setdefault(settings[name], []).append(accuracy)
-            if 2 * len(found) <= len(given):
+                if name in settings:
+                    found.setdefault(settings[name], []).append(accuracy)
+            if 0 < 2 * len(found) <= len(given):
                 each = sorted(found.items(), key=lambda pair: -max(pair[1]))
                 row[name] = "; ".join(f"{_setting(yaml.safe_load(text))} {max(all_):.3f} ({len(all_)})" for text, all_ in each)
         rows.append(row)

@@ -27,8 +27,9 @@ def print_costs(study: Study, combinations: list[Combination], launcher: Launche
         table.add_column(column, justify="left" if text else "right", no_wrap=not text)
     seconds, count, checkpoints, searched = 0.0, 0, [], set()
     for c in combinations:
-        runs = [c.run("grid", c.sizes, study.seeds, {})]
-        runs += [c.run("refined", c.sizes[:1], study.seeds, {}) for _ in range(study.refine)]
+        steps = c.search_steps if study.search is not None and study.search.finalists else [c.steps]
+        runs = [c.run("grid", c.sizes, study.seeds, {}, steps[-1])]
+        runs += [c.run("refined", c.sizes[:1], study.seeds, {}, steps[-1]) for _ in range(study.refine)]
         if study.search is not None:
             new = c.searched_as not in searched
             runs += c.search_runs() if new else []
@@ -37,7 +38,8 @@ def print_costs(study: Study, combinations: list[Combination], launcher: Launche
         seconds, count = seconds + own, count + len(runs)
         checkpoints += [costs.checkpoint(c, run) for run in runs]
         sizes = f"{c.sizes[0]:,}" + (f" to {c.sizes[-1]:,}" if len(c.sizes) > 1 else "")
-        cells = [c.rule.label, task_label(c.task), cell_label(c.cell), sizes, c.replicas, c.steps, len(runs), f"{own / 60:.1f}"]
+        lengths = " or ".join(f"{length:,}" for length in steps)
+        cells = [c.rule.label, task_label(c.task), cell_label(c.cell), sizes, c.replicas, lengths, len(runs), f"{own / 60:.1f}"]
         table.add_row(*(str(cell) for cell in cells))
     console.print_table(table, keys=3)
     disk = count * RESULT_BYTES + sum(sorted(checkpoints)[-launcher.jobs :])

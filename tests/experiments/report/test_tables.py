@@ -269,3 +269,5 @@ def test_what_the_best_run_with_each_value_reached(tmp_path):
         f"{json.dumps(value)} {max(all_):.3f} ({len(all_)})" for value, all_ in words
     )
     assert values_table(table, runs, {}).height == 0
+    by_hand = Chosen({**tuner.settings[0], "model.clip": 1.0}, 0.7, [], runs[6].name, 6, 0, 1)
+    assert values_table(table, runs, {"a": by_hand}).rows(named=True) == [row]  # what no run was given is left out
