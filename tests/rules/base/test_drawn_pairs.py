@@ -1,6 +1,6 @@
 """Pairs that are drawn anew in each step: random halves of a layer, and two masked copies of each string.
 
-Shape suffixes: R replica, B batch, D position.
+Shape suffixes: R replica, B batch, D position, C channel, F feature.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def test_masked_pairs_show_hidden_layers_the_copies_alone_and_the_readout_the_st
     rule = from_settings("clapp", "--data.pairs=MaskedPairs")
     shake(rule)
     step = compute(rule)
+    out_RBDC = rule.network(step.batch.x_RBD)[-1].out_RBDC
+    torch.testing.assert_close(step.readout.features_RBF, out_RBDC.flatten(2))
     own = rule.updates(step).layers
     whole = step._replace(states=[scrambled(state) for state in step.states])
     assert all(same(rule.layer_updates(whole).layers, own[:-1]))
