@@ -2,7 +2,16 @@
 
 from datamodules.base import PROBE, TEST, ReplicaDataModule, replicas_of
 from datamodules.batch import Batch
-from datamodules.pairs import ClassPairs, HalfPairs, Pairs, PositionHalfPairs, SiblingPairs, SynonymPairs
+from datamodules.pairs import (
+    ClassPairs,
+    HalfPairs,
+    MaskedPairs,
+    Pairs,
+    PositionHalfPairs,
+    RandomHalfPairs,
+    SiblingPairs,
+    SynonymPairs,
+)
 from datamodules.rhm_datamodule import RHMDataModule
 from datamodules.strings_datamodule import StringsDataModule
 
@@ -12,9 +21,11 @@ __all__ = [
     "Batch",
     "ClassPairs",
     "HalfPairs",
+    "MaskedPairs",
     "Pairs",
     "PositionHalfPairs",
     "RHMDataModule",
+    "RandomHalfPairs",
     "ReplicaDataModule",
     "SiblingPairs",
     "StringsDataModule",

@@ -314,22 +314,20 @@ class ReplicaDataModule(LightningDataModule, ABC):
         def cut(t: Tensor) -> Tensor:
             return t[:, start : start + size]
 
-        view = None if block.view_RBD is None else cut(block.view_RBD)
-        weight = None if block.weight_RB is None else cut(block.weight_RB)
-        assert block.key_RB is not None
-        return Batch(cut(block.x_RBD), cut(block.y_RB), view, cut(block.key_RB), block.derivation.map(cut), weight)
+        return block.map(cut)
 
     def _make(self, first: int, steps: int) -> Batch:
         device = self.seeds_R.device
         position = torch.arange(first * self.batch_size, (first + steps) * self.batch_size, device=device)
         index_RB = self.train_index(position)
-        derivation, view = self.strings(index_RB), None
+        derivation, view, half = self.strings(index_RB), None, None
         key_RB = fold(seed_keys(self.seeds_R, "noise")[:, None], position)
         if self.pairs is not None:
             bits_RB = fold(seed_keys(self.seeds_R, "pairs")[:, None], position)
             view = self.pairs.view(self, derivation, index_RB, bits_RB)
+            half = self.pairs.half(self, bits_RB)
         x_RBD = self.shown(derivation.x_RBD, index_RB)
-        return Batch(x_RBD, derivation.y_RB, view, key_RB, derivation, self._label_weights(index_RB))
+        return Batch(x_RBD, derivation.y_RB, view, key_RB, derivation, self._label_weights(index_RB), half)
 
     def _label_weights(self, index_RB: Tensor) -> Tensor | None:
         """What each string of whole steps counts in means over the batch that are to be means over labelled strings."""

@@ -5,6 +5,7 @@ Shape suffixes: R replica, B batch, D position.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,6 +24,7 @@ class Batch(NamedTuple):
         derivation: all levels of the strings, the tokens without noise, for probes and statistics; no rule looks at it.
         weight_RB: what each string counts in losses on labels, 0 for strings without a label, so that a mean over the batch is
             one over the labelled strings of the step, on all ranks; None where all have labels.
+        half_RBD: where pairs are two copies of each string: which positions the first shows and the second hides; else None.
     """
 
     x_RBD: Tensor
@@ -31,3 +33,9 @@ class Batch(NamedTuple):
     key_RB: Tensor | None
     derivation: Derivation
     weight_RB: Tensor | None = None
+    half_RBD: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with a function applied to every tensor, for example to select strings."""
+        tensors = {name: function(value) for name, value in self._asdict().items() if isinstance(value, Tensor)}
+        return self._replace(**tensors, derivation=self.derivation.map(function))

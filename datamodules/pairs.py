@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from rhm import Derivation, InvalidInput, RandomHierarchyModel, SparseHierarchyModel, TaskSizes
-from rhm.hashing import below
+from rhm.hashing import below, uniform
 from rhm.memory import check_memory
 
 MOST_STRINGS = 2**26  # of a list of each class: 1 GiB of numbers and places for each replica
+WITHOUT_GRAMMAR = ("SiblingPairs", "ClassPairs", "HalfPairs", "RandomHalfPairs", "PositionHalfPairs", "MaskedPairs")
 
 
 class Strings(Protocol):
@@ -27,12 +28,14 @@ class Strings(Protocol):
         grammar: one of each replica; None for strings that no grammar has made.
         seeds_R: of each replica.
         train_sizes_R: training strings of each replica; None is an endless stream, which a grammar alone has.
+        batch_size: strings of a step and replica.
     """
 
     task: TaskSizes
     grammar: RandomHierarchyModel | SparseHierarchyModel | None
     seeds_R: Tensor
     train_sizes_R: Tensor | None
+    batch_size: int
 
     def strings(self, index: Tensor) -> Derivation:
         """The strings of given numbers, ``[R, B]``, or ``[B]`` for the same numbers in every replica."""
@@ -50,7 +53,7 @@ def grammar_of(data: Strings, pairs: str) -> RandomHierarchyModel | SparseHierar
         InvalidInput: there is none.
     """
     if data.grammar is None:
-        allowed = "SiblingPairs, ClassPairs, HalfPairs or PositionHalfPairs: no grammar has made these strings"
+        allowed = f"{', '.join(WITHOUT_GRAMMAR)}: no grammar has made these strings"
         raise InvalidInput("data.pairs", pairs, allowed)
     return data.grammar
 
@@ -61,10 +64,15 @@ class Pairs(ABC):
     Attributes:
         knowledge: what telling the pairs takes beyond the strings: ``none``, ``labels`` or ``grammar``.
         two_strings: whether the halves of a pair come from two strings.
+        two_copies: whether they come from two copies of a string, see :meth:`Pairs.half`.
+        random_halves: whether channels are dealt to the sides in each step, see :meth:`Pairs.drawn`; a side has zeros in place
+            of the other's.
     """
 
     knowledge: ClassVar[str]
     two_strings: ClassVar[bool] = False
+    two_copies: ClassVar[bool] = False
+    random_halves: ClassVar[bool] = False
 
     def prepare(self, data: Strings) -> None:  # noqa: B027  (most schemes have nothing to prepare)
         """Check the scheme against the task and look up what :meth:`Pairs.view` needs.
@@ -83,6 +91,20 @@ class Pairs(ABC):
             bits_RB: random bits, one for each string of the run.
         """
         return None
+
+    def half(self, data: Strings, bits_RB: Tensor) -> Tensor | None:
+        """Half of each string's positions, boolean ``[R, B, D]``: the first of two copies shows these and hides the others, the
+        second the other way round; None where pairs need no copies.
+
+        Args:
+            data: the training strings.
+            bits_RB: random bits, one for each string of the run, of whole steps.
+        """
+        return None
+
+    def drawn(self, key_R: Tensor) -> Pairs:
+        """The pairs of one step and layer, by their random bits; themselves where ``random_halves`` is false."""
+        return self
 
     def layers(self, patches: list[int]) -> int:
         """How many layers, from the first, have pairs, in a network whose layers merge ``patches`` positions."""
@@ -112,8 +134,8 @@ class Pairs(ABC):
         """The two sides of all pairs, each ``[R, B, pairs of a string, channels of a side]``.
 
         Args:
-            h_RBDC: a layer's output.
-            view_RBDC: its output for the partners.
+            h_RBDC: a layer's output; its output for the first copies where there are two.
+            view_RBDC: its output for the partners, or for the second copies.
             patch: positions that the next layer merges.
         """
 
@@ -270,11 +292,47 @@ class HalfPairs(Pairs):
         return torch.cat([first_RBDC, second_RBDC], -1), None
 
 
+class RandomHalfPairs(Pairs):
+    """A random half of the channels and the other half, drawn anew in each step: :class:`HalfPairs` without fixed halves.
+
+    A side has all channels, with zeros in place of those that the other side has, so that a loss's matrix meets each channel at
+    its own place; of an odd number the second side has one more. A loss that compares the sides channel by channel would see
+    nothing and needs a head (``model.block.head``). A draw is a function of replica, step and layer, the same for all
+    strings and positions: what is hidden does not tell a pair from a negative. The source group's public code of 2024
+    draws for each string, over the channels of all positions at once, and has the whole layer predict the half.
+    """
+
+    knowledge = "none"
+    random_halves = True
+    key_R: Tensor
+
+    def drawn(self, key_R: Tensor) -> Pairs:
+        pairs = RandomHalfPairs()
+        pairs.key_R = key_R
+        return pairs
+
+    def channels(self, channels: int, positions: int) -> int:
+        if channels < 2:
+            raise InvalidInput("data.pairs", f"RandomHalfPairs with {channels} channels", "at least 2 channels")
+        return channels
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        half_R11C = self._half(h_RBDC)
+        return h_RBDC * half_R11C, h_RBDC * ~half_R11C
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        return torch.where(self._half(first_RBDC), first_RBDC, second_RBDC), None
+
+    def _half(self, h_RBDC: Tensor) -> Tensor:
+        return random_half(self.key_R, h_RBDC.shape[3])[:, None, None]
+
+
 class PositionHalfPairs(Pairs):
     """The two halves of one layer by position, each as one vector: one half of the string predicts the other.
 
-    One of the schemes in the source group's public code of 2024; :class:`HalfPairs` is another. All that the halves share is
-    the class, and no symbol below it. Layers with one position have none.
+    One of the schemes in the source group's public code of 2024; :class:`HalfPairs`, :class:`RandomHalfPairs` and
+    :class:`MaskedPairs` are others. All that the halves share is the class, and no symbol below it. Layers with one position
+    have none.
     """
 
     knowledge = "none"
@@ -298,3 +356,44 @@ class PositionHalfPairs(Pairs):
 
     def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
         return torch.cat([first_RBDC, second_RBDC], -1), None
+
+
+class MaskedPairs(Pairs):
+    """Two copies of a string: the first shows a random half of its positions, the second the other half. A layer's activity for
+    the one, all of it as one vector, predicts that for the other.
+
+    One of the schemes in the source group's public code of 2024, which draws for each string. Here a draw is a function of
+    replica and step, the same for all strings: what is hidden does not tell a pair from a negative. Of an odd number of
+    positions the second copy shows one more. A hidden token is a zero at the input, the mean of the whitened code. Beside the
+    two copies the string itself goes through the network, for the readout, which is shown whole strings.
+    """
+
+    knowledge = "none"
+    two_copies = True
+
+    def prepare(self, data: Strings) -> None:
+        if data.task.length < 2:
+            raise InvalidInput("data.pairs", f"MaskedPairs at s={data.task.s}", "s >= 2: a string of at least 2 tokens")
+
+    def half(self, data: Strings, bits_RB: Tensor) -> Tensor:
+        of_each_step = random_half(bits_RB[:, :: data.batch_size], data.task.length)
+        return of_each_step.repeat_interleave(data.batch_size, 1)
+
+    def channels(self, channels: int, positions: int) -> int:
+        return channels * positions
+
+    def symbols(self, derivation: Derivation, positions: int, patch: int) -> Tensor | None:
+        return super().symbols(derivation, 1, patch)
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        assert view_RBDC is not None
+        return h_RBDC.flatten(2)[:, :, None], view_RBDC.flatten(2)[:, :, None]
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        return first_RBDC, second_RBDC
+
+
+def random_half(key: Tensor, size: int) -> Tensor:
+    """Which of ``size`` things a random half has, boolean ``[*key, size]``; of an odd number it has the smaller part."""
+    drawn = uniform(key.flatten(), (size,)).unflatten(0, key.shape)
+    return drawn < drawn.sort(-1).values[..., size // 2, None]

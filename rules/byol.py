@@ -85,7 +85,7 @@ class BYOL(SimSiam):
                 outs.append(h_RBDC)
             if step.batch.x_RBD.shape[1] > outs[0].shape[1]:  # of this rank, where those of all are compared
                 outs = self.strings_of_all_ranks(outs)
-            return self.positives(outs, k)
+            return self.positives(step, outs, k)
 
     def slow(self, k: int, names: tuple[str, ...]) -> dict[str, Tensor]:
         """The slow copies of some parameters of layer ``k``, by their names in the layer."""

@@ -74,8 +74,9 @@ class CLAPPPlusPlus(LayerwiseRule):
 
     def _pairs_of_a_string(self, k: int) -> int:
         layers, positions = self.network.layers, self.network.positions[k - 1]
+        pairs = self.pairs.drawn(torch.zeros(1, dtype=torch.int64))
         probe = torch.zeros(1, 1, positions, layers[k - 1].out_channels)
-        return self.pairs.positives(probe, probe, layers[k].patch if k < len(layers) else 1)[0].shape[2]
+        return pairs.positives(probe, probe, layers[k].patch if k < len(layers) else 1)[0].shape[2]
 
     def _uses_own(self, k: int) -> bool:
         return self.context != "top" or k == self.trained_layers

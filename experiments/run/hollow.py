@@ -29,4 +29,6 @@ def hollow_batch(data: ReplicaDataModule, size: int, training: bool) -> Batch:
     derivation, key_RB = Derivation(symbols), torch.empty(R, size, dtype=torch.int64)
     view_RBD = derivation.x_RBD.clone() if training and data.pairs is not None and data.pairs.two_strings else None
     weight_RB = torch.empty(R, size, dtype=torch.float64) if training and data.label_sizes_R is not None else None
-    return Batch(derivation.x_RBD, derivation.y_RB, view_RBD, key_RB, derivation, weight_RB)
+    copied = training and data.pairs is not None and data.pairs.two_copies
+    half_RBD = torch.empty(derivation.x_RBD.shape, dtype=torch.bool) if copied else None
+    return Batch(derivation.x_RBD, derivation.y_RB, view_RBD, key_RB, derivation, weight_RB, half_RBD)

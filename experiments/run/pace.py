@@ -57,6 +57,7 @@ def sees_each_step(callback: Callback) -> bool:
 
 def operations(rule: LocalRule, data: ReplicaDataModule) -> float:
     """Floating-point operations of a step, roughly: those of the layers' products."""
-    strings = data.batch_size * (2 if rule.uses_pairs and data.pairs is not None and data.pairs.two_strings else 1)
+    passes = 1 + data.pairs.two_strings + 2 * data.pairs.two_copies if rule.uses_pairs and data.pairs is not None else 1
+    strings = data.batch_size * passes
     weights = [sum(w.numel() for w in layer.parameters()) / layer.groups for layer in rule.network.layers]
     return FORWARD_AND_BACKWARD * strings * sum(w * p for w, p in zip(weights, rule.network.positions, strict=True))

@@ -62,6 +62,8 @@ class Step(NamedTuple):
         view_states: the same for ``batch.view_RBD``; None if there is none.
         readout: logits and error.
         view_readout: the same for a second pass that reaches the readout, in rules that make one.
+        first_states: where pairs are two copies of each string: the states for the first, ``view_states`` are for the second;
+            else None.
     """
 
     batch: Batch
@@ -69,6 +71,7 @@ class Step(NamedTuple):
     view_states: list[LayerState] | None
     readout: ReadoutState
     view_readout: ReadoutState | None = None
+    first_states: list[LayerState] | None = None
 
 
 @dataclass(frozen=True)

@@ -100,12 +100,7 @@ class Knowledge(pl.LightningModule):
 
 def first_strings(batch: Batch) -> Batch:
     """Some strings of a batch."""
-
-    def cut(t: Tensor) -> Tensor:
-        return t[:, :STRINGS]
-
-    tensors = {name: cut(t) for name, t in batch._asdict().items() if isinstance(t, Tensor)}
-    return batch._replace(**tensors, derivation=batch.derivation.map(cut))
+    return batch.map(lambda t: t[:, :STRINGS])
 
 
 def with_other_labels(batch: Batch, classes: int) -> Batch:

@@ -12,10 +12,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from datamodules import Pairs
 from networks import Layer, LayerState, LayerUpdate
 from networks.config import size_on
 from rhm import InvalidInput
-from rhm.hashing import normal
+from rhm.hashing import fold, normal
 from rules.base.block import Block
 from rules.base.contract import Locality, Step, Updates, add
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
@@ -23,7 +24,8 @@ from rules.base.pair import LossHead, Pair, PairGradient
 from rules.maths.losses import cosine_scores
 
 Activity = dict[tuple[int, str], list[Tensor]]
-"""What the losses see, by layer and name of the head: for the strings and, if there are any, for their partners."""
+"""What the losses see, by layer and name of the head: for the strings and, if there are any, for their partners; or for the two
+copies of each string."""
 
 
 class Told(NamedTuple):
@@ -160,6 +162,10 @@ class LayerwiseRule(LocalRule):
                 self.add_matrix(head, name, k, (channels, width), 1 / math.sqrt(channels), drawn_as)
             channels = width
         self.build_head(head, k, channels)
+        if self.pairs.random_halves and not [*head.parameters()]:
+            got = f"{type(self.pairs).__name__} for {type(self).__name__}, whose loss takes the sides channel by channel"
+            allowed = "other pairs, or a matrix such as model.block.head: each channel is hidden from one of the sides"
+            raise InvalidInput("data.pairs", got, allowed)
         return head
 
     def _trains_units_apart(self, layer: Layer) -> bool:
@@ -219,8 +225,7 @@ class LayerwiseRule(LocalRule):
 
     def top_errors(self, step: Step) -> list[tuple[list[LayerState], Tensor]]:
         signals = [signal.flatten(2) for signal in self._told_at_top(step).signals]
-        views = [step.states] if step.view_states is None else [step.states, step.view_states]
-        return list(zip(views, signals, strict=True))
+        return list(zip(self.passes(step), signals, strict=True))
 
     def pair(self, step: Step, k: int) -> Pair:
         """The two sides of the pairs of layer ``k`` as its loss sees them, of a step's strings and of no other rank's."""
@@ -229,21 +234,34 @@ class LayerwiseRule(LocalRule):
             (j, "head"): [self.seen(layers[j - 1], state, "head") for state in self.states(step, j)]
             for j in (k, self.trained_layers)
         }
-        return self._pair(step, k, "head", self.positives(activity[k, "head"], k), activity)
+        return self._pair(step, k, "head", self.positives(step, activity[k, "head"], k), activity)
 
     @staticmethod
-    def states(step: Step, k: int) -> list[LayerState]:
-        """The states of layer ``k`` for the strings and, if there are any, for their partners."""
-        return [step.states[k - 1]] if step.view_states is None else [step.states[k - 1], step.view_states[k - 1]]
+    def passes(step: Step) -> list[list[LayerState]]:
+        """The states of all layers for the strings and, if there are any, for their partners; or for the two copies."""
+        first = step.states if step.first_states is None else step.first_states
+        return [first] if step.view_states is None else [first, step.view_states]
+
+    @classmethod
+    def states(cls, step: Step, k: int) -> list[LayerState]:
+        """The same of layer ``k``."""
+        return [states[k - 1] for states in cls.passes(step)]
 
     def merged(self, k: int) -> int:
         """How many positions of layer ``k`` the next layer merges."""
         return self.network.layers[k].patch if k < len(self.network) else 1
 
-    def positives(self, outs: list[Tensor], k: int) -> tuple[Tensor, Tensor]:
+    def positives(self, step: Step, outs: list[Tensor], k: int) -> tuple[Tensor, Tensor]:
         """The two sides of the pairs of layer ``k``, before a head, from what its loss sees of strings and partners."""
         wide = [out.float() if out.dtype == torch.bfloat16 else out for out in outs]
-        return self.pairs.positives(wide[0], wide[1] if len(wide) > 1 else None, self.merged(k))
+        return self._pairs_of(step, k).positives(wide[0], wide[1] if len(wide) > 1 else None, self.merged(k))
+
+    def _pairs_of(self, step: Step, k: int) -> Pairs:
+        """The pair scheme as it is drawn for a step and layer ``k``."""
+        if not self.pairs.random_halves:
+            return self.pairs
+        assert step.batch.key_RB is not None
+        return self.pairs.drawn(fold(step.batch.key_RB[:, 0], "half", k))
 
     def _activity(self, step: Step, heads: list[tuple[int, str]]) -> Activity:
         """What the losses of some heads see, for the strings of all ranks if they are compared: one gather for all heads."""
@@ -269,11 +287,11 @@ class LayerwiseRule(LocalRule):
         outs = activity[k, name]
         if self.compares_strings:
             step = step._replace(batch=self.batch_of_all_ranks(step.batch))
-        h1, h2 = self.positives(outs, k)
+        h1, h2 = self.positives(step, outs, k)
         pair = self._pair(step, k, name, (h1, h2), activity)
         loss_R, g1, g2, update = self.pair_gradient(pair)
         g1, g2, heads = pair.head.backward(h1, h2, g1, g2)
-        back = self.pairs.hand_back(g1, g2, self.merged(k))
+        back = self._pairs_of(step, k).hand_back(g1, g2, self.merged(k))
         signals = [g.reshape(out.shape).to(out.dtype) for g, out in zip(back, outs, strict=False) if g is not None]
         if self.compares_strings:
             signals = [self.share(signal) for signal in signals]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datamodules import Batch, Pairs, ReplicaDataModule
+from datamodules.pairs import WITHOUT_GRAMMAR
 from networks import CodeNetwork, HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, VectorNetwork
 from rhm import InvalidInput
 from rhm.errors import nearest
@@ -231,9 +232,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
                 "data.batch_size", data.batch_size, f"at least 2 for {name}, which compares the strings of a batch"
             )
         if self.uses_pairs and data.pairs is None:
-            raise InvalidInput(
-                "data.pairs", None, f"one of SiblingPairs, ClassPairs, SynonymPairs, HalfPairs, PositionHalfPairs for {name}"
-            )
+            raise InvalidInput("data.pairs", None, f"one of {', '.join((*WITHOUT_GRAMMAR, 'SynonymPairs'))} for {name}")
         if data.grammar is None and self.supervision == "grammar":
             raise InvalidInput("data", type(data).__name__, f"RHMDataModule for {name}, which learns from the grammar")
         if not data.labels and self.supervision == "labels":
@@ -348,16 +347,23 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         self.__dict__[COMPILED] = torch.compile(type(self).updates_of.__get__(self), *args, dynamic=False, **options)
 
     def compute(self, batch: Batch) -> Step:
-        """Run network and readout; a second view goes through the network together with the first."""
-        if batch.view_RBD is None or not self.uses_pairs:
-            states = self.network(batch.x_RBD)
-            return Step(batch, states, None, self.readout(states[-1].out_RBDC, batch.y_RB))
-        size = batch.x_RBD.shape[1]
-        both = self.network(torch.cat([batch.x_RBD, batch.view_RBD], 1))
-        states, views = zip(
-            *(layer.split(state, size) for layer, state in zip(self.network.layers, both, strict=True)), strict=True
-        )
-        return Step(batch, list(states), list(views), self.readout(states[-1].out_RBDC, batch.y_RB))
+        """Run network and readout; a second view, or two copies, go through the network together with the strings."""
+        network, size, first, views = self.network, batch.x_RBD.shape[1], None, None
+        if self.uses_pairs and batch.view_RBD is not None:
+            states, views = self._split(network(torch.cat([batch.x_RBD, batch.view_RBD], 1)), size)
+        elif self.uses_pairs and batch.half_RBD is not None:
+            h_RBDC, half_RBD1 = network.encode(batch.x_RBD), batch.half_RBD[..., None]
+            copies = h_RBDC * half_RBD1, h_RBDC * ~half_RBD1
+            states, rest = self._split(network.forward_from(0, torch.cat([h_RBDC, *copies], 1)), size)
+            first, views = self._split(rest, size)
+        else:
+            states = network(batch.x_RBD)
+        return Step(batch, states, views, self.readout(states[-1].out_RBDC, batch.y_RB), first_states=first)
+
+    def _split(self, states: list[LayerState], size: int) -> tuple[list[LayerState], list[LayerState]]:
+        """The states of the first ``size`` strings and of the rest."""
+        parts = [layer.split(state, size) for layer, state in zip(self.network.layers, states, strict=True)]
+        return [first for first, _ in parts], [rest for _, rest in parts]
 
     def updates(self, step: Step) -> Updates:
         """The rule's updates and those of the layers above it and, last, of the readout."""

@@ -139,8 +139,8 @@ def with_other_layers(rule: LocalRule, step: Step, keep: int) -> Step:
         for name, buffer in rule.named_buffers():
             if buffer.is_floating_point() and layer_of(name) not in (None, keep + 1):
                 buffer.mul_(0.5).add_(0.1)  # some stay positive
-    seen = None if step.view_states is None else change(step.view_states)
-    step = step._replace(states=change(step.states), view_states=seen)
+    first, seen = (None if states is None else change(states) for states in (step.first_states, step.view_states))
+    step = step._replace(states=change(step.states), first_states=first, view_states=seen)
     if keep == len(step.states) - 1:
         return step
     views = step.view_readout
@@ -154,12 +154,8 @@ def of_others(answer: ReadoutState) -> ReadoutState:
 
 def part(rule: LocalRule, step: Step, start: int, stop: int) -> dict[str, Tensor]:
     """What a rule says of some strings of a batch, and what buffers move towards."""
-    batch = step.batch
-    view = None if batch.view_RBD is None else batch.view_RBD[:, start:stop]
-    key = None if batch.key_RB is None else batch.key_RB[:, start:stop]
-    batch = batch._replace(x_RBD=batch.x_RBD[:, start:stop], y_RB=batch.y_RB[:, start:stop], view_RBD=view, key_RB=key)
     with torch.no_grad():
-        answer = said(rule, rule.compute(batch))
+        answer = said(rule, rule.compute(step.batch.map(lambda t: t[:, start:stop])))
     gradients = {f"{name} of {k}": grad for k, layer in enumerate(answer.layers) for name, grad in layer.items()}
     return gradients | rule.tracked(answer.estimates)
 
@@ -231,8 +227,10 @@ def changed(
     def of(states: list[LayerState]) -> list[LayerState]:
         return [change(s) if j == k else s for j, s in enumerate(states, 1)]
 
-    views = None if step.view_states is None else of(step.view_states)
-    return step._replace(states=step.states if partners_only else of(step.states), view_states=views)
+    first, views = (None if states is None else of(states) for states in (step.first_states, step.view_states))
+    if partners_only:
+        return step._replace(view_states=views)
+    return step._replace(states=of(step.states), first_states=first, view_states=views)
 
 
 @torch.no_grad()

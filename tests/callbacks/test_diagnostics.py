@@ -34,7 +34,15 @@ from callbacks.diagnostic import StringDistance
 from callbacks.pair_statistics import gates, statistics
 from callbacks.representation_geometry import alignment, centred_gram, eigenvalues, load_network, participation_ratio, rank_me
 from callbacks.synonymic_sensitivity import content_key
-from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, SiblingPairs, SynonymPairs
+from datamodules import (
+    ClassPairs,
+    HalfPairs,
+    MaskedPairs,
+    PositionHalfPairs,
+    RandomHalfPairs,
+    SiblingPairs,
+    SynonymPairs,
+)
 from experiments.run.spread import put_together
 from networks import DenseNetwork, HierarchicalNetwork, Layer, LayerState, LocallyConnectedNetwork
 from rhm import InvalidInput, one_hot
@@ -473,6 +481,8 @@ PAIRS = {
     "synonyms": (SynonymPairs(2), {}, None),
     "halves": (HalfPairs(), {}, 0),
     "halves by position": (PositionHalfPairs(), {}, None),
+    "random halves": (RandomHalfPairs(), {}, 0),
+    "masked copies": (MaskedPairs(), {}, None),
 }
 
 
@@ -495,7 +505,7 @@ def test_scores_and_false_negatives_are_those_of_a_loop(case):
                     positive.append(score)
                     continue
                 opens.append(score > -1)
-                if case in ("class", "halves by position"):
+                if case in ("class", "halves by position", "masked copies"):
                     level, place = L, 0
                 elif case == "synonyms":
                     level, place = max(2, k), d

@@ -1,12 +1,23 @@
 from collections import Counter, defaultdict
+from itertools import combinations
 
 import pytest
 import torch
 from oracles import FALSE_ALARM, choices, strings, tail
 
-from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, RHMDataModule, SiblingPairs, SynonymPairs
-from datamodules.pairs import Pairs
+from datamodules import (
+    ClassPairs,
+    HalfPairs,
+    MaskedPairs,
+    PositionHalfPairs,
+    RandomHalfPairs,
+    RHMDataModule,
+    SiblingPairs,
+    SynonymPairs,
+)
+from datamodules.pairs import Pairs, random_half
 from rhm import InvalidInput
+from rhm.hashing import fold
 
 TASK = {"v": 4, "n": 3, "m": 2, "s": 2, "L": 3, "test_size": 60, "probe_size": 40}
 
@@ -129,7 +140,8 @@ def test_siblings_are_neighbours_under_one_parent(patch, expected):
 )
 def test_layers_have_siblings_up_to_the_last_merge(patches, layers):
     assert SiblingPairs().layers(patches) == layers
-    assert ClassPairs().layers(patches) == SynonymPairs(1).layers(patches) == HalfPairs().layers(patches) == len(patches)
+    everywhere = ClassPairs(), SynonymPairs(1), HalfPairs(), RandomHalfPairs(), MaskedPairs()
+    assert [pairs.layers(patches) for pairs in everywhere] == [len(patches)] * 5
 
 
 @pytest.mark.parametrize("task", [(3, 2, 2, 2, 1), (4, 2, 1, 1, 3)])
@@ -140,6 +152,11 @@ def test_tasks_without_siblings_are_refused(task):
     RHMDataModule(*task, train_size=1, test_size=1, pairs=ClassPairs())
 
 
+def test_a_string_of_one_token_has_no_half():
+    with pytest.raises(InvalidInput, match="data.pairs: got MaskedPairs at s=1, allowed: s >= 2"):
+        RHMDataModule(4, 2, 1, 1, 3, train_size=1, test_size=1, pairs=MaskedPairs())
+
+
 def test_halves_are_the_first_and_the_last_channels():
     h_RBDC = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
     first, second = HalfPairs().positives(h_RBDC, None, 2)
@@ -147,6 +164,54 @@ def test_halves_are_the_first_and_the_last_channels():
     assert HalfPairs().channels(6, 4) == 3 and SiblingPairs().channels(7, 4) == 7
     with pytest.raises(InvalidInput, match="7 channels"):
         HalfPairs().channels(7, 4)
+
+
+@pytest.mark.parametrize("size", [2, 5, 6])
+def test_every_half_is_drawn_alike(size):
+    halves = random_half(fold(torch.arange(3000).view(3, 1000), "a half"), size)
+    assert halves.shape == (3, 1000, size) and halves.dtype == torch.bool
+    counts = Counter(tuple(half.nonzero().flatten().tolist()) for half in halves.flatten(0, 1))
+    assert counts.keys() == {*combinations(range(size), size // 2)}
+    expected = 3000 / len(counts)
+    statistic = sum((count - expected) ** 2 / expected for count in counts.values())
+    assert FALSE_ALARM < tail(statistic, len(counts) - 1) < 1 - FALSE_ALARM
+
+
+@pytest.mark.parametrize("channels", [6, 7])
+def test_a_random_half_has_zeros_where_the_other_half_has_channels(channels):
+    h_RBDC = 1.0 + torch.arange(3 * 4 * 2 * channels).view(3, 4, 2, channels)
+    key_R = fold(torch.arange(3), "a layer")
+    first, second = RandomHalfPairs().drawn(key_R).positives(h_RBDC, None, 2)
+    halves = []
+    for r in range(3):
+        halves.append({c for c in range(channels) if first[r, 0, 0, c] > 0})
+        assert len(halves[r]) == channels // 2
+        for b in range(4):
+            for d in range(2):
+                for c, value in enumerate(h_RBDC[r, b, d].tolist()):
+                    seen = [value, 0.0] if c in halves[r] else [0.0, value]
+                    assert [first[r, b, d, c].item(), second[r, b, d, c].item()] == seen
+    assert halves[0] != halves[1] or halves[1] != halves[2]
+    assert RandomHalfPairs().channels(channels, 2) == channels
+    with pytest.raises(InvalidInput, match="data.pairs: got RandomHalfPairs with 1 channels"):
+        RandomHalfPairs().channels(1, 4)
+
+
+@pytest.mark.parametrize("s", [2, 3])
+def test_a_step_hides_one_half_in_one_copy_and_the_other_in_the_other(s):
+    data = RHMDataModule(4, 3, 2, s, 2, train_size=12, test_size=8, seeds=[0, 1], pairs=MaskedPairs(), batch_size=8)
+    drawn = [set(), set()]
+    for step in range(40):
+        batch = data.train_batch(step)
+        assert batch.view_RBD is None and batch.half_RBD.shape == batch.x_RBD.shape
+        for r in range(2):
+            rows = {tuple(row) for row in batch.half_RBD[r].tolist()}
+            assert len(rows) == 1, "of all strings the same"
+            drawn[r] |= {(step, *rows)}
+            assert sum(*rows) == s**2 // 2
+    shown = [[row for _, row in sorted(of)] for of in drawn]
+    assert shown[0] != shown[1] and len({*shown[0]}) > 4  # of six, or 126, halves in 40 steps
+    assert data.eval_batch(0, *data.test_range).half_RBD is None
 
 
 def test_halves_by_position_are_the_first_and_the_last_positions():
@@ -165,7 +230,7 @@ def test_halves_by_position_are_the_first_and_the_last_positions():
 
 @pytest.mark.parametrize("positions", [8, 4, 2, 1])
 @pytest.mark.parametrize(
-    ("make", "shared"), [(ClassPairs, 1)] + [(lambda l=l: SynonymPairs(l), 2 ** (3 - l)) for l in (1, 2, 3)]
+    ("make", "shared"), [(ClassPairs, 1), (MaskedPairs, 1)] + [(lambda l=l: SynonymPairs(l), 2 ** (3 - l)) for l in (1, 2, 3)]
 )
 def test_a_side_of_two_views_is_all_that_stands_below_a_shared_symbol(make, shared, positions):
     scheme = make()
@@ -183,26 +248,28 @@ def test_a_side_of_two_views_is_all_that_stands_below_a_shared_symbol(make, shar
 
 
 def test_pairs_within_a_string_need_no_view():
-    for scheme in (SiblingPairs(), HalfPairs(), PositionHalfPairs()):
-        data = RHMDataModule(**TASK, train_size=20, pairs=scheme)
-        assert data.train_batch(0).view_RBD is None
+    for scheme in (SiblingPairs(), HalfPairs(), RandomHalfPairs(), PositionHalfPairs()):
+        batch = RHMDataModule(**TASK, train_size=20, pairs=scheme).train_batch(0)
+        assert batch.view_RBD is None and batch.half_RBD is None
 
 
 def test_schemes_say_what_they_know():
-    knowledge = {scheme: scheme.knowledge for scheme in (SiblingPairs, HalfPairs, PositionHalfPairs, ClassPairs, SynonymPairs)}
-    halves = {HalfPairs: "none", PositionHalfPairs: "none"}
-    assert knowledge == {SiblingPairs: "none", **halves, ClassPairs: "labels", SynonymPairs: "grammar"}
+    blind = SiblingPairs, HalfPairs, RandomHalfPairs, PositionHalfPairs, MaskedPairs
+    knowledge = {scheme: scheme.knowledge for scheme in (*blind, ClassPairs, SynonymPairs)}
+    assert knowledge == {**dict.fromkeys(blind, "none"), ClassPairs: "labels", SynonymPairs: "grammar"}
     assert all(issubclass(scheme, Pairs) for scheme in knowledge)
 
 
 @pytest.mark.parametrize(
-    "pairs", [SiblingPairs(), ClassPairs(), HalfPairs(), PositionHalfPairs()], ids=lambda p: type(p).__name__
+    "pairs",
+    [SiblingPairs(), ClassPairs(), HalfPairs(), RandomHalfPairs(), PositionHalfPairs(), MaskedPairs()],
+    ids=lambda p: type(p).__name__,
 )
 @pytest.mark.parametrize("patch", [2, 3])
 def test_gradients_of_the_sides_go_back_to_where_the_sides_came_from(pairs, patch):
     generator = torch.Generator().manual_seed(0)
     h, view = torch.randn(2, 2, 5, 6, 4, generator=generator, dtype=torch.float64).requires_grad_()
-    views = view if isinstance(pairs, ClassPairs) else None
+    views, pairs = view if isinstance(pairs, ClassPairs | MaskedPairs) else None, pairs.drawn(fold(torch.arange(2), "a layer"))
     sides = pairs.positives(h, views, patch)
     signals = [torch.randn(side.shape, generator=generator, dtype=torch.float64) for side in sides]
     outs = [h] if views is None else [h, view]

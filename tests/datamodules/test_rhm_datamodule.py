@@ -11,7 +11,7 @@ from rule_helpers import every, quiet_trainer
 
 import datamodules.base
 from callbacks import RepresentationGeometry, SynonymicSensitivity
-from datamodules import ClassPairs, RHMDataModule, SiblingPairs, SynonymPairs
+from datamodules import ClassPairs, MaskedPairs, RHMDataModule, SiblingPairs, SynonymPairs
 from datamodules.base import SizedSteps, Steps
 from networks import HierarchicalNetwork
 from rhm import InvalidInput, RandomHierarchyModel, SparseTask, Task
@@ -37,6 +37,8 @@ SCHEMES = {
     "synonyms, silent": lambda: SynonymPairs(2),
     "class, silent, endless": ClassPairs,
     "class, zipf, noise, silent": ClassPairs,
+    "masked": MaskedPairs,
+    "masked, noise": MaskedPairs,
 }
 ZIPF = {"zipf": 0.2}
 """At all levels: two of the 384 strings are the same with probability .007."""
@@ -68,6 +70,8 @@ def assert_same(a, b):
     assert torch.equal(a.x_RBD, b.x_RBD) and torch.equal(a.y_RB, b.y_RB) and a.derivation.equals(b.derivation)
     assert (a.view_RBD is None) == (b.view_RBD is None)
     assert a.view_RBD is None or torch.equal(a.view_RBD, b.view_RBD)
+    assert (a.half_RBD is None) == (b.half_RBD is None)
+    assert a.half_RBD is None or torch.equal(a.half_RBD, b.half_RBD)
 
 
 # ---------------------------------------------------------------- which strings
@@ -235,6 +239,8 @@ def test_a_replica_sees_what_it_would_see_alone(scheme, train_size, monkeypatch)
             assert torch.equal(ours.x_RBD[r], theirs.x_RBD[0]) and torch.equal(ours.y_RB[r], theirs.y_RB[0])
             if ours.view_RBD is not None:
                 assert torch.equal(ours.view_RBD[r], theirs.view_RBD[0])
+            if ours.half_RBD is not None:
+                assert torch.equal(ours.half_RBD[r], theirs.half_RBD[0])
 
 
 @pytest.mark.parametrize("scheme", ["none, endless", "class, endless"])
@@ -263,6 +269,8 @@ def test_ranks_share_a_batch(scheme, world):
             assert torch.equal(torch.cat([part.derivation.symbols[level] for part in parts], 1), symbols)
         if whole.view_RBD is not None:
             assert torch.equal(torch.cat([part.view_RBD for part in parts], 1), whole.view_RBD)
+        if whole.half_RBD is not None:
+            assert torch.equal(torch.cat([part.half_RBD for part in parts], 1), whole.half_RBD)
 
 
 # ---------------------------------------------------------------- what is refused

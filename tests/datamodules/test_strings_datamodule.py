@@ -21,7 +21,16 @@ from rule_helpers import RULES, every, parsed, quiet_trainer
 
 import datamodules.base
 from callbacks import LayerwiseLinearProbe, PairStatistics, RepresentationGeometry, SynonymicSensitivity
-from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, SiblingPairs, StringsDataModule, SynonymPairs
+from datamodules import (
+    ClassPairs,
+    HalfPairs,
+    MaskedPairs,
+    PositionHalfPairs,
+    RandomHalfPairs,
+    SiblingPairs,
+    StringsDataModule,
+    SynonymPairs,
+)
 from experiments.run.load import load_run
 from experiments.run.tables import probe_table
 from experiments.settings import build, instantiate
@@ -160,7 +169,13 @@ def test_tokens_that_are_tested_and_trained_with_are_counted():
 
 # ---------------------------------------------------------------- batches
 
-SCHEMES = {"none": lambda: None, "siblings": SiblingPairs, "class": ClassPairs, "halves": HalfPairs}
+SCHEMES = {
+    "none": lambda: None,
+    "siblings": SiblingPairs,
+    "class": ClassPairs,
+    "halves": HalfPairs,
+    "masked": MaskedPairs,
+}
 
 
 def assert_same(ours, theirs, r=0, q=0):
@@ -193,6 +208,8 @@ def test_two_ranks_see_what_one_sees(scheme):
             assert sum((numbers(part, r) for part in parts), []) == numbers(whole, r)
         if whole.view_RBD is not None:
             assert torch.equal(torch.cat([part.view_RBD for part in parts], 1), whole.view_RBD)
+        if whole.half_RBD is not None:
+            assert torch.equal(torch.cat([part.half_RBD for part in parts], 1), whole.half_RBD)
     shares = [numbers(data.eval_batch(0, *data.test_range, rank, 2)) for rank in range(2)]
     assert sorted(sum(shares, [])) == sorted(numbers(data.eval_batch(0, *data.test_range)))
 
@@ -222,7 +239,7 @@ def test_a_class_partner_is_another_training_string_of_the_class(train_size):
                 assert (own == other) == (label[str(own)] in alone)
 
 
-@pytest.mark.parametrize("pairs", [SiblingPairs, HalfPairs, PositionHalfPairs, ClassPairs])
+@pytest.mark.parametrize("pairs", [SiblingPairs, HalfPairs, RandomHalfPairs, PositionHalfPairs, MaskedPairs, ClassPairs])
 def test_a_rule_learns_from_pairs(pairs):
     data = module(pairs=pairs(), seeds=[0, 1])
     rule = LayerwiseContrastive(HierarchicalNetwork(width=8, bottleneck=4)).prepare(data)

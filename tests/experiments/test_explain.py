@@ -101,7 +101,8 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
         (["fit", "--model.help=Backpro"], "model.help: got Backpro, allowed: the name of a class; did you mean 'Backprop'?"),
         (
             ["fit", "--data.pairs.help=Pear"],
-            "data.pairs.help: got Pear, allowed: one of ClassPairs, HalfPairs, PositionHalfPairs, SiblingPairs, SynonymPairs",
+            "data.pairs.help: got Pear, allowed: one of ClassPairs, HalfPairs, MaskedPairs, PositionHalfPairs, RandomHalfPairs, "
+            "SiblingPairs, SynonymPairs",
         ),
         (
             ["fit", "--model.network.help=HierarchicalNetwork"],

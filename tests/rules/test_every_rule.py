@@ -14,7 +14,7 @@ import torch
 from rule_helpers import RULES, compute, every, from_settings, make_data, said, train, updates
 from torch import Tensor
 
-from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, SynonymPairs
+from datamodules import ClassPairs, HalfPairs, MaskedPairs, PositionHalfPairs, RandomHalfPairs, SynonymPairs
 from networks import CodeNetwork, HierarchicalNetwork
 from networks.vector import VectorLayer
 from rhm import InvalidInput
@@ -117,7 +117,7 @@ def rows_of(rule: LocalRule, step: Step, k: int, name: str) -> list[Tensor]:
         seen = [
             layer.by_position(s.units_RGME, s) if name.startswith("units_head") else rule.seen(layer, s, "head") for s in states
         ]
-        sides = rule.positives(seen, k)
+        sides = rule.positives(step, seen, k)
         head = layer.get_submodule(name.split(".")[0]) if "." in name else None
         compared = head(*sides) if head is not None else ()
         normed = isinstance(rule, SimSiam)  # their sides and their predictor's units are batch normalised
@@ -285,7 +285,7 @@ SIBLINGS_ONLY = ["exchange_clustering", "exchange_clustering_label", "latent_clu
 LAYERWISE = [name for name, path in RULES.items() if "pairs:" in path.read_text() and name not in SIBLINGS_ONLY]
 
 
-@pytest.mark.parametrize("pairs", ["ClassPairs", "HalfPairs", "PositionHalfPairs"])
+@pytest.mark.parametrize("pairs", ["ClassPairs", "HalfPairs", "PositionHalfPairs", "RandomHalfPairs", "MaskedPairs"])
 @pytest.mark.parametrize("name", SIBLINGS_ONLY)
 def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
     with pytest.raises(InvalidInput, match="allowed: SiblingPairs"):
@@ -293,11 +293,18 @@ def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
 
 
 @pytest.mark.parametrize(
-    "pairs", [ClassPairs(), SynonymPairs(2), HalfPairs(), PositionHalfPairs()], ids=lambda p: type(p).__name__
+    "pairs",
+    [ClassPairs(), SynonymPairs(2), HalfPairs(), PositionHalfPairs(), RandomHalfPairs(), MaskedPairs()],
+    ids=lambda p: type(p).__name__,
 )
 @pytest.mark.parametrize("name", every(3, LAYERWISE))
 def test_a_rule_for_pairs_takes_every_kind_of_pair(name, pairs):
-    rule = from_settings(name, f"--data.pairs={type(pairs).__name__}", *(["--data.pairs.level=2"] * (hasattr(pairs, "level"))))
+    asked = [f"--data.pairs={type(pairs).__name__}", *(["--data.pairs.level=2"] * (hasattr(pairs, "level")))]
+    if name == "scff" and pairs.random_halves:  # which has no matrix between the sides
+        with pytest.raises(InvalidInput, match="takes the sides channel by channel"):
+            from_settings(name, *asked)
+        return
+    rule = from_settings(name, *asked)
     assert rule.supervision in (pairs.knowledge, "labels") and isinstance(rule, LayerwiseRule)
     step = compute(rule)
     for update in updates(rule, step):

@@ -46,6 +46,15 @@ def test_every_rule_is_counted_without_content_as_with_it(name):
     assert found == counter.get_total_flops() / (rule.data.replicas * rule.data.batch_size)
 
 
+@pytest.mark.parametrize("pairs", ["ClassPairs", "RandomHalfPairs", "MaskedPairs"])
+def test_every_pass_that_pairs_take_is_counted(pairs):
+    rule = from_settings("clapp", f"--data.pairs={pairs}")
+    found = operations_of(rule, rule.data)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        rule.updates(rule.compute(rule.data.train_batch(0)))
+    assert found == counter.get_total_flops() / (rule.data.replicas * rule.data.batch_size)
+
+
 class Peeking(Backprop):
     """Looks at what tensors hold."""
 

@@ -63,6 +63,11 @@ OTHERWISE = {
 }
 
 
+@pytest.mark.parametrize("pairs", ["RandomHalfPairs", "MaskedPairs"])
+def test_two_ranks_draw_the_same_halves(pairs):
+    check("clapp", f"--data.pairs={pairs}")
+
+
 @pytest.mark.chaos  # each file as it is: above
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_two_ranks_end_with_the_weights_of_one_with_other_settings(name):

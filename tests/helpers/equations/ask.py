@@ -91,6 +91,7 @@ def case_of(rule: LocalRule, step: Step, name: str, args: tuple[str, ...] = ()) 
         keys=lambda *names: int(rule.keys_R(*names)[0]),
         labels=rule.data.labels,
         pairs=(type(rule.pairs).__name__, getattr(rule.pairs, "level", None)) if rule.uses_pairs else None,
+        half_BD=None if batch.half_RBD is None else numbers(batch.half_RBD),
     )
 
 

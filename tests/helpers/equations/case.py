@@ -35,6 +35,7 @@ class Case:
         keys: the rule's own keys, ``rule.keys_R`` of one replica as an int.
         labels: whether there are labels to train the readout with.
         pairs: the name of the pair scheme and, of synonyms, its level; None without pairs.
+        half_BD: which positions the first of two copies of each string shows, and the second hides; None without copies.
     """
 
     network: PlainNetwork
@@ -50,6 +51,7 @@ class Case:
     keys: Callable[..., int]
     labels: bool = True
     pairs: tuple[str, int | None] | None = None
+    half_BD: Array | None = None
 
     def setting(self, name: str, default: Any) -> Any:
         """The rule's argument, or the value that its documentation names for it. ``block.head`` looks into a block."""

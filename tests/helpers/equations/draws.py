@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from equations.network import Array
-from rhm.hashing import below, fold
+from rhm.hashing import below, fold, uniform
 
 
 def draw(key_B: Array, size: int, *names: str | int) -> Array:
@@ -28,6 +28,15 @@ def shift(key_B: Array, name: str, k: int) -> int:
 def coins(key_B: Array, k: int) -> Array:
     """A fair coin for each string and layer: 1 for CLAPP's positive term, 0 for the negative one."""
     return draw(key_B, 2, "coin", k)
+
+
+def half(key_B: Array, k: int, channels: int) -> Array:
+    """Which channels of layer ``k`` a random half of them has: those with the smallest of as many uniform numbers.
+
+    One draw for all strings, by the key of the first.
+    """
+    drawn = uniform(fold(torch.as_tensor(key_B[:1]), "half", k), (channels,))[0].numpy()
+    return np.isin(np.arange(channels), np.argsort(drawn)[: channels // 2])
 
 
 def wrong_class(key_B: Array, y_B: Array, n: int) -> Array:

@@ -39,8 +39,9 @@ def partners(case: Case, k: int, seen: list[Array]) -> tuple[Array, Array]:
     """The two sides of the pairs of layer ``k``, ``[B, pairs, C]``, for what a loss sees of the strings and of their partners.
 
     Siblings: positions 2 d and 2 d + 1 of a string; with more than two under one parent each with the next, the last with the
-    first. Halves: the first and the last channels of a position, or of the positions. Two strings that share symbols: all positions below a shared
-    symbol as one vector, or one position each where the layer has no more positions than there are shared symbols.
+    first. Halves: the first and the last channels of a position, or of the positions; random ones have zeros in place of the
+    others. Two strings that share symbols, or two copies of one: all positions below a shared symbol as one vector, or one
+    position each where the layer has no more positions than there are shared symbols.
     """
     assert case.pairs is not None
     kind, level = case.pairs
@@ -56,7 +57,10 @@ def partners(case: Case, k: int, seen: list[Array]) -> tuple[Array, Array]:
         return h[:, :half].reshape(batch, 1, -1), h[:, half:].reshape(batch, 1, -1)
     if kind == "HalfPairs":
         return h[..., : channels // 2], h[..., channels // 2 :]
-    shared = 1 if kind == "ClassPairs" else case.network.layers[0].patch ** (case.depth - (level or 0))
+    if kind == "RandomHalfPairs":
+        half = draws.half(case.key_B, k, channels)
+        return np.where(half, h, 0), np.where(half, 0, h)
+    shared = 1 if kind in ("ClassPairs", "MaskedPairs") else case.network.layers[0].patch ** (case.depth - (level or 0))
     sides = min(shared, positions)
     return h.reshape(batch, sides, -1), seen[1].reshape(batch, sides, -1)
 
@@ -150,15 +154,11 @@ class Scene:
 
 
 def inputs(case: Case, k: int) -> list[Array]:
-    """What layer ``k`` sees of the strings and, if there are any, of their partners."""
-    found = []
-    for tokens in (case.x_BD, case.view_BD):
-        if tokens is not None:
-            h = case.network.encode(tokens)
-            for layer in case.network.layers[: k - 1]:
-                h = layer.forward(h).out_BDC
-            found.append(h)
-    return found
+    """What layer ``k`` sees of the strings and, if there are any, of their partners; or of their two copies."""
+    shown = [case.network.encode(tokens) for tokens in (case.x_BD, case.view_BD) if tokens is not None]
+    if case.half_BD is not None:
+        shown = [np.where(seen[..., None], shown[0], 0) for seen in (case.half_BD, ~case.half_BD)]
+    return [stack(case.network.layers[: k - 1], h) for h in shown]
 
 
 def copies(case: Case) -> list[PlainLayer]:
@@ -320,7 +320,9 @@ RANDOM, EXPANSION = ("--model.block.expansion=random",), ("--model.block.expansi
 END_TO_END = ("--model.block.end_to_end=true",)
 CLASS = ("--data.pairs=ClassPairs",)
 HALVES = ("--data.pairs=HalfPairs", "--model.network.width=6", "--model.network.bottleneck=4")
+RANDOM_HALVES = ("--data.pairs=RandomHalfPairs", "--model.network.width=6", "--model.network.bottleneck=4")
 POSITIONS = ("--data.pairs=PositionHalfPairs", *NARROW)
+MASKED = ("--data.pairs=MaskedPairs",)
 SYNONYMS = ("--data.pairs=SynonymPairs", "--data.pairs.level=2")
 TRIPLES = ("--data.s=3",)
 AUTOGRAD = ("--model.form=autograd",)
@@ -368,12 +370,14 @@ EQUATIONS: dict[str, Equation] = {
         (*HEAD, TWO_HEADS, *EXPANSION),
         ("--model.label_context=true", WARM),
         ("--data.label_size=16", "--model.clip=0.01"),
+        RANDOM_HALVES,
+        (*MASKED, *HEAD),
     ),
     "class_contrastive": settings(CONTRASTIVE, EXPANSION, small=HEAD),
     "label_context": settings(CONTRASTIVE, (*EXPANSION, WARM)),
     "random_expansion": settings(CONTRASTIVE, (*CLASS, WARM), ("--data.labels=false",)),
     "local_expansion": settings(CONTRASTIVE, (*CLASS, WARM), LOCAL, TANH),
-    "end_to_end_contrastive": settings(CONTRASTIVE, (*CLASS, WARM), HALVES, LOCAL, ("--model.label_context=true",)),
+    "end_to_end_contrastive": settings(CONTRASTIVE, (*CLASS, WARM), HALVES, LOCAL, ("--model.label_context=true",), MASKED),
     "end_to_end_all_contrastive": settings(CONTRASTIVE, (*CLASS, WARM), HALVES, LOCAL),
     "backprop_contrastive": settings(beside_labels, ("--model.weight=0.3", WARM), CLASS, LOCAL),
     "gim": settings(layerwise(pair_losses.greedy_info_max), CLASS),
@@ -389,6 +393,8 @@ EQUATIONS: dict[str, Equation] = {
         AUTOGRAD,
         ("--model.retrodiction=true", *END_TO_END),
         ("--model.retrodiction=true", *AUTOGRAD, *SYNONYMS),
+        MASKED,
+        (*RANDOM_HALVES, *EXPANSION),
     ),
     "clapp_local": settings(
         layerwise(pair_losses.clapp),
@@ -414,6 +420,8 @@ EQUATIONS: dict[str, Equation] = {
         END_TO_END,
         (*END_TO_END, *CLASS),
         (ONE_HEAD, "--model.momentum=0.5"),
+        MASKED,
+        (*RANDOM_HALVES, *TANH),
         small=PREDICTED,
         after=byol_after,
     ),
