@@ -1,6 +1,6 @@
 """Exchange clustering of siblings: cells count what they stand beside, and choose their code by it.
 
-Shape suffixes: R replica, S codebooks, Y contexts, T cells, N cells that decide, K codes.
+Shape suffixes: R replica, B string, D position, A parent, S codebooks, Y contexts, T cells, N cells that decide, K codes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 from rhm import InvalidInput
 from rhm.hashing import fold, uniform
 from rules.base.cell_clustering import CellClustering
-from rules.base.contract import Locality
+from rules.base.contract import Locality, Step
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.maths import exchange
 
@@ -35,11 +35,20 @@ class ExchangeClustering(CellClustering):
     falls in a line from ``temperature`` times the counts of a cell to 0 at ``falling`` of the turn. ``a`` is ``pseudo_counts``
     over the number of pairs of codes and, where they are contexts, of classes. The best of the layer's codebooks is handed on.
 
+    The layer below that one sees no label, and at high m it is what fails: ``J`` alone does not tell its codes. In ``returns``
+    further turns, each followed by one of the layer above, its pairs are counted by the code that their parent is expected to
+    have, from outside of them, by the counts of the layer above:
+
+        y = argmax_p J[class, p, q]    of the left one of two parents, J[class, q, p] of the right one; q: the other's code
+
+    and not at all where the second best has more than half of the counts of the best. ``q`` and ``J`` are those of the codes
+    from before the turn. Each turn counts anew and starts with the codes of the last.
+
     Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. New are
     the integrated form, the noise and the contexts.
 
     What is counted, seen and learned: see :class:`rules.base.cell_clustering.CellClustering`. A cell decides by its own counts,
-    ``z`` of its siblings and the layer's ``J``.
+    ``z`` of its siblings and the layer's ``J``; with ``returns`` also by codes and counts of the layer above.
 
     Args:
         network, optimizer, clip, turn, one_by_one: see :class:`rules.base.cell_clustering.CellClustering`.
@@ -48,9 +57,11 @@ class ExchangeClustering(CellClustering):
         temperature: ``T`` at the start for each count of a cell.
         falling: part of the turn at whose end ``T`` is 0.
         pseudo_counts: of all pairs of codes and classes together.
+        returns: further turns of the two uppermost layers that have siblings, after all have had theirs.
 
     Raises:
-        InvalidInput: a value out of its range; another network; pairs that are not siblings, or layers that have none.
+        InvalidInput: a value out of its range; another network; pairs that are not siblings, or layers that have none;
+            ``returns`` without ``label_context`` or ``one_by_one``, of fewer than two layers, or of tuples of three and more.
     """
 
     source = "this project, after Brown et al. 1992, Computational Linguistics 18, and Martin, Liermann, Ney 1998"
@@ -67,6 +78,7 @@ class ExchangeClustering(CellClustering):
         temperature: float = 0.15,
         falling: float = 0.6,
         pseudo_counts: float = 6.4,
+        returns: int = 0,
     ):
         super().__init__(network, optimizer, clip, turn, one_by_one)
         for key, value in ("fraction", fraction), ("falling", falling):
@@ -79,11 +91,64 @@ class ExchangeClustering(CellClustering):
         self.label_context, self.fraction = label_context, fraction
         self.temperature, self.falling, self.pseudo_counts = temperature, falling, pseudo_counts
         if label_context:
-            self.knowledge, self.locality = "labels", Locality(partner=True, batch=True, lateral=True, label=True)
+            self.knowledge = "labels"
+            self.locality = Locality(partner=True, batch=True, lateral=True, label=True, other_layers=returns > 0)
+        if returns < 0:
+            raise InvalidInput("model.returns", returns, "a number of turns, at least 0")
+        if returns and not (label_context and one_by_one):
+            raise InvalidInput("model.returns", returns, "0 without model.label_context or without model.one_by_one")
+        self.returns = returns
+
+    def build(self) -> None:
+        super().build()
+        if not self.returns:
+            return
+        top = self.trained_layers
+        if top < 2:
+            raise InvalidInput("model.returns", self.returns, f"0 for {top} layer with siblings")
+        if patches := [patch for patch in self.patches[top - 1 : top + 1] if patch != 2]:
+            raise InvalidInput("model.returns", self.returns, f"0 for tuples of {patches[0]}")
+        table, upper = self.table(top - 1), self.table(top)
+        R, _, T, _ = table.get_buffer("counts_RYTT").shape
+        table.register_buffer("counts_RYTT", torch.zeros(R, upper.symbols, T, T, dtype=torch.int32))
+        table.register_buffer("before_RT", table.handed_on_RT.clone())
+
+    @property
+    def order(self) -> list[int]:
+        return super().order + [self.trained_layers - 1, self.trained_layers] * self.returns
+
+    def returned(self, k: int) -> bool:
+        """Whether layer ``k`` is the one below the uppermost that has siblings, in a further turn."""
+        return self.returns > 0 and k == self.trained_layers - 1 and self.now >= self.trained_layers * self.turn
 
     def classes(self, k: int) -> int:
-        """Classes by which siblings of layer ``k`` are counted apart."""
+        """Classes by which siblings of layer ``k`` are counted apart: of the string, or codes of a parent."""
+        if self.returned(k):
+            return self.table(k + 1).symbols
         return self.data.task.n if self.label_context and k == self.trained_layers else 1
+
+    def classes_of(self, k: int, step: Step, cells_RBD: Tensor) -> tuple[Tensor, Tensor]:
+        y_RB1 = step.batch.y_RB.long()[..., None]
+        if self.returned(k):
+            upper = self.table(k + 1)
+            codes_RBD = self.before_RT(k).gather(1, cells_RBD.flatten(1)).view(cells_RBD.shape)
+            tuples_RBA = codes_RBD[..., ::2] * self.table(k).symbols + codes_RBD[..., 1::2]
+            parents_RBA = upper.handed_on_RT.gather(1, tuples_RBA.flatten(1)).view(tuples_RBA.shape)
+            counts_RYTT = upper.get_buffer("counts_RYTT").double()
+            joint_RYKK = exchange.tally(counts_RYTT, upper.handed_on_RT[:, None], upper.symbols)[2][:, 0]
+            return exchange.expected(joint_RYKK, y_RB1, parents_RBA)
+        if self.classes(k) > 1:
+            return y_RB1, torch.ones_like(y_RB1, dtype=torch.bool)
+        return super().classes_of(k, step, cells_RBD)
+
+    def before_RT(self, k: int) -> Tensor:
+        """The codes that layer ``k`` handed on before its turn."""
+        table = self.table(k)
+        return table.get_buffer("before_RT") if self.passed else table.handed_on_RT
+
+    def tracked(self, estimates: dict[str, Tensor]) -> dict[str, Tensor]:
+        before = {f"{name}.before_RT": self.before_RT(k) for k, name in self.learning() if self.returned(k)}
+        return super().tracked(estimates) | before
 
     def evidence(self, k: int) -> exchange.Evidence:
         """``ln G(c + a) - ln G(a)`` for counts of layer ``k``: pairs of codes, and classes, share the pseudo-counts."""
@@ -106,7 +171,7 @@ class ExchangeClustering(CellClustering):
         most_R1 = (self.fraction * seen_RT.double().sum(1, keepdim=True)).round().clamp_min(1)
         decide_R1N = (torch.arange(N, device=most_R1.device) < most_R1)[:, None]
         gumbel_RSNK = -(-uniform(fold(keys_R, "noise"), (S, N, K)).log()).log()
-        left = max(0.0, 1 - (self.now - self.start(k)) / (self.falling * self.turn))
+        left = max(0.0, 1 - self.passed / (self.falling * self.turn))
         noise_R = self.temperature * left * exchange.counts_a_cell(counts_RYTT)
         return exchange.redecide(
             counts_RYTT, codes_RST, cells_RSN, decide_R1N, noise_R[:, None, None, None] * gumbel_RSNK, K, self.evidence(k)

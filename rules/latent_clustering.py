@@ -74,7 +74,7 @@ class IterativeLatentClustering(CellClustering):
     def decided(self, k: int, counts_RYTT: Tensor) -> Tensor:
         """The codes after a step of k-means, the first of which draws means; before it, as they were."""
         table, begin = self.table(k), int(self.seeded * self.turn)
-        codes_RST, K, step = table.codes_RST, table.symbols, self.now - self.start(k)
+        codes_RST, K, step = table.codes_RST, table.symbols, self.passed
         if step < begin:
             return codes_RST
         all_RTD, seen_RT = self.descriptions(k, counts_RYTT), exchange.seen(counts_RYTT)

@@ -106,6 +106,11 @@ class CellClustering(LocalRule):
         """Classes by which siblings of layer ``k`` are counted apart."""
         return 1
 
+    @property
+    def order(self) -> list[int]:
+        """The layers in the order of their turns, where they learn one by one."""
+        return list(range(1, self.trained_layers + 1))
+
     def contexts(self, k: int) -> int:
         """``Y`` of layer ``k``: classes times places."""
         return self.classes(k) * self.places(k)
@@ -119,7 +124,7 @@ class CellClustering(LocalRule):
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn, or a turn for all strings."""
         super().on_fit_start()
-        turns = self.trained_layers if self.one_by_one else 1
+        turns = len(self.order) if self.one_by_one else 1
         if (steps := self.trainer.max_steps) < (needed := self.turn * turns):
             rank_zero_warn(
                 f"trainer.max_steps={steps} leaves layers untrained: {turns} turns of {self.turn} steps need {needed}"
@@ -137,15 +142,16 @@ class CellClustering(LocalRule):
         """Steps before this one."""
         return 0 if self._trainer is None else self.trainer.global_step
 
-    def start(self, k: int) -> int:
-        """The step at which the turn of layer ``k`` starts."""
-        return (k - 1) * self.turn if self.one_by_one else 0
+    @property
+    def passed(self) -> int:
+        """Steps of the turn before this one."""
+        return self.now % self.turn
 
     def learning(self) -> Iterator[tuple[int, str]]:
         """The layers whose turn it is, from 1, each with the name of its table."""
-        for k in range(1, self.trained_layers + 1):
-            if self.start(k) <= self.now < self.start(k) + self.turn:
-                yield k, f"network.layers.{k - 1}.code"
+        turns = [[k] for k in self.order] if self.one_by_one else [self.order]
+        for k in turns[self.now // self.turn] if self.now < len(turns) * self.turn else []:
+            yield k, f"network.layers.{k - 1}.code"
 
     def layer_updates(self, step: Step) -> Updates:
         updates = Updates([{} for _ in range(self.trained_layers)])
@@ -159,16 +165,29 @@ class CellClustering(LocalRule):
         layer, state, places = self.network.layers[k - 1], step.states[k - 1], self.places(k)
         active_RBD1 = layer.by_position(state.units_RGME, state).argmax(-1, keepdim=True)
         left, right = self.pairs.positives(active_RBD1, None, self.network.layers[k].patch)
-        R, T, Y = len(active_RBD1), state.units_RGME.shape[-1], self.contexts(k)
-        context = torch.arange(left.shape[2], device=left.device) % places
-        if self.classes(k) > 1:
-            context = context + places * step.batch.y_RB.long()[..., None]
+        R, Y, T, _ = self.table(k).get_buffer("counts_RYTT").shape
+        classes, known = self.classes_of(k, step, active_RBD1[..., 0])
+        context = classes * places + torch.arange(left.shape[2], device=left.device) % places
         entry_RP = ((context * T + left[..., 0]) * T + right[..., 0]).flatten(1)
-        once_RP = self.first_shown(k, step).repeat_interleave(left.shape[2], 1)
+        once_RP = (self.first_shown(step)[..., None] * known).expand(left.shape[:3]).flatten(1)
         return once_RP.new_zeros(R, Y * T * T).scatter_add(1, entry_RP, once_RP).view(R, Y, T, T)
 
-    def first_shown(self, k: int, step: Step) -> Tensor:
-        """1 for the strings that layer ``k`` has not yet counted in its turn, 0 for others, ``[R, B]``.
+    def classes_of(self, k: int, step: Step, cells_RBD: Tensor) -> tuple[Tensor, Tensor]:
+        """The class in which each pair of siblings of layer ``k`` is counted, and whether it is; of one class, 0 and all.
+
+        Args:
+            k: layer.
+            step: its batch gives the strings.
+            cells_RBD: active at each position of the layer.
+
+        Returns:
+            Both ``[R, B, pairs]``, or 1 for a dimension in which all are the same.
+        """
+        none = cells_RBD.new_zeros(1, 1, 1)
+        return none, none == 0
+
+    def first_shown(self, step: Step) -> Tensor:
+        """1 for the strings that have not yet been counted in this turn, 0 for others, ``[R, B]``.
 
         Those are the strings of the first epoch that starts and ends in the turn or, in a turn without one, of its first ``P``.
         """
@@ -176,7 +195,7 @@ class CellClustering(LocalRule):
         dtype, device, size = self.readout.bias_R1N.dtype, step.batch.y_RB.device, self.data.batch_size
         if self.data.train_sizes_R is None:
             return torch.ones(R, B, dtype=dtype, device=device)
-        first, P_R1 = self.start(k) * size, self.data.train_sizes_R[:, None].to(device)
+        first, P_R1 = (self.now - self.passed) * size, self.data.train_sizes_R[:, None].to(device)
         epoch_R1 = -torch.div(-first, P_R1, rounding_mode="floor") * P_R1
         from_R1 = torch.where(epoch_R1 + P_R1 <= first + self.turn * size, epoch_R1, first)
         shown_B = self.now * size + self.data.rank * B + torch.arange(B, device=device)
@@ -202,11 +221,13 @@ class CellClustering(LocalRule):
         found: dict[str, Tensor] = {}
         for k, name in self.learning():
             table, estimate = self.table(k), estimates[f"{name}.counts_RYTT"]
-            counts = table.get_buffer("counts_RYTT") + (self.data.world * estimate).round()
-            codes_RST = self.decided(k, counts.double())
+            before = table.get_buffer("counts_RYTT") if self.passed else 0  # a turn counts anew
+            counts = before + (self.data.world * estimate).round()
+            of_turn = counts[:, : self.contexts(k)].double()
+            codes_RST = self.decided(k, of_turn)
             found[f"{name}.counts_RYTT"] = counts
             found[f"{name}.codes_RST"] = codes_RST.to(counts.dtype)
-            found[f"{name}.objective_RS"] = self.objective(k, counts.double(), codes_RST)
+            found[f"{name}.objective_RS"] = self.objective(k, of_turn, codes_RST)
         return found
 
     def step_keys(self, k: int) -> Tensor:

@@ -3,7 +3,8 @@
 Counts of siblings, ``C[y, a, b]``: how often cell ``a`` stood left of cell ``b`` in context ``y``. With codes ``z``,
 ``J[y, k, l]`` is how often code ``k`` stood left of ``l``. All counts are integers in float64.
 
-Shape suffixes: R replica, S codebooks, Y contexts, T cells, N cells that decide, K codes.
+Shape suffixes: R replica, B string, D position, H pair of siblings, S codebooks, Y contexts, T cells,
+N cells that decide, K codes.
 """
 
 from __future__ import annotations
@@ -120,6 +121,26 @@ def of_cells(of_all: Tensor, cells_RSN: Tensor) -> Tensor:
     index = cells_RSN[:, :, None, :, None]
     shape = [*cells_RSN.shape[:2], of_all.shape[2], cells_RSN.shape[2], of_all.shape[4]]
     return of_all.expand(*shape[:3], -1, -1).gather(3, index.expand(shape))
+
+
+def expected(joint_RYKK: Tensor, y_RB1: Tensor, codes_RBD: Tensor) -> tuple[Tensor, Tensor]:
+    """The code that each of two siblings is expected to have by the other's, and whether one can be.
+
+    Args:
+        joint_RYKK: how often code ``k`` stood left of ``l`` in context ``y``.
+        y_RB1: the context of each string.
+        codes_RBD: siblings, two by two.
+
+    Returns:
+        Of each sibling the code that most often stood beside the other one's, and whether it did so at least twice as often as
+        any other code: both ``[R, B, D]``.
+    """
+    replica_R11 = torch.arange(len(codes_RBD), device=codes_RBD.device)[:, None, None]
+    left_RBHK = joint_RYKK.transpose(2, 3)[replica_R11, y_RB1, codes_RBD[..., 1::2]]
+    right_RBHK = joint_RYKK[replica_R11, y_RB1, codes_RBD[..., ::2]]
+    beside_RBDK = torch.stack([left_RBHK, right_RBHK], 3).flatten(2, 3)
+    (best_RBD, second_RBD), code_RBD = beside_RBDK.topk(2, -1)[0].unbind(-1), beside_RBDK.argmax(-1)
+    return code_RBD, (best_RBD > 0) & (2 * second_RBD <= best_RBD)
 
 
 def seen(counts_RYTT: Tensor) -> Tensor:

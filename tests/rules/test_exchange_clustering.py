@@ -14,16 +14,19 @@ import torch
 from equations.ask import build
 from equations.check import check, wanted
 from equations.exchange import exchange, objective
-from rule_helpers import compute, from_settings, make_data, train
+from rule_helpers import compute, copied, from_settings, make_data, train
 
+from datamodules import SiblingPairs
 from networks import CodeNetwork
 from rhm import InvalidInput
+from rules import checking
 from rules.dfa import DirectFeedbackAlignment
 from rules.exchange_clustering import ExchangeClustering
-from rules.maths.exchange import LARGEST_TABLE, Evidence, gains, redecide
+from rules.maths.exchange import LARGEST_TABLE, Evidence, expected, gains, redecide
 from rules.maths.exchange import objective as batched_objective
 
 A, K = 0.3, 3
+LABEL = ("--model.label_context=true",)
 EVIDENCE = Evidence(A, 1000)
 ALL = torch.ones(1, 1, 1, dtype=torch.bool)
 
@@ -117,6 +120,72 @@ def test_later_steps_are_the_equations_too(name, steps):
     check(rule, wanted(exchange(steps, sizes=(10, 6)), rule, name, args))
 
 
+RETURNS = ("--data.train_size=10", "--model.turn=4", "--model.temperature=0.3", "--model.falling=1.0", "--model.returns=2")
+
+
+@pytest.mark.parametrize("steps", [4, 8, 9, 12, 17, 24])
+def test_further_turns_are_the_equations_too(steps):
+    """Layers 1 and 2, and twice again: the first one's pairs are counted by the code that their parent is expected to have."""
+    rule = build("exchange_clustering_label", *RETURNS)
+    train(rule, steps=steps)
+    check(rule, wanted(exchange(steps, sizes=(10, 6)), rule, "exchange_clustering_label", RETURNS))
+
+
+def test_what_is_expected_of_a_sibling_is_what_stands_beside_the_other_one():
+    """Three contexts of four codes, of which some pairs are equally frequent and some have never been seen."""
+    generator = torch.Generator().manual_seed(1)
+    joint_RYKK = torch.randint(4, (2, 3, 4, 4), generator=generator).double() * torch.randint(
+        2, (2, 3, 4, 4), generator=generator
+    )
+    y_RB1, codes_RBD = torch.randint(3, (2, 9, 1), generator=generator), torch.randint(4, (2, 9, 6), generator=generator)
+    found_RBD, known_RBD = expected(joint_RYKK, y_RB1, codes_RBD)
+    assert 0.2 < known_RBD.double().mean() < 0.8
+    for r, b, d in np.ndindex(2, 9, 6):
+        joint_KK, codes_D = joint_RYKK[r, y_RB1[r, b, 0]], codes_RBD[r, b]
+        beside_K = joint_KK[codes_D[d - 1]] if d % 2 else joint_KK[:, codes_D[d + 1]]
+        best, second = sorted(beside_K.tolist(), reverse=True)[:2]
+        assert known_RBD[r, b, d] == (best >= max(1, 2 * second))
+        if known_RBD[r, b, d]:
+            assert found_RBD[r, b, d] == beside_K.argmax()
+
+
+def returning(seeds, **more) -> ExchangeClustering:
+    """A rule with four turns of one step, of which half are further turns."""
+    settings = {"network": CodeNetwork(width=12, bottleneck="v"), "label_context": True, "turn": 1, "returns": 1}
+    return ExchangeClustering(**settings).prepare(make_data(SiblingPairs(), seeds=seeds, **more))
+
+
+def test_further_turns_of_replicas_are_those_of_each_alone_and_resume_exactly():
+    assert not checking.replicas(returning)
+    assert not checking.resume(returning)
+    assert not checking.copies(returning(checking.SEEDS))
+
+
+@torch.no_grad()
+def test_in_a_further_turn_the_layer_above_is_seen_and_else_it_is_not():
+    """Other codes of layer 2 change what is counted of layer 1 in its further turn alone."""
+    args = ("--model.turn=4", "--model.returns=1", "--data.train_size=64")
+    for steps, seen in (2, False), (9, True):
+        rule = from_settings("exchange_clustering_label", *args)
+        train(rule, steps=steps)
+        other = copied(rule)
+        other.table(2).codes_RST.copy_((other.table(2).codes_RST.flip(-1) + 1) % 4)
+        one, two = (r.layer_updates(compute(r)).estimates["network.layers.0.code.counts_RYTT"] for r in (rule, other))
+        assert torch.equal(one, two) != seen
+        assert rule.locality.other_layers and not from_settings("exchange_clustering_label").locality.other_layers
+
+
+def test_further_turns_find_codes_that_the_first_ones_miss():
+    """Four synonyms of six symbols at 120 strings, too few for layer 1 by its siblings alone."""
+    task = ("--data.v=6", "--data.n=6", "--data.m=4", "--data.train_size=120", "--data.batch_size=60", "--model.turn=40")
+    found = []
+    for returns in 0, 2:
+        rule = from_settings("exchange_clustering_label", *task, f"--model.returns={returns}", seeds=range(4))
+        train(rule, steps=40 * (2 + 2 * returns))
+        found.append(purity(rule))
+    assert found[1].mean() > found[0].mean() + 0.05, found
+
+
 def counted(rule: ExchangeClustering, steps: int) -> list[torch.Tensor]:
     """The counts of each layer after some steps."""
     train(rule, steps=steps)
@@ -186,6 +255,11 @@ def test_layers_learn_one_after_another(steps):
         (("--model.falling=1.5",), "model.falling", "at most 1"),
         (("--model.temperature=-1",), "model.temperature", "at least 0"),
         (("--model.pseudo_counts=0",), "model.pseudo_counts", "above 0"),
+        (("--model.returns=-1",), "model.returns", "at least 0"),
+        (("--model.returns=1",), "model.returns", "0 without model.label_context"),
+        ((*LABEL, "--model.returns=1", "--model.one_by_one=false"), "model.returns", "without model.one_by_one"),
+        ((*LABEL, "--model.returns=1", "--model.network.depth=2"), "model.returns", "0 for 1 layer with siblings"),
+        ((*LABEL, "--model.returns=1", "--data.s=3", "--data.m=3"), "model.returns", "0 for tuples of 3"),
         (("--model.network.bottleneck=1",), "model.network.bottleneck", "at least 2 codes"),
         (("--model.network.codebooks=0",), "model.network.codebooks", "at least 1"),
         (("--model.network.most_cells=0",), "model.network.most_cells", "at least 1"),
@@ -249,12 +323,12 @@ def test_a_layer_finds_the_symbols_of_its_tuples():
 
 
 @torch.no_grad()
-def purity(rule) -> torch.Tensor:
-    """The share of level 1's symbols that is right if each code stands for its commonest symbol, ``[R]``."""
-    batch = rule.data.train_batch(0)
-    codes = rule.network(batch.x_RBD)[0].out_RBDC.argmax(-1)
-    table = torch.zeros(len(codes), 4, 4)
-    for r, (code, symbol) in enumerate(zip(codes, batch.derivation.symbols[1], strict=True)):
+def purity(rule, level: int = 1) -> torch.Tensor:
+    """The share of a level's symbols that is right if each code stands for its commonest symbol, ``[R]``."""
+    batch, v = rule.data.train_batch(0), rule.data.task.v
+    codes = rule.network(batch.x_RBD)[level - 1].out_RBDC.argmax(-1)
+    table = torch.zeros(len(codes), v, v)
+    for r, (code, symbol) in enumerate(zip(codes, batch.derivation.symbols[level], strict=True)):
         table[r].index_put_((code.flatten(), symbol.flatten().long()), torch.tensor(1.0), accumulate=True)
     return table.amax(-1).sum(-1) / table.sum((-1, -2))
 

@@ -52,14 +52,17 @@ class Layer:
         self.K = out // case.network.layers[k].patch
         self.patch = case.network.layers[k].patch
         self.places = 1 if self.patch == 2 else self.patch
-        Y, self.T, _ = self.counts_YTT.shape
-        self.a = case.setting("pseudo_counts", 6.4) / (self.K**2 * Y / self.places)
-        self.turn = case.setting("turn", 150)
-        self.start = (k - 1) * self.turn if case.setting("one_by_one", True) else 0
-
-    @property
-    def learns(self) -> bool:
-        return self.start <= self.now < self.start + self.turn
+        self.Y, self.T, _ = self.counts_YTT.shape
+        self.turn, returns = case.setting("turn", 150), case.setting("returns", 0)
+        top = sum(name.endswith("counts_RYTT") for name in case.buffers)
+        order = [{k} for k in [*range(1, top + 1), *[top - 1, top] * returns]]
+        turns = order if case.setting("one_by_one", True) else [{*range(1, top + 1)}]
+        self.start = now // self.turn * self.turn
+        self.learns = self.start < len(turns) * self.turn and k in turns[now // self.turn]
+        self.returned = returns > 0 and k == top - 1 and now >= top * self.turn
+        if returns > 0 and k == top - 1 and not self.returned:
+            self.Y = 1
+        self.a = case.setting("pseudo_counts", 6.4) / (self.K**2 * self.Y / self.places)
 
     def handed_on(self) -> Array:
         """The codes of the codebook with the largest objective."""
@@ -75,10 +78,34 @@ class Layer:
         for b, cells_D in enumerate(active_BD):
             if not first <= self.now * batch + b < first + P:
                 continue
-            context = int(self.case.y_B[b]) if len(found) > places else 0
-            for parent in cells_D.reshape(-1, patch):
+            y = int(self.case.y_B[b]) if places < self.Y else 0
+            parents = cells_D.reshape(-1, patch)
+            contexts = self.expected(y, parents) if self.returned else [y] * len(parents)
+            for parent, context in zip(parents, contexts, strict=True):
                 for place in range(places):
-                    found[context * places + place, parent[place], parent[(place + 1) % patch]] += 1
+                    if context is not None:
+                        found[context * places + place, parent[place], parent[(place + 1) % patch]] += 1
+        return found
+
+    def before(self) -> Array:
+        """The codes that were handed on before the turn."""
+        return self.handed_on() if self.now == self.start else self.case.buffers[f"{self.name}.before_RT"]
+
+    def expected(self, y: int, parents: Array) -> list[int | None]:
+        """For each pair of cells the code that its parent should have by the class and the other pair's parent; None if unsure."""
+        upper = Layer(self.case, self.k + 1, self.now)
+        code_T, upper_T, before_T = upper.handed_on(), [], self.before()
+        for left, right in parents:
+            upper_T.append(code_T[before_T[left] * self.K + before_T[right]])
+        found: list[int | None] = []
+        for d in range(len(parents)):
+            other, beside = upper_T[d + 1 if d % 2 == 0 else d - 1], [0.0] * upper.K
+            for a, b in np.argwhere(upper.counts_YTT[y]):
+                one, its = (a, b) if d % 2 == 0 else (b, a)
+                if code_T[its] == other:
+                    beside[code_T[one]] += upper.counts_YTT[y, a, b]
+            best, second = sorted(beside, reverse=True)[:2]
+            found.append(beside.index(best) if best > 0 and best >= 2 * second else None)
         return found
 
     def decide(self, counts_YTT: Array) -> Array:
@@ -167,9 +194,12 @@ def exchange(
         for layer in coded_layers(case, now, kind):
             if not layer.learns:
                 continue
-            counts_YTT = layer.counts_YTT + answer.estimates[f"{layer.name}.counts_RYTT"]
-            codes_ST = layer.decide(counts_YTT)
-            values = [layer.value(counts_YTT, codes_T) for codes_T in codes_ST]
+            before_YTT = layer.counts_YTT if now > layer.start else 0
+            counts_YTT = before_YTT + answer.estimates[f"{layer.name}.counts_RYTT"]
+            codes_ST = layer.decide(counts_YTT[: layer.Y])
+            values = [layer.value(counts_YTT[: layer.Y], codes_T) for codes_T in codes_ST]
+            if layer.returned:
+                state.buffers[f"{layer.name}.before_RT"] = layer.before()
             state.buffers |= {
                 f"{layer.name}.counts_RYTT": counts_YTT,
                 f"{layer.name}.codes_RST": codes_ST,
