@@ -121,9 +121,12 @@ def _problems(page: Page, gathered: Gathered, failed: dict[str, Failure], plan: 
     page.items("Missing or unfinished runs", sorted(set(gathered.missing) - failed.keys()))
     page.items("Damaged results, left out", [f"{name}: {reason}" for name, reason in gathered.damaged.items()])
     page.items("Failed runs", [f"{name}: {failure.message}" for name, failure in failed.items()])
-    lost = gathered.table.filter("diverged").select("run", "P", "seed").rows()
-    shown = [f"{run}: seed {seed} of {size:,} strings" for run, size, seed in lost]
-    page.items("Diverged replicas, counted with what weights that are not finite reach", shown)
+    lost = gathered.table.filter("diverged").group_by("run", maintain_order=True).agg("P", "seed")
+    shown = [
+        f"{run}: " + ", ".join(f"seed {seed} of {size:,} strings" for size, seed in zip(sizes, seeds, strict=True))
+        for run, sizes, seeds in lost.rows()
+    ]
+    page.items("Runs with diverged replicas, counted with what weights that are not finite reach", shown)
     page.items("Skipped parts of the grid", plan.skipped)
     page.items("Notes", plan.notes)
 
