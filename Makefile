@@ -68,10 +68,10 @@ rules-table: $(STAMP)
 search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
-# All tables and pages of docs/ but those of docs/rules.md (`make compare`): about four hours on 2 idle cores; what is finished is not made again.
+# All tables and pages of docs/ but those of docs/rules.md (`make compare`): about five hours on 2 idle cores; what is finished is not made again.
 results: rules-table equal-footing near-the-floor studies-quick
 
-# The six studies of the paper's claims and their pages. Quick: some forty minutes together on 2 idle cores; full: one GPU.
+# The six studies of the paper's claims and their pages. Quick: about 75 minutes together on 2 idle cores (`--dry-run`); full: one GPU.
 STUDIES := data_efficiency depth direct_feedback masking negative_control labels
 studies-quick: $(STAMP)
 	for study in $(STUDIES); do \
