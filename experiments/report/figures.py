@@ -33,23 +33,15 @@ SHAPES = (
 )
 """Marker and line: the sum of a rule's row and column in ``STYLED`` says which, so that they differ along both."""
 STYLED = (
-    ("backprop", "sibling_contrastive", "class_contrastive", "clapp", "random_expansion", "vicreg", "similarity_matching"),
-    ("kolen_pollack", "feedback_alignment", "supervised_contrastive", "sign_dfa", "dfa", "lpl", "pepita"),
-    ("backprop_decay", "dkp", "label_context", "clapp_pp", "clapp_local", "barlow_twins", "local_cross_entropy"),
+    ("backprop", "sibling_contrastive", "grape", "local_cross_entropy", "random_expansion", "vicreg", "similarity_matching"),
+    ("kolen_pollack", "feedback_alignment", "supervised_contrastive", "sign_dfa", "activity_perturbation", "lpl", "pepita"),
+    ("backprop_decay", "dkp", "label_context", "clapp", "clapp_local", "barlow_twins", "clapp_pp"),
     ("end_to_end_contrastive", "latent_clustering", "gevb", "forward_dfa", "sfa", "drtp", "frozen"),
-    ("mask_ladder", "rung 8", "gim", "simsiam", "byol", "phyll", "weight_mirror"),
+    ("mask_ladder", "weight_mirror", "gim", "simsiam", "byol", "phyll", "exchange_clustering"),
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
-    ("brsf", "frsf", "exchange_clustering", "local_expansion", "exchange_clustering_label", "ddtp", "grape"),
-    (
-        "activity_perturbation",
-        "forward_gradient",
-        "dtp",
-        "predictive_coding",
-        "equilibrium_propagation",
-        "sigprop",
-        "mono_forward",
-    ),
+    ("brsf", "frsf", "class_contrastive", "local_expansion", "exchange_clustering_label", "ddtp", "rung 8"),
+    ("equilibrium_propagation", "forward_gradient", "dtp", "predictive_coding", "dfa", "sigprop", "mono_forward"),
     ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
