@@ -2,7 +2,7 @@
 
 from datamodules.base import PROBE, TEST, ReplicaDataModule, replicas_of
 from datamodules.batch import Batch
-from datamodules.pairs import ClassPairs, HalfPairs, Pairs, PositionHalfPairs, SiblingPairs, SynonymPairs
+from datamodules.pairs import ClassPairs, HalfPairs, Pairs, PositionHalfPairs, SelfPairs, SiblingPairs, SynonymPairs
 from datamodules.rhm_datamodule import RHMDataModule
 from datamodules.strings_datamodule import StringsDataModule
 
@@ -16,6 +16,7 @@ __all__ = [
     "PositionHalfPairs",
     "RHMDataModule",
     "ReplicaDataModule",
+    "SelfPairs",
     "SiblingPairs",
     "StringsDataModule",
     "SynonymPairs",

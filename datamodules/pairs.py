@@ -50,7 +50,7 @@ def grammar_of(data: Strings, pairs: str) -> RandomHierarchyModel | SparseHierar
         InvalidInput: there is none.
     """
     if data.grammar is None:
-        allowed = "SiblingPairs, ClassPairs, HalfPairs or PositionHalfPairs: no grammar has made these strings"
+        allowed = "SiblingPairs, SelfPairs, ClassPairs, HalfPairs or PositionHalfPairs: no grammar has made these strings"
         raise InvalidInput("data.pairs", pairs, allowed)
     return data.grammar
 
@@ -268,6 +268,18 @@ class HalfPairs(Pairs):
 
     def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
         return torch.cat([first_RBDC, second_RBDC], -1), None
+
+
+class SelfPairs(Pairs):
+    """Each position's representation with itself: only negatives tell something (Chen et al. 2025, arXiv 2409.11593)."""
+
+    knowledge = "none"
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        return h_RBDC, h_RBDC
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        return first_RBDC + second_RBDC, None
 
 
 class PositionHalfPairs(Pairs):

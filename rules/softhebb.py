@@ -5,12 +5,45 @@ Shape suffixes: R replica; G groups of positions, M rows, F inputs, E units.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from networks import LayerUpdate, multiply
+from networks import MOMENTUM, LayerUpdate, moments, multiply
 from rhm import InvalidInput
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+
+
+class SoftHebbDescent(torch.optim.Adam):
+    """The steps of Journe et al. 2023: ``W_k += eta |1 - |W_k||^q dW_k / max |dW|``, and Adam for the readout.
+
+    The largest entry is that of a layer in one replica; what a rank or a replica sees of others does not matter, as the steps
+    are made of gradients that are averaged already.
+
+    Args:
+        params: parameter groups by name, the last of them ``readout``.
+        lr: of the readout.
+        eta: of the layers.
+        norm_power: ``q``; with 0 a unit's rate does not depend on its length.
+    """
+
+    def __init__(self, params: list[dict[str, Any]], lr: float = 1e-2, eta: float = 1e-2, norm_power: float = 0.5):
+        rates = [lr if group["name"] == "readout" else eta for group in params]
+        groups = [{**group, "lr": rate, "norm_power": norm_power} for group, rate in zip(params, rates, strict=True)]
+        super().__init__(groups, lr=lr, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Make the step; the layers' gradients are used up."""
+        for group in self.param_groups:
+            for weight in group["params"] if group["name"] != "readout" else []:
+                if weight.grad is not None:
+                    largest_R = weight.grad.abs().flatten(1).amax(1).clamp_min(1e-30)
+                    rate_RG1E = group["lr"] * (1 - weight.norm(dim=-2, keepdim=True)).abs() ** group["norm_power"]
+                    weight -= rate_RG1E * weight.grad / largest_R[:, None, None, None]
+                    weight.grad = None
+        return super().step(closure)
 
 
 class SoftHebb(LocalRule):
@@ -36,6 +69,7 @@ class SoftHebb(LocalRule):
     family = "self-supervised"
     knowledge = "none"
     takes_vectors = False
+    takes_competition = True
     source = "Moraitis et al. 2022, arXiv 2107.05747; Journe et al. 2023, arXiv 2209.11883"
     locality = Locality(lateral=True)
 
@@ -51,6 +85,7 @@ class SoftHebb(LocalRule):
         if temperature <= 0:
             raise InvalidInput("model.temperature", temperature, "a number above 0")
         self.temperature, self.losers_unlearn = temperature, losers_unlearn
+        self.rate = MOMENTUM
 
     def layer_updates(self, step: Step) -> Updates:
         updates: list[LayerUpdate] = []
@@ -63,4 +98,4 @@ class SoftHebb(LocalRule):
             y = y / y.shape[2]
             attraction = multiply(state.input_RGMF.transpose(-1, -2), y.to(state.input_RGMF.dtype))
             updates.append({"weight_RGFE": (y * u).sum(2, keepdim=True) * layer.weight_RGFE - attraction})
-        return Updates(updates)
+        return Updates(updates, moments(self.network.layers, step.states))

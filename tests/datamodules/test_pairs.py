@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles import FALSE_ALARM, choices, strings, tail
 
-from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, RHMDataModule, SiblingPairs, SynonymPairs
+from datamodules import ClassPairs, HalfPairs, PositionHalfPairs, RHMDataModule, SelfPairs, SiblingPairs, SynonymPairs
 from datamodules.pairs import Pairs
 from rhm import InvalidInput
 
@@ -149,6 +149,13 @@ def test_halves_are_the_first_and_the_last_channels():
         HalfPairs().channels(7, 4)
 
 
+def test_a_position_with_itself_stands_on_both_sides():
+    h_RBDC = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
+    first, second = SelfPairs().positives(h_RBDC, None, 2)
+    assert torch.equal(first, h_RBDC) and torch.equal(second, h_RBDC)
+    assert SelfPairs().channels(7, 4) == 7 and SelfPairs().layers([2, 2, 2]) == 3
+
+
 def test_halves_by_position_are_the_first_and_the_last_positions():
     scheme, h_RBDC = PositionHalfPairs(), torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
     first, second = scheme.positives(h_RBDC, None, 2)
@@ -183,20 +190,20 @@ def test_a_side_of_two_views_is_all_that_stands_below_a_shared_symbol(make, shar
 
 
 def test_pairs_within_a_string_need_no_view():
-    for scheme in (SiblingPairs(), HalfPairs(), PositionHalfPairs()):
+    for scheme in (SiblingPairs(), SelfPairs(), HalfPairs(), PositionHalfPairs()):
         data = RHMDataModule(**TASK, train_size=20, pairs=scheme)
         assert data.train_batch(0).view_RBD is None
 
 
 def test_schemes_say_what_they_know():
-    knowledge = {scheme: scheme.knowledge for scheme in (SiblingPairs, HalfPairs, PositionHalfPairs, ClassPairs, SynonymPairs)}
-    halves = {HalfPairs: "none", PositionHalfPairs: "none"}
-    assert knowledge == {SiblingPairs: "none", **halves, ClassPairs: "labels", SynonymPairs: "grammar"}
+    within = SiblingPairs, SelfPairs, HalfPairs, PositionHalfPairs
+    knowledge = {scheme: scheme.knowledge for scheme in (*within, ClassPairs, SynonymPairs)}
+    assert knowledge == {**dict.fromkeys(within, "none"), ClassPairs: "labels", SynonymPairs: "grammar"}
     assert all(issubclass(scheme, Pairs) for scheme in knowledge)
 
 
 @pytest.mark.parametrize(
-    "pairs", [SiblingPairs(), ClassPairs(), HalfPairs(), PositionHalfPairs()], ids=lambda p: type(p).__name__
+    "pairs", [SiblingPairs(), SelfPairs(), ClassPairs(), HalfPairs(), PositionHalfPairs()], ids=lambda p: type(p).__name__
 )
 @pytest.mark.parametrize("patch", [2, 3])
 def test_gradients_of_the_sides_go_back_to_where_the_sides_came_from(pairs, patch):

@@ -86,8 +86,8 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
         ),
         (
             ["check", QUICK, "--model.network=ConvNet"],
-            "model.network: got ConvNet, allowed: one of CodeNetwork, DenseNetwork, HierarchicalNetwork, "
-            "LocallyConnectedNetwork, VectorNetwork; did you mean 'CodeNetwork'?",
+            "model.network: got ConvNet, allowed: one of CodeNetwork, CompetitiveNetwork, DenseNetwork, "
+            "HierarchicalNetwork, LocallyConnectedNetwork, SiblingNetwork, VectorNetwork; did you mean 'CodeNetwork'?",
         ),
         (
             ["check", QUICK, "--model.optimizer=Adm"],
@@ -101,7 +101,8 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
         (["fit", "--model.help=Backpro"], "model.help: got Backpro, allowed: the name of a class; did you mean 'Backprop'?"),
         (
             ["fit", "--data.pairs.help=Pear"],
-            "data.pairs.help: got Pear, allowed: one of ClassPairs, HalfPairs, PositionHalfPairs, SiblingPairs, SynonymPairs",
+            "data.pairs.help: got Pear, allowed: one of ClassPairs, HalfPairs, PositionHalfPairs, SelfPairs, SiblingPairs, "
+            "SynonymPairs",
         ),
         (
             ["fit", "--model.network.help=HierarchicalNetwork"],

@@ -390,7 +390,7 @@ def test_a_rule_runs_on_vector_units_or_says_why_not(name):
             assert grad.shape == part.get_parameter(key).shape and torch.isfinite(grad).all()
 
 
-@pytest.mark.parametrize("name", [n for n in RULES if n not in ("forward_forward", "gevb", *SIBLINGS_ONLY)])
+@pytest.mark.parametrize("name", [n for n in RULES if n not in ("forward_forward", "gevb", "softhebb", *SIBLINGS_ONLY)])
 def test_only_forward_forward_takes_a_network_with_a_label_slot(name):
     with pytest.raises(InvalidInput) as error:
         from_settings(name, "--model.network.label_slot=true")

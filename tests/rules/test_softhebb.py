@@ -21,8 +21,9 @@ def double():
 
 
 def test_weights_come_to_unit_length_and_nothing_else_moves():
-    network = "--model.network.bottleneck=6", "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.3"
-    rule = from_settings("softhebb", *network, seeds=(0, 1))
+    network = "--model.network=HierarchicalNetwork", "--model.network.bottleneck=6"
+    rule = from_settings("softhebb", *network, "--model.losers_unlearn=false", seeds=(0, 1))
+    rule.optimizer = lambda groups: torch.optim.SGD(groups, lr=0.3)
     rule.network.layers[0].weight_RGFE.data *= 0.6
     before = {name: value.clone() for name, value in rule.state_dict().items()}
     train(rule, 600)
@@ -32,6 +33,15 @@ def test_weights_come_to_unit_length_and_nothing_else_moves():
     for name, parameter in rule.named_parameters():
         moved = name.endswith("weight_RGFE") or name.startswith("readout")
         assert torch.equal(parameter, before[name]) != moved, name
+
+
+def test_its_own_steps_take_weights_to_unit_length_from_either_side():
+    args = "--model.losers_unlearn=false", "--model.temperature=1", "--model.optimizer.eta=0.1", "--model.network.radius=3"
+    rule = from_settings("softhebb", *args, seeds=(0, 1))
+    rule.network.layers[1].weight_RGFE.data /= 6
+    train(rule, 300)
+    for layer in rule.network.layers:
+        assert (layer.weight_RGFE.norm(dim=-2) - 1).abs().max() < 0.02
 
 
 @pytest.mark.parametrize(
