@@ -46,8 +46,10 @@ def print_costs(study: Study, combinations: list[Combination], launcher: Launche
     at_once = launcher.jobs if torch.cuda.is_available() else min(launcher.jobs, os.cpu_count() or 1)
     hours, minutes = divmod(round(seconds / at_once / 60), 60)
     shown = f"{hours} h {minutes} min" if hours else f"{max(minutes, 1)} min"
+    rungs = study.search is not None and study.search.rungs > 1
+    most = "at the most" + (", unless all settings of a rung are at chance" if rungs else "")
     console.print(
-        f"{count} runs at the most, about {shown} with {at_once} at a time (a few steps timed here, one process alone), "
+        f"{count} runs {most}, about {shown} with {at_once} at a time (a few steps timed here, one process alone), "
         f"{disk / 1e6:,.0f} MB of disk, of which {count * RESULT_BYTES / 1e6:,.0f} MB stay",
         soft_wrap=True,
         highlight=False,

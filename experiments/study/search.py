@@ -26,6 +26,9 @@ from experiments.study.study import HALVING
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+HOPEFUL = 0.1
+"""Of the way from chance to 1: what a rung's best must have made of it if the rung is to tell settings apart."""
+
 Accuracies = Callable[[Run], list[float] | None]
 """Test accuracy of each replica of a run; None if it has not finished."""
 
@@ -46,7 +49,8 @@ class Tuner:
     """The search of one combination, or of one that stands for several.
 
     A round's settings are asked for together and made as runs of a share of the steps; the best third goes on to runs three
-    times as long, and so on (successive halving: Jamieson, Talwalkar 2016, arXiv 1502.07943). Each run is whole, so that a rate
+    times as long, and so on (successive halving: Jamieson, Talwalkar 2016, arXiv 1502.07943). A rung whose best is still near
+    chance tells no two settings apart, and all of them go on. Each run is whole, so that a rate
     that falls has fallen at its end, and the best of the shorter ones may be chosen as well as those of the last rung. What is
     asked depends on the results of earlier rounds alone, and not on the order in which runs end or on how often the search was
     killed.
@@ -68,6 +72,7 @@ class Tuner:
         self.found: list[dict[int, list[float]]] = [{} for _ in range(self.search.rungs)]
         self.elected: list[dict[int, list[float]]] = [{} for _ in range(self.search.rungs)]
         self.failed = set[int]()
+        self.at_chance: list[str] = []
         self.budget = 0
 
     # ---------------------------------------------------------------- a round
@@ -132,6 +137,12 @@ class Tuner:
         order = _best_first(found)
         last = rung == self.search.rungs - 1
         kept = [] if last else order[: math.ceil(len(self.left) / HALVING)]
+        if found and (best := statistics.fmean(found[order[0]])) < self.hopeful:
+            kept = [] if last else order
+            told = "the longest that the search has" if last else f"all {len(kept)} go on"
+            self.at_chance.append(
+                f"after {self.combination.search_steps[rung]:,} steps no setting has learned (best {best:.3f}): {told}"
+            )
         for number in self.left:
             self._tell(number, self.combination.search_steps[rung], found.get(number), number not in kept, last)
         self.left = [number for number in self.left if number in kept]
@@ -146,6 +157,12 @@ class Tuner:
             self.optuna.tell(number, statistics.fmean(own))
         elif ended:
             self.optuna.tell(number, state=TrialState.PRUNED if own else TrialState.FAIL)
+
+    @property
+    def hopeful(self) -> float:
+        """The accuracy under which a rung tells nothing."""
+        chance = 1 / self.combination.task.n
+        return chance + HOPEFUL * (1 - chance)
 
     # ---------------------------------------------------------------- its end
 

@@ -182,6 +182,8 @@ class _Sweep:
         own = tuner.chosen()
         if tuner.failed:
             self._note(f"search {key}: {len(tuner.failed)} of {len(tuner.settings)} settings have failed")
+        for told in tuner.at_chance:
+            self._note(f"search {key}: {told}")
         if own is None:
             return
         before = self.chosen.get(key)

@@ -172,6 +172,27 @@ def test_what_was_left_behind_is_not_chosen_even_where_short_runs_were_better():
     assert own.chosen().accuracy == 0.2
 
 
+def test_a_rung_at_chance_tells_nothing_so_that_all_go_on_and_the_search_says_so():
+    def late(settings):
+        """At chance (1/8, and what one replica in four has by luck) until 60 steps; then as different as they are."""
+        return [0.125, 0.125, 0.125, 0.42] if settings["trainer.max_steps"] < 60 else peak(settings)
+
+    own = tuner(trials=9, rungs=3)
+    assert [len(runs) for runs in whole(own, late)] == [9, 9, 3]
+    assert own.at_chance == ["after 20 steps no setting has learned (best 0.199): all 9 go on"]
+    assert own.chosen().settings == max(own.settings.values(), key=lambda s: peak(s)[0])
+    assert own.chosen().budget == (9 * 20 + 9 * 60 + 3 * 180) * 4
+
+    own = tuner(trials=9, rungs=3)  # a little more than a tenth of the way from 1/8 to 1 is something
+    assert [len(runs) for runs in whole(own, lambda s: [0.22] * 4)] == [9, 3, 1] and own.at_chance == []
+
+    own = tuner(trials=9, rungs=2)
+    failing = whole(own, lambda s: None if s["model.optimizer.lr"] > 0.003 else [0.15] * 4)
+    lost = sum(s["model.optimizer.lr"] > 0.003 for s in own.settings.values())
+    assert lost and [len(runs) for runs in failing] == [9, 9 - lost]
+    assert own.at_chance[1:] == ["after 180 steps no setting has learned (best 0.150): the longest that the search has"]
+
+
 def test_every_rule_has_the_same_budget_whatever_the_sizes_of_its_grid():
     sizes = Sizes([128])
     study = Study(
@@ -327,6 +348,18 @@ def test_a_sweep_makes_its_figures_with_the_steps_that_were_chosen(tmp_path, mon
     sweep(study, f"--run_dir={tmp_path / 'a'}")
     assert json.loads((tmp_path / "a/chosen.json").read_text())[SEARCH]["steps"] == 8 - chosen["steps"]
     assert "runs with the settings chosen before exist: kept" in capsys.readouterr().out
+
+
+def test_a_sweep_says_which_rungs_were_at_chance_in_the_terminal_and_in_the_notes_of_the_page(tmp_path, monkeypatch, capsys):
+    search = {"trials": 2, "rungs": 2, "steps": 6, "settings": {"model.optimizer.lr": [0.1, 0.2]}}
+    runs = MadeUp(monkeypatch)
+    runs.accuracy = {0.1: 0.25, 0.2: 0.25}
+    sweep(write(tmp_path / "s.yaml", search=search, refine=0), f"--run_dir={tmp_path / 'a'}")
+    notes = json.loads((tmp_path / "a/runs.json").read_text())["notes"]
+    shown = capsys.readouterr().out
+    for told in "after 2 steps no setting has learned", "after 6 steps no setting has learned":
+        assert any(note.startswith(f"search {SEARCH}: {told}") for note in notes) and told in shown
+    assert sum("-search-" in name or "/search-" in name for name in runs.made) == 4
 
 
 # -------------------------------------------------------------------- kills
