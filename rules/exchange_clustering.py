@@ -15,6 +15,8 @@ from rules.base.contract import Locality, Step
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.maths import exchange
 
+DRIVES = "gain", "weights", "own_weights"
+
 
 class ExchangeClustering(CellClustering):
     """Cells that stand beside the same codes get the same code: class-based bigrams of siblings, found by exchanges.
@@ -44,6 +46,13 @@ class ExchangeClustering(CellClustering):
     and not at all where the second best has more than half of the counts of the best. ``q`` and ``J`` are those of the codes
     from before the turn. Each turn counts anew and starts with the codes of the last.
 
+    In the neural form (``drive``: ``weights``) units are driven by their siblings' codes, through lateral weights like those of
+    BCPNN (Lansner, Ekeberg 1989): ``w = ln (J + a)`` less the logarithm of a row's sum, ``u`` of a column's,
+
+        F[t, k] = sum_yl R[y, t, l] w[y, k, l] + Q[y, t, l] u[y, l, k],
+
+    ``R`` and ``Q`` how often code ``l`` was right and left of ``t``. It has no gamma function, and no number of cells.
+
     Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. New are
     the integrated form, the noise and the contexts.
 
@@ -57,6 +66,8 @@ class ExchangeClustering(CellClustering):
         temperature: ``T`` at the start for each count of a cell.
         falling: part of the turn at whose end ``T`` is 0.
         pseudo_counts: of all pairs of codes and classes together.
+        drive: what ``F`` is: ``gain``, as above; ``weights``, the neural form; ``own_weights``, the same with the cell's own
+            counts in the weights.
         returns: further turns of the two uppermost layers that have siblings, after all have had theirs.
 
     Raises:
@@ -78,6 +89,7 @@ class ExchangeClustering(CellClustering):
         temperature: float = 0.15,
         falling: float = 0.6,
         pseudo_counts: float = 6.4,
+        drive: str = "gain",
         returns: int = 0,
     ):
         super().__init__(network, optimizer, clip, turn, one_by_one)
@@ -88,7 +100,9 @@ class ExchangeClustering(CellClustering):
             raise InvalidInput("model.temperature", temperature, "a number of at least 0")
         if pseudo_counts <= 0:
             raise InvalidInput("model.pseudo_counts", pseudo_counts, "a number above 0")
-        self.label_context, self.fraction = label_context, fraction
+        if drive not in DRIVES:
+            raise InvalidInput("model.drive", drive, f"one of {', '.join(DRIVES)}")
+        self.label_context, self.fraction, self.drive = label_context, fraction, drive
         self.temperature, self.falling, self.pseudo_counts = temperature, falling, pseudo_counts
         if label_context:
             self.knowledge = "labels"
@@ -173,6 +187,14 @@ class ExchangeClustering(CellClustering):
         gumbel_RSNK = -(-uniform(fold(keys_R, "noise"), (S, N, K)).log()).log()
         left = max(0.0, 1 - self.passed / (self.falling * self.turn))
         noise_R = self.temperature * left * exchange.counts_a_cell(counts_RYTT)
-        return exchange.redecide(
-            counts_RYTT, codes_RST, cells_RSN, decide_R1N, noise_R[:, None, None, None] * gumbel_RSNK, K, self.evidence(k)
+        value_RSNK = self.values(k, counts_RYTT, cells_RSN) + noise_R[:, None, None, None] * gumbel_RSNK
+        return exchange.redecide(counts_RYTT, codes_RST, cells_RSN, decide_R1N, value_RSNK)
+
+    def values(self, k: int, counts_RYTT: Tensor, cells_RSN: Tensor) -> Tensor:
+        """``F`` of cells of layer ``k`` in each code."""
+        table, evidence = self.table(k), self.evidence(k)
+        if self.drive == "gain":
+            return exchange.gains(counts_RYTT, table.codes_RST, cells_RSN, table.symbols, evidence)
+        return exchange.drives(
+            counts_RYTT, table.codes_RST, cells_RSN, table.symbols, evidence.a, own_share=self.drive == "own_weights"
         )

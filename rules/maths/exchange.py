@@ -88,17 +88,11 @@ def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evi
     """
     right_RSYTK, left_RSYTK, joint_RSYKK = tally(counts_RYTT, codes_RST, K)
     right_RSYNK, left_RSYNK = of_cells(right_RSYTK, cells_RSN), of_cells(left_RSYTK, cells_RSN)
-    itself_RSYN1 = of_cells(counts_RYTT.diagonal(dim1=2, dim2=3)[:, None, :, :, None], cells_RSN)
+    itself_RSYN1 = of_itself(counts_RYTT, cells_RSN)
     own_RSNK = functional.one_hot(codes_RST.gather(2, cells_RSN), K).to(joint_RSYKK.dtype)
     own = own_RSNK[:, :, None]
     to_right, to_left = right_RSYNK - itself_RSYN1 * own, left_RSYNK - itself_RSYN1 * own  # beside other cells alone
-
-    rest = (
-        joint_RSYKK[:, :, :, None]
-        - own[..., :, None] * to_right[..., None, :]
-        - own[..., None, :] * to_left[..., :, None]
-        - (own * itself_RSYN1)[..., :, None] * own[..., None, :]
-    )
+    rest = without(joint_RSYKK, own, right_RSYNK, left_RSYNK, itself_RSYN1)
     eye_KK = torch.eye(K, dtype=rest.dtype, device=rest.device)
     in_row = rest + to_right[..., None, :] + eye_KK * (to_left + itself_RSYN1)[..., :, None]
     in_column = rest + to_left[..., :, None] * (1 - eye_KK)  # what stands in row and column is in the row
@@ -114,6 +108,45 @@ def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evi
         without_RSNK = all_RS1K - own_RSNK * here_RSN1
         of_pairs = of_pairs + emission(others_RSNK + one_RSN1, without_RSNK + here_RSN1) - emission(others_RSNK, without_RSNK)
     return of_pairs
+
+
+def without(joint_RSYKK: Tensor, own: Tensor, right_RSYNK: Tensor, left_RSYNK: Tensor, itself_RSYN1: Tensor) -> Tensor:
+    """``J`` without the counts of cell ``n``, ``[R, S, Y, N, K, K]``: neither in its row, nor its column, nor twice where it
+    stood beside itself. ``own``: its code, one-hot, ``[R, S, 1, N, K]``."""
+    return (
+        joint_RSYKK[:, :, :, None]
+        - own[..., :, None] * right_RSYNK[..., None, :]
+        - own[..., None, :] * left_RSYNK[..., :, None]
+        + (own * itself_RSYN1)[..., :, None] * own[..., None, :]
+    )
+
+
+def drives(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a: float, own_share: bool) -> Tensor:
+    """What the siblings' codes say to cell ``n`` of code ``k`` through Bayesian weights, ``[R, S, N, K]``.
+
+    ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w = ln (J + a) / (sum_yl J + a)``, the log of how often code
+    ``k`` has a right sibling ``l`` in context ``y``, and ``u`` the same of left ones. To first order in a cell's counts it is
+    what :func:`gains` is, but for the number of a code's cells.
+
+    Args:
+        a: pseudo-count of a pair of codes in a context.
+        own_share: whether ``J`` has the cell's own counts, too.
+    """
+    right_RSYTK, left_RSYTK, joint_RSYKK = tally(counts_RYTT, codes_RST, K)
+    right_RSYNK, left_RSYNK = of_cells(right_RSYTK, cells_RSN), of_cells(left_RSYTK, cells_RSN)
+    others = joint_RSYKK[:, :, :, None]
+    if not own_share:
+        own_RSNK = functional.one_hot(codes_RST.gather(2, cells_RSN), K).to(joint_RSYKK.dtype)
+        others = without(joint_RSYKK, own_RSNK[:, :, None], right_RSYNK, left_RSYNK, of_itself(counts_RYTT, cells_RSN))
+    share = others + a
+    by_right = share.log() - share.sum((2, 5), keepdim=True).log()
+    by_left = share.log() - share.sum((2, 4), keepdim=True).log()
+    return (by_right * right_RSYNK[..., None, :]).sum((2, 5)) + (by_left * left_RSYNK[..., :, None]).sum((2, 4))
+
+
+def of_itself(counts_RYTT: Tensor, cells_RSN: Tensor) -> Tensor:
+    """How often cell ``n`` stood beside itself, ``[R, S, Y, N, 1]``."""
+    return of_cells(counts_RYTT.diagonal(dim1=2, dim2=3)[:, None, :, :, None], cells_RSN)
 
 
 def of_cells(of_all: Tensor, cells_RSN: Tensor) -> Tensor:
@@ -153,19 +186,11 @@ def counts_a_cell(counts_RYTT: Tensor) -> Tensor:
     return 2 * counts_RYTT.sum((1, 2, 3)) / seen(counts_RYTT).sum(1).clamp_min(1)
 
 
-def redecide(
-    counts_RYTT: Tensor,
-    codes_RST: Tensor,
-    cells_RSN: Tensor,
-    decide_RSN: Tensor,
-    noise_RSNK: Tensor,
-    K: int,
-    evidence: Evidence,
-) -> Tensor:
-    """The codes after some of the cells named have decided again, all at once: ``argmax_k`` of gain and noise.
+def redecide(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, decide_RSN: Tensor, value_RSNK: Tensor) -> Tensor:
+    """The codes after some of the cells named have decided again, all at once: ``argmax_k`` of their values.
 
     A cell keeps its code if ``decide_RSN`` (of which a dimension may be 1) is false, or if it was never seen.
     """
-    best_RSN = (gains(counts_RYTT, codes_RST, cells_RSN, K, evidence) + noise_RSNK).argmax(-1)
+    best_RSN = value_RSNK.argmax(-1)
     seen_RSN = seen(counts_RYTT)[:, None].expand_as(codes_RST).gather(2, cells_RSN)
     return codes_RST.scatter(2, cells_RSN, best_RSN.where(decide_RSN & seen_RSN, codes_RST.gather(2, cells_RSN)))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from equations.ask import build
 from equations.check import check, wanted
-from equations.exchange import exchange, objective
+from equations.exchange import drive, exchange, objective
 from rule_helpers import compute, copied, from_settings, make_data, train
 
 from datamodules import SiblingPairs
@@ -22,7 +22,7 @@ from rhm import InvalidInput
 from rules import checking
 from rules.dfa import DirectFeedbackAlignment
 from rules.exchange_clustering import ExchangeClustering
-from rules.maths.exchange import LARGEST_TABLE, Evidence, expected, gains, redecide
+from rules.maths.exchange import LARGEST_TABLE, Evidence, drives, expected, gains, redecide
 from rules.maths.exchange import objective as batched_objective
 
 A, K = 0.3, 3
@@ -88,7 +88,8 @@ def test_without_noise_the_objective_never_falls_where_one_cell_decides_at_a_tim
     values, moves = [enumerated(counts_RYTT, codes_RST)], 0
     for turn in range(6 * T):
         before = codes_RST
-        codes_RST = redecide(counts_RYTT, codes_RST, torch.full((R, S, 1), turn % T), ALL, torch.zeros(R, S, 1, K), K, EVIDENCE)
+        cells_RSN = torch.full((R, S, 1), turn % T)
+        codes_RST = redecide(counts_RYTT, codes_RST, cells_RSN, ALL, gains(counts_RYTT, codes_RST, cells_RSN, K, EVIDENCE))
         values.append(enumerated(counts_RYTT, codes_RST))
         changed = (codes_RST != before).any(-1).numpy()
         assert (codes_RST != before).sum(-1).max() <= 1
@@ -103,10 +104,39 @@ def test_without_noise_the_objective_never_falls_where_one_cell_decides_at_a_tim
             assert (enumerated(counts_RYTT, other) <= last + 1e-9).all()
 
 
+@pytest.mark.parametrize("own_share", [False, True])
+def test_drives_are_sums_over_siblings_of_the_logarithms_of_what_stands_beside_a_code(own_share):
+    """Pair by pair: each sibling of a cell says how often its code stood beside a code, of all that stood there."""
+    counts_RYTT, codes_RST = random_counts()
+    R, S, T = codes_RST.shape
+    cells_RSN = torch.arange(T).flip(0).expand(R, S, T)
+    found = drives(counts_RYTT, codes_RST, cells_RSN, K, A, own_share).numpy()
+    for r, s, n in np.ndindex(R, S, T):
+        cell, counts_YTT = T - 1 - n, counts_RYTT[r].numpy().copy()
+        all_YTT = counts_YTT.copy()
+        if not own_share:
+            counts_YTT[:, cell], counts_YTT[:, :, cell] = 0, 0
+        for k in range(K):
+            np.testing.assert_allclose(found[r, s, n, k], drive(counts_YTT, all_YTT, codes_RST[r, s].numpy(), cell, k, K, A))
+
+
+def test_drives_are_gains_to_first_order_of_a_cells_counts():
+    """Of one cell that was seen once on either side, among cells that were seen often."""
+    generator = torch.Generator().manual_seed(0)
+    counts_RYTT = torch.poisson(torch.full((1, 1, 12, 12), 300.0, dtype=torch.float64), generator=generator)
+    counts_RYTT[:, :, 0], counts_RYTT[:, :, :, 0] = 0, 0
+    counts_RYTT[0, 0, 0, 3], counts_RYTT[0, 0, 4, 0] = 1, 1
+    codes_RST = torch.arange(12)[None, None] % K
+    cells_RSN = torch.zeros(1, 1, 1, dtype=torch.long)
+    ours = drives(counts_RYTT, codes_RST, cells_RSN, K, A, False)
+    exact = gains(counts_RYTT, codes_RST, cells_RSN, K, Evidence(A, 100_000))
+    torch.testing.assert_close(ours - ours[..., :1], exact - exact[..., :1], rtol=0, atol=0.05)
+
+
 def test_a_cell_that_was_never_seen_keeps_its_code():
     counts_RYTT, codes_RST = random_counts()
-    noise_RSNK = torch.tensor([0.0, 0.0, 1.0]).expand(2, 2, 1, 3)
-    after = redecide(counts_RYTT, codes_RST, torch.full((2, 2, 1), 5), ALL, noise_RSNK, K, EVIDENCE)
+    value_RSNK = torch.tensor([0.0, 0.0, 1.0]).expand(2, 2, 1, 3)
+    after = redecide(counts_RYTT, codes_RST, torch.full((2, 2, 1), 5), ALL, value_RSNK)
     assert torch.equal(after, codes_RST) and not (codes_RST[:, :, 5] == 2).all()
 
 
@@ -255,6 +285,7 @@ def test_layers_learn_one_after_another(steps):
         (("--model.falling=1.5",), "model.falling", "at most 1"),
         (("--model.temperature=-1",), "model.temperature", "at least 0"),
         (("--model.pseudo_counts=0",), "model.pseudo_counts", "above 0"),
+        (("--model.drive=loss",), "model.drive", "one of gain, weights, own_weights"),
         (("--model.returns=-1",), "model.returns", "at least 0"),
         (("--model.returns=1",), "model.returns", "0 without model.label_context"),
         ((*LABEL, "--model.returns=1", "--model.one_by_one=false"), "model.returns", "without model.one_by_one"),

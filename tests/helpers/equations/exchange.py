@@ -35,6 +35,21 @@ def objective(counts_YTT: Array, codes_T: Array, K: int, a: float) -> float:
     return total
 
 
+def drive(weights_YTT: Array, counts_YTT: Array, codes_T: Array, cell: int, k: int, K: int, a: float) -> float:
+    """What the siblings of a cell, counted in ``counts_YTT``, say of code ``k``, by what ``weights_YTT`` says stood beside it."""
+    joint = np.full((len(weights_YTT), K, K), a)
+    for y, left, right in np.argwhere(weights_YTT):
+        joint[y, codes_T[left], codes_T[right]] += weights_YTT[y, left, right]
+    total = 0.0
+    for y, left, right in np.argwhere(counts_YTT):
+        count = counts_YTT[y, left, right]
+        if left == cell:
+            total += count * math.log(joint[y, k, codes_T[right]] / joint[:, k].sum())
+        if right == cell:
+            total += count * math.log(joint[y, codes_T[left], k] / joint[:, :, k].sum())
+    return total
+
+
 def cells_seen(counts_YTT: Array) -> list[bool]:
     """Whether a cell has been counted, on either side."""
     return [bool(counts_YTT[:, t].any() or counts_YTT[:, :, t].any()) for t in range(counts_YTT.shape[1])]
@@ -124,13 +139,23 @@ class Layer:
             for n, cell in enumerate(cells):
                 values = []
                 for k in range(self.K):
-                    other_T = self.codes_ST[s].copy()
-                    other_T[cell] = k
                     noise = -math.log(-math.log(noise_SNK[s, n, k]))
-                    values.append(objective(counts_YTT, other_T, self.K, self.a) + temperature * noise)
+                    values.append(self.says(counts_YTT, self.codes_ST[s], cell, k) + temperature * noise)
                 if seen[cell]:
                     codes_ST[s, cell] = int(np.argmax(values))
         return codes_ST
+
+    def says(self, counts_YTT: Array, codes_T: Array, cell: int, k: int) -> float:
+        """How good a cell finds a code."""
+        form = self.case.setting("drive", "gain")
+        if form == "gain":
+            other_T = codes_T.copy()
+            other_T[cell] = k
+            return objective(counts_YTT, other_T, self.K, self.a)
+        weights_YTT = counts_YTT.copy()
+        if form == "weights":
+            weights_YTT[:, cell], weights_YTT[:, :, cell] = 0, 0
+        return drive(weights_YTT, counts_YTT, codes_T, cell, k, self.K, self.a)
 
     def value(self, counts_YTT: Array, codes_T: Array) -> float:
         """How good codes are."""
@@ -216,6 +241,8 @@ VARIANTS = (
     (AT_ONCE,),
     (AT_ONCE, "--model.network.bottleneck=3", "--model.network.codebooks=2", "--model.fraction=1.0", "--model.temperature=0"),
     (AT_ONCE, "--data.s=3", "--data.L=3", "--data.m=3"),
+    (AT_ONCE, "--model.drive=weights"),
+    (AT_ONCE, "--model.drive=own_weights", "--data.s=3", "--data.L=3", "--data.m=3"),
     (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.37", "--model.falling=0.2", "--model.temperature=1"),
 )
 
