@@ -43,6 +43,9 @@ BRANCHES: Branches = {
 }
 """Where a run's settings name a class: what it is a kind of, and what shows the settings that lie there."""
 
+TYPES = {"network": "NetworkConfig", "block": "Block", "optimizer": "OptimizerCallable", "pairs": "Pairs | None"}
+"""What a constructor has to say of settings that name a class; the parser would not know where to look for it."""
+
 PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 KNOWN = (*NAMES, "torch", "pytorch_lightning")
 """Packages whose classes the parser knows."""
@@ -110,7 +113,8 @@ def check_class(key: str, path: str, kind: type | None = None) -> None:
         kind: what it has to be; what :data:`BRANCHES` says of the key by default.
 
     Raises:
-        InvalidInput: its module is not found or cannot be imported, or has no such class, or one of another kind or abstract.
+        InvalidInput: its module is not found or cannot be imported, or has no such class, or one of another kind, abstract, or
+            of which a setting that names a class has no type.
     """
     item = _imported(key, path)
     kind = kind or BRANCHES.get(key, (None, ""))[0]
@@ -123,6 +127,10 @@ def check_class(key: str, path: str, kind: type | None = None) -> None:
     if inspect.isabstract(item):
         missing = ", ".join(sorted(getattr(item, "__abstractmethods__", ())))
         raise InvalidInput(key, f"{path} (abstract, without {missing})", f"a class that defines {missing}")
+    for name, parameter in inspect.signature(item).parameters.items():
+        untyped = parameter.annotation is parameter.empty and parameter.default in (parameter.empty, None)
+        if name in TYPES and untyped and issubclass(item, (LocalRule, ReplicaDataModule)):
+            raise InvalidInput(key, f"{path} ({name} has no type)", f"a class that says {name}: {TYPES[name]}")
 
 
 def _imported(key: str, path: str) -> Any:

@@ -71,6 +71,13 @@ class Raises(DirectFeedback):
         return step.readout.error_RBN
 
 
+class Untyped(MyRule):
+    """Does not say what its network is."""
+
+    def __init__(self, network, gain=1.0):
+        super().__init__(network, gain)
+
+
 class Odd(DirectFeedback):
     """Its locality is not true."""
 
@@ -133,6 +140,7 @@ LINES = {
     "mylab.rules.NoRule": "(no LocalRule), allowed: a subclass of LocalRule",
     "mylab.rules.MyNetwork": "(no LocalRule), allowed: a subclass of LocalRule",
     "mylab.rules": "(a module), allowed: the path of a class: MODULE.CLASS",
+    "mylab.rules.Untyped": "(network has no type), allowed: a class that says network: NetworkConfig",
     "mylab.rules.Abstract": "(abstract, without layer_updates), allowed: a class that defines layer_updates",
 }
 
