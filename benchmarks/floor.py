@@ -1,0 +1,63 @@
+"""``python -m benchmarks.floor``: strings without which nobody can know the root's rules, guessed or by elimination.
+
+Shape suffixes: T trial, N class.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from rhm import Task
+
+SHARE = 0.01
+"""Of the chance error."""
+TRIALS = 4000
+
+
+def errors(n: int, m: int, P: int, trials: int = TRIALS) -> tuple[float, float]:
+    """The least expected test errors after ``P`` strings where all symbols below the root are known.
+
+    A root's rule that was seen is known. Of one that was not, either nothing is: all classes are as likely. Or that each class
+    has ``m`` rules: then it belongs to a class of which fewer have been seen, the likelier the more are missing.
+
+    Args:
+        n, m: classes, and rules of each.
+        P: strings.
+        trials: draws of strings.
+
+    Returns:
+        The error without and with this elimination.
+    """
+    rng = np.random.default_rng(0)
+    seen = np.zeros((trials, n * m), bool)
+    np.put_along_axis(seen, rng.integers(n * m, size=(trials, P)), True, axis=1)
+    missing_TN = m - seen.reshape(trials, n, m).sum(-1)
+    missing_T = missing_TN.sum(-1)
+    share_T = missing_T / (n * m)
+    return float((share_T * (1 - 1 / n)).mean()), float((share_T - missing_TN.max(-1) / (n * m)).mean())
+
+
+def strings(n: int, m: int) -> tuple[int, int]:
+    """How many strings bring each of the two errors to a hundredth of the chance error."""
+    found = []
+    for which in (0, 1):
+        low, high = 1, 20 * n * m  # the error falls with every string
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if errors(n, m, middle)[which] <= SHARE * (1 - 1 / n) else (middle + 1, high)
+        found.append(low)
+    return found[0], found[1]
+
+
+def main() -> None:
+    """Print the floors of docs/near-the-floor.md."""
+    table = Table("m (n = 8)", "n m ln 10", f"an error of {SHARE:g}, guessed", "by elimination")
+    for m in range(2, 7):
+        table.add_row(str(m), f"{Task(v=8, n=8, m=m, s=2, L=2).coverage_floor:.0f}", *map(str, strings(8, m)))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
