@@ -69,7 +69,8 @@ def report(
     values = values_table(gathered.table, plan.runs, found)
     with writing("out", target):
         target.mkdir(parents=True, exist_ok=True)
-        (target / "results.csv").write_text(as_text(gathered.table).write_csv(), encoding="utf-8")
+        rounded = as_text(gathered.table).with_columns(polars.col(polars.Float64, polars.Float32).round(DECIMALS))
+        (target / "results.csv").write_text(rounded.write_csv(), encoding="utf-8")
         if not linked:
             gathered.table.write_parquet(target / "results.parquet")
         page = Page(question or folder.path.name, target, linked)
@@ -102,6 +103,8 @@ def as_text(table: polars.DataFrame) -> polars.DataFrame:
 
 FORMULA = r"^\s*[=+\-@\t\r\n]"
 """How a text begins that spreadsheets compute."""
+DECIMALS = 5
+"""Of the numbers in ``results.csv``, which people read and keep; ``results.parquet`` has them whole."""
 
 
 def _state(gathered: Gathered, plan: Plan, failed: dict[str, Failure]) -> str:
