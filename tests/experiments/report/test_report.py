@@ -173,13 +173,9 @@ def test_a_linked_page_has_each_figure_once_in_a_file_beside_it(made, tmp_path):
         assert (tmp_path / name).stat().st_size < 0.7 * (made[0] / "report" / name).stat().st_size
 
 
-NOT_RUN = {"statistics"}
-"""Studies without a page: ``docs/studies.md`` says so."""
-
-
 def test_the_reports_in_the_documents_have_each_figure_once():
     folders = [path for path in (ROOT / "docs/results").iterdir() if path.is_dir()]
-    assert {path.name for path in folders} | NOT_RUN == {path.stem for path in (ROOT / "configs/studies").glob("*.yaml")}
+    assert {path.name for path in folders} == {path.stem for path in (ROOT / "configs/studies").glob("*.yaml")}
     for folder in folders:
         page = (folder / "index.html").read_text()
         pictures = sorted(path.name for path in folder.glob("*.png"))
