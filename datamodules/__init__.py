@@ -9,6 +9,7 @@ from datamodules.pairs import (
     Pairs,
     PositionHalfPairs,
     RandomHalfPairs,
+    SelfPairs,
     SiblingPairs,
     SynonymPairs,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "RHMDataModule",
     "RandomHalfPairs",
     "ReplicaDataModule",
+    "SelfPairs",
     "SiblingPairs",
     "StringsDataModule",
     "SynonymPairs",

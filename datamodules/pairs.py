@@ -17,7 +17,15 @@ from rhm.hashing import below, uniform
 from rhm.memory import check_memory
 
 MOST_STRINGS = 2**26  # of a list of each class: 1 GiB of numbers and places for each replica
-WITHOUT_GRAMMAR = ("SiblingPairs", "ClassPairs", "HalfPairs", "RandomHalfPairs", "PositionHalfPairs", "MaskedPairs")
+WITHOUT_GRAMMAR = (
+    "SiblingPairs",
+    "ClassPairs",
+    "SelfPairs",
+    "HalfPairs",
+    "RandomHalfPairs",
+    "PositionHalfPairs",
+    "MaskedPairs",
+)
 
 
 class Strings(Protocol):
@@ -325,6 +333,18 @@ class RandomHalfPairs(Pairs):
 
     def _half(self, h_RBDC: Tensor) -> Tensor:
         return random_half(self.key_R, h_RBDC.shape[3])[:, None, None]
+
+
+class SelfPairs(Pairs):
+    """Each position's representation with itself: only negatives tell something (Chen et al. 2025, arXiv 2409.11593)."""
+
+    knowledge = "none"
+
+    def positives(self, h_RBDC: Tensor, view_RBDC: Tensor | None, patch: int) -> tuple[Tensor, Tensor]:
+        return h_RBDC, h_RBDC
+
+    def hand_back(self, first_RBDC: Tensor, second_RBDC: Tensor, patch: int) -> tuple[Tensor, Tensor | None]:
+        return first_RBDC + second_RBDC, None
 
 
 class PositionHalfPairs(Pairs):

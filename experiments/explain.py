@@ -220,7 +220,7 @@ class Known:
     def not_a_class(self, path: str, name: str) -> str:
         """The line for the name of a class that is none, or of the wrong kind."""
         kinds = self._kinds(path.removesuffix(".help"))
-        allowed = f"one of {', '.join(kinds)}" if 0 < len(kinds) < 8 else "the name of a class"
+        allowed = f"one of {', '.join(kinds)}" if 0 < len(kinds) < 10 else "the name of a class"
         others = lightning_callbacks.__all__ if path == "trainer.callbacks" else []
         if path == "model" and (RULE_FILES / f"{name}.yaml").is_file():
             return f"{path}: got {name}, allowed: {allowed}; did you mean '-c configs/rules/{name}.yaml'?"

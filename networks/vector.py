@@ -17,7 +17,7 @@ from networks.layer import Layer, multiply
 from networks.layered import LayeredNetwork
 from networks.readout import Readout, ReadoutState
 from networks.state import LayerState, LayerUpdate
-from rhm import TaskSizes
+from rhm import InvalidInput, TaskSizes
 from rhm.hashing import fold, normal, seed_keys, uniform
 
 
@@ -28,8 +28,9 @@ class VectorLayer(Layer):
     signs, opposite for the two units of a pair. A state's pre-activations, units and outputs have ``E * K`` channels, the
     components of a unit side by side. The gate is the layer's activation: who asks it for a mask is given the gates.
 
-    The authors start with pairs of units that have opposite pre-activations, so that positive weights act as signed ones, and
-    with a first layer larger by ``sqrt(K)``; here all weights are drawn independently.
+    Weights start independent of one another, or ``paired``, as the authors' (their ON/OFF initialisation): the two units of a
+    pair then have opposite vectors, and their gates open together. The first layer has ``W`` and ``-W`` with
+    ``W ~ N(0, K / fan_in)``, as of the input units of a component all but a ``K``-th are 0; above see :func:`on_off`.
 
     Args:
         keys_R: int64 keys of the initial weights.
@@ -38,16 +39,24 @@ class VectorLayer(Layer):
         units: number of units.
         components: ``K``.
         signed: whether weights may be negative; if not, they start positive and are kept so by the rule.
+        paired: whether units start in pairs; signed weights are then those of a first layer.
     """
 
     OWN = ("weight_RGFE", "bias_RG1E")
 
-    def __init__(self, keys_R: Tensor, patch: int, channels: int, units: int, components: int, signed: bool):
+    def __init__(
+        self, keys_R: Tensor, patch: int, channels: int, units: int, components: int, signed: bool, paired: bool = False
+    ):
         super().__init__(keys_R, 1, patch, channels, units, None, "linear")
         self.components, self.signed = components, signed
         self.activation = Activation(self._gated, self._gates, self._masked, math.sqrt(2))
         dtype, fan_in = torch.get_default_dtype(), patch * channels
-        if not signed:
+        if paired and signed:
+            weight = normal(fold(keys_R, "weight"), (1, fan_in, units // 2)) * math.sqrt(components / fan_in)
+            self.weight_RGFE = nn.Parameter(torch.stack([weight, -weight], -1).flatten(-2).to(dtype))
+        elif paired:
+            self.weight_RGFE = nn.Parameter(on_off(fold(keys_R, "weight"), fan_in, units)[:, None].to(dtype))
+        elif not signed:
             # exponential weights, on average small enough that the sum of half the inputs keeps their scale
             weight = -torch.log(uniform(fold(keys_R, "weight"), (1, fan_in, units))) * (2 / fan_in)
             self.weight_RGFE = nn.Parameter(weight.to(dtype))
@@ -113,6 +122,18 @@ class VectorLayer(Layer):
         return x_RGMF.unflatten(2, (-1, self.components)).transpose(-1, -2).flatten(-2)
 
 
+def on_off(keys_R: Tensor, inputs: int, units: int) -> Tensor:
+    """Non-negative weights between pairs of units, ``[R, inputs, units]``, that do what signed ones would.
+
+    With ``W ~ N(0, 4 / inputs)`` between pairs a unit has ``relu(W)`` from its own kind, the first or the second of a pair, and
+    ``relu(-W)`` from the other kind. As the two of a pair below have opposite vectors, so have the two of a pair.
+    """
+    weight = normal(keys_R, (inputs // 2, units // 2)) * (2 / math.sqrt(inputs))
+    own, other = weight.relu(), (-weight).relu()
+    to_first, to_second = (torch.stack(kinds, 2) for kinds in ((own, other), (other, own)))
+    return torch.stack([to_first, to_second], -1).flatten(3, 4).flatten(1, 2)
+
+
 class VectorReadout(Readout):
     """One vector unit without a gate: ``o = sum_i w_i h_i + b``, one weight for all components of a unit.
 
@@ -121,13 +142,16 @@ class VectorReadout(Readout):
         features: units times components.
         classes: components.
         signed: whether weights may be negative.
+        paired: whether it starts as the first unit of a pair, see :func:`on_off`.
     """
 
-    def __init__(self, seeds: Tensor, features: int, classes: int, signed: bool):
+    def __init__(self, seeds: Tensor, features: int, classes: int, signed: bool, paired: bool = False):
         super().__init__(seeds, features, classes)
         units, dtype = features // classes, torch.get_default_dtype()
         keys_R = fold(seed_keys(seeds), "readout")
-        if signed:
+        if paired:
+            weight = on_off(keys_R, units, 2)[..., :1].contiguous()
+        elif signed:
             weight = normal(keys_R, (units, 1)) / math.sqrt(units)
         else:
             weight = -torch.log(uniform(keys_R, (units, 1))) * (2 / units)
@@ -160,6 +184,7 @@ class VectorLayeredNetwork(LayeredNetwork):
     """
 
     signed: bool
+    paired: bool
 
     def encode(self, x_RBD: Tensor, label_RB: Tensor | None = None) -> Tensor:
         x_RBDC = super().encode(x_RBD, label_RB)
@@ -167,7 +192,7 @@ class VectorLayeredNetwork(LayeredNetwork):
         return (x_RBDC[..., None, None] * eye).flatten(3)  # channel, unit of the channel, component
 
     def readout(self, seeds: Tensor, features: int) -> Readout:
-        return VectorReadout(seeds, features, self.task.n, self.signed)
+        return VectorReadout(seeds, features, self.task.n, self.signed, self.paired)
 
 
 class VectorNetwork(HierarchicalNetwork):
@@ -180,19 +205,30 @@ class VectorNetwork(HierarchicalNetwork):
         width: units of a layer, each with one component a class.
         depth, patch: see :class:`networks.HierarchicalNetwork`.
         signed: whether weights above the first layer may be negative.
+        paired: start with pairs of units of opposite vectors, as the authors do; behind independent weights with Adam at 1e-3
+            (docs/rules-at-their-best.md).
+
+    Raises:
+        InvalidInput: pairs in an odd width, or of signed weights, which need none.
     """
 
-    def __init__(self, width: int = 64, depth: int | None = None, patch: int | None = None, signed: bool = False):
+    def __init__(
+        self, width: int = 64, depth: int | None = None, patch: int | None = None, signed: bool = False, paired: bool = False
+    ):
         super().__init__(width, depth, patch=patch)
-        self.signed = signed
+        if paired and signed:
+            raise InvalidInput("model.network.paired", True, "false with model.network.signed")
+        if paired and width % 2:
+            raise InvalidInput("model.network.width", width, "an even number with model.network.paired")
+        self.signed, self.paired = signed, paired
 
     def build(self, task: TaskSizes, seeds_R: Tensor) -> LayeredNetwork:
         layers: list[Layer] = []
         channels = task.v * task.n
         for k, (_, patch) in enumerate(self.shapes(task, self.depth or task.L), 1):
             keys_R = seed_keys(seeds_R, "layer", k)
-            layers.append(VectorLayer(keys_R, patch, channels, self.width, task.n, self.signed or k == 1))
+            layers.append(VectorLayer(keys_R, patch, channels, self.width, task.n, self.signed or k == 1, self.paired))
             channels = self.width
         network = VectorLayeredNetwork(task, layers)
-        network.signed = self.signed
+        network.signed, network.paired = self.signed, self.paired
         return network

@@ -5,14 +5,15 @@ Shape suffixes: R replica, B batch, D position or pair of a string, C channel; G
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
 
-from networks import Layer, LayerState, LayerUpdate
+from networks import MOMENTUM, Layer, LayerState, LayerUpdate, moments
 from rhm import InvalidInput
 from rules.base.block import Block
+from rules.base.contract import Step, Updates
 from rules.base.layerwise import LayerwiseRule
 from rules.base.local_rule import NetworkConfig, OptimizerCallable, default_network
 from rules.base.pair import Pair, PairGradient
@@ -23,15 +24,24 @@ from rules.maths.losses import other_strings, scatter_strings
 class SelfContrastiveForwardForward(LayerwiseRule):
     """Self-contrastive Forward-Forward (Chen et al. 2025): goodness of a pair above, of two strings below a threshold.
 
-    A layer sees two inputs at once, ``a = W x1 + W x2 + b``. Positive: the two sides of a pair; negative: the first side and
-    another string's second. ``softplus(t_pos - G+) + softplus(G- - t_neg)`` with ``G`` the mean of ``phi(a)^2``, for siblings
+    A layer sees two inputs at once, ``a = W x1 + W x2 + 2 b``. Positive: the two sides of a pair; negative: the first side and
+    another string's second. ``softplus(t_pos - G+) + softplus(G- - t_neg)`` with ``G`` the mean of ``relu(a)^2``, for siblings
     over the units of a position, for two strings over those of all positions. The other string is drawn anew in every step and
     may be of the same class.
 
-    Where this and the authors' code differ: their positive is a string with itself; they add the bias with each input; they
-    add a small penalty on ``G+``; and their thresholds are lower for positives than for negatives (0 and 1 up to 6 and 10).
-    Their layers hand on normalised units, as the network's ``normalise`` does; without it a layer has the goodness of the one
-    below. With ``HalfPairs`` the two inputs are one string seen through two sets of weights.
+    The authors' pairs are ``SelfPairs``, ``(x, x)`` against ``(x, x')``, and their public code has one ``W`` for both halves
+    (of the paper's text no more than the abstract was at hand). With two, ``W1`` and ``W2``, the loss would depend on
+    ``W1 - W2`` through ``G-`` alone, be convex in it, and least at 0, as ``x`` and ``x'`` may change places. Siblings may not:
+    left and right have weights of their own in a :class:`networks.SiblingNetwork`, which tells ``(A, B)`` from ``(B, A)``.
+
+    Where this and the authors' code differ: they standardise each string's input to a layer, where
+    :class:`networks.CompetitiveNetwork`, which has their triangle activation too, standardises channels, and ``normalise``
+    hands on units of one length (without either a layer has the goodness of the one below); they add a small penalty on
+    ``G+``; their thresholds are lower for positives than for negatives (0 and 1 up to 6 and 10); they train layer after layer.
+
+    Which of these is ahead is in docs/rules-at-their-best.md: siblings with weights of their own, by far. The authors' pairs
+    with shared weights are at the level of random layers with normalised units, and above it with competitive layers, but
+    behind siblings, above which the top layer learns from labels.
 
     Args:
         network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`; a head is not used, nor a bottleneck.
@@ -42,6 +52,7 @@ class SelfContrastiveForwardForward(LayerwiseRule):
     """
 
     source = "Chen et al. 2025, arXiv 2409.11593"
+    takes_competition = True
 
     def __init__(
         self,
@@ -58,6 +69,7 @@ class SelfContrastiveForwardForward(LayerwiseRule):
                 allowed = f"{part.default} with SelfContrastiveForwardForward, whose loss is on the units themselves"
                 raise InvalidInput(f"model.block.{part.name}", value, allowed)
         self.thresholds = positive_threshold, negative_threshold
+        self.rate = MOMENTUM
 
     def build(self) -> None:
         super().build()
@@ -70,23 +82,23 @@ class SelfContrastiveForwardForward(LayerwiseRule):
 
     def pair_gradient(self, pair: Pair) -> PairGradient:
         """For sides that are pre-activations: the loss and its gradients by them."""
-        activation = self.network.layers[pair.k - 1].activation
         shift_R = pair.shift_R()
         loss_R, deltas = torch.zeros_like(pair.z1_RBDC[:, 0, 0, 0]), []
         partners = pair.z2_RBDC, other_strings(pair.z2_RBDC, shift_R)
         for sign, partner, threshold in zip((1.0, -1.0), partners, self.thresholds, strict=True):
-            a = pair.z1_RBDC + partner
-            part_R, signal = goodness_signal(activation.phi(a), threshold, sign)
+            part_R, delta = goodness_signal((pair.z1_RBDC + partner).relu(), threshold, sign)
             loss_R = loss_R + part_R
-            deltas.append(activation.masked(signal, a))
+            deltas.append(delta)
         return PairGradient(loss_R, deltas[0] + deltas[1], deltas[0] + scatter_strings(deltas[1], shift_R), {})
 
     def seen(self, layer: Layer, state: LayerState, name: str) -> Tensor:
-        """Pre-activations ``[R, B, D, E]`` with half the bias, so that two of them have it once."""
-        return layer.by_position(state.pre_RGME - layer.bias_RG1E / 2, state)
+        """Pre-activations ``[R, B, D, E]``."""
+        return layer.by_position(state.pre_RGME, state)
 
     def learn(self, layer: Layer, state: LayerState, signal_RBDC: Tensor) -> tuple[LayerUpdate, Tensor]:
-        """The signal is one at pre-activations; a pair has the bias once."""
+        """The signal is one at pre-activations."""
         delta = layer.by_group(signal_RBDC)
-        update = layer.hebbian(state, delta)
-        return update | {"bias_RG1E": update["bias_RG1E"] / 2}, delta
+        return layer.hebbian(state, delta), delta
+
+    def layer_updates(self, step: Step) -> Updates:
+        return replace(super().layer_updates(step), estimates=moments(self.network.layers, step.states))

@@ -19,7 +19,15 @@ from torch.optim import Optimizer
 
 from datamodules import Batch, Pairs, ReplicaDataModule
 from datamodules.pairs import WITHOUT_GRAMMAR
-from networks import CodeNetwork, HierarchicalNetwork, LayerState, LayerUpdate, NetworkConfig, VectorNetwork
+from networks import (
+    CodeNetwork,
+    CompetitiveNetwork,
+    HierarchicalNetwork,
+    LayerState,
+    LayerUpdate,
+    NetworkConfig,
+    VectorNetwork,
+)
 from rhm import InvalidInput
 from rhm.errors import nearest
 from rhm.hashing import fold, normal, seed_keys
@@ -72,7 +80,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         source, family: for ``rhm rules``.
         knowledge: what it learns from beyond strings and its pairs: ``none``, ``labels`` or ``grammar``. Each rule says it.
         uses_pairs, uses_label_slot: whether it needs pairs, or a place in the string for a class.
-        takes_vectors, takes_codes: whether its layers may have vector units, or hand on codes.
+        takes_vectors, takes_codes, takes_competition: whether its layers may have vector units, hand on codes, or compete.
         steps_per_call: how many steps a call of :meth:`training_step` makes. A trainer counts calls, and its callbacks see one
             in so many steps; ``trainer.global_step`` counts steps.
         compares_strings: whether a string's part in an update depends on the other strings of the batch.
@@ -92,6 +100,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
     uses_label_slot: ClassVar[bool] = False
     takes_vectors: ClassVar[bool] = True
     takes_codes: ClassVar[bool] = False
+    takes_competition: ClassVar[bool] = False
     compares_strings: ClassVar[bool] = False
     upper_layers_learn: bool = True
     end_to_end_needs_labels: ClassVar[bool] = True
@@ -207,7 +216,7 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         """Refuse a network that the rule cannot train.
 
         Raises:
-            InvalidInput: a label slot, vector units or codes that the rule does not take.
+            InvalidInput: a label slot, vector units, codes or a competition that the rule does not take.
         """
         name, network = type(self).__name__, self.network_config
         if network.label_slot and not self.uses_label_slot:
@@ -218,6 +227,9 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         if isinstance(network, CodeNetwork) and not self.takes_codes:
             allowed = f"a network without codes for {name}, such as HierarchicalNetwork"
             raise InvalidInput("model.network", "CodeNetwork", allowed)
+        if isinstance(network, CompetitiveNetwork) and not self.takes_competition:
+            allowed = f"a network without competition for {name}, such as HierarchicalNetwork"
+            raise InvalidInput("model.network", "CompetitiveNetwork", allowed)
 
     def check_data(self) -> None:
         """Refuse data that do not have what the rule learns from.

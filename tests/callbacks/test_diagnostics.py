@@ -40,6 +40,7 @@ from datamodules import (
     MaskedPairs,
     PositionHalfPairs,
     RandomHalfPairs,
+    SelfPairs,
     SiblingPairs,
     SynonymPairs,
 )
@@ -479,6 +480,7 @@ PAIRS = {
     "triples": (SiblingPairs(), {"s": 3, "v": 3, "n": 3, "batch_size": 8}, 1),
     "class": (ClassPairs(), {}, None),
     "synonyms": (SynonymPairs(2), {}, None),
+    "selves": (SelfPairs(), {}, 0),
     "halves": (HalfPairs(), {}, 0),
     "halves by position": (PositionHalfPairs(), {}, None),
     "random halves": (RandomHalfPairs(), {}, 0),

@@ -12,6 +12,7 @@ from datamodules import (
     PositionHalfPairs,
     RandomHalfPairs,
     RHMDataModule,
+    SelfPairs,
     SiblingPairs,
     SynonymPairs,
 )
@@ -214,6 +215,13 @@ def test_a_step_hides_one_half_in_one_copy_and_the_other_in_the_other(s):
     assert data.eval_batch(0, *data.test_range).half_RBD is None
 
 
+def test_a_position_with_itself_stands_on_both_sides():
+    h_RBDC = torch.arange(2 * 3 * 4 * 6).view(2, 3, 4, 6)
+    first, second = SelfPairs().positives(h_RBDC, None, 2)
+    assert torch.equal(first, h_RBDC) and torch.equal(second, h_RBDC)
+    assert SelfPairs().channels(7, 4) == 7 and SelfPairs().layers([2, 2, 2]) == 3
+
+
 def test_halves_by_position_are_the_first_and_the_last_positions():
     scheme, h_RBDC = PositionHalfPairs(), torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
     first, second = scheme.positives(h_RBDC, None, 2)
@@ -248,13 +256,13 @@ def test_a_side_of_two_views_is_all_that_stands_below_a_shared_symbol(make, shar
 
 
 def test_pairs_within_a_string_need_no_view():
-    for scheme in (SiblingPairs(), HalfPairs(), RandomHalfPairs(), PositionHalfPairs()):
+    for scheme in (SiblingPairs(), SelfPairs(), HalfPairs(), RandomHalfPairs(), PositionHalfPairs()):
         batch = RHMDataModule(**TASK, train_size=20, pairs=scheme).train_batch(0)
         assert batch.view_RBD is None and batch.half_RBD is None
 
 
 def test_schemes_say_what_they_know():
-    blind = SiblingPairs, HalfPairs, RandomHalfPairs, PositionHalfPairs, MaskedPairs
+    blind = SiblingPairs, SelfPairs, HalfPairs, RandomHalfPairs, PositionHalfPairs, MaskedPairs
     knowledge = {scheme: scheme.knowledge for scheme in (*blind, ClassPairs, SynonymPairs)}
     assert knowledge == {**dict.fromkeys(blind, "none"), ClassPairs: "labels", SynonymPairs: "grammar"}
     assert all(issubclass(scheme, Pairs) for scheme in knowledge)
@@ -262,7 +270,7 @@ def test_schemes_say_what_they_know():
 
 @pytest.mark.parametrize(
     "pairs",
-    [SiblingPairs(), ClassPairs(), HalfPairs(), RandomHalfPairs(), PositionHalfPairs(), MaskedPairs()],
+    [SiblingPairs(), SelfPairs(), ClassPairs(), HalfPairs(), RandomHalfPairs(), PositionHalfPairs(), MaskedPairs()],
     ids=lambda p: type(p).__name__,
 )
 @pytest.mark.parametrize("patch", [2, 3])

@@ -27,6 +27,7 @@ from datamodules import (
     MaskedPairs,
     PositionHalfPairs,
     RandomHalfPairs,
+    SelfPairs,
     SiblingPairs,
     StringsDataModule,
     SynonymPairs,
@@ -239,7 +240,9 @@ def test_a_class_partner_is_another_training_string_of_the_class(train_size):
                 assert (own == other) == (label[str(own)] in alone)
 
 
-@pytest.mark.parametrize("pairs", [SiblingPairs, HalfPairs, RandomHalfPairs, PositionHalfPairs, MaskedPairs, ClassPairs])
+@pytest.mark.parametrize(
+    "pairs", [SiblingPairs, SelfPairs, HalfPairs, RandomHalfPairs, PositionHalfPairs, MaskedPairs, ClassPairs]
+)
 def test_a_rule_learns_from_pairs(pairs):
     data = module(pairs=pairs(), seeds=[0, 1])
     rule = LayerwiseContrastive(HierarchicalNetwork(width=8, bottleneck=4)).prepare(data)

@@ -86,8 +86,8 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
         ),
         (
             ["check", QUICK, "--model.network=ConvNet"],
-            "model.network: got ConvNet, allowed: one of CodeNetwork, DenseNetwork, HierarchicalNetwork, "
-            "LocallyConnectedNetwork, VectorNetwork; did you mean 'CodeNetwork'?",
+            "model.network: got ConvNet, allowed: one of CodeNetwork, CompetitiveNetwork, DenseNetwork, "
+            "HierarchicalNetwork, LocallyConnectedNetwork, SiblingNetwork, VectorNetwork; did you mean 'CodeNetwork'?",
         ),
         (
             ["check", QUICK, "--model.optimizer=Adm"],
@@ -102,7 +102,7 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
         (
             ["fit", "--data.pairs.help=Pear"],
             "data.pairs.help: got Pear, allowed: one of ClassPairs, HalfPairs, MaskedPairs, PositionHalfPairs, RandomHalfPairs, "
-            "SiblingPairs, SynonymPairs",
+            "SelfPairs, SiblingPairs, SynonymPairs",
         ),
         (
             ["fit", "--model.network.help=HierarchicalNetwork"],

@@ -14,9 +14,11 @@ from rhm import whitened_one_hot
 from rules import LocalRule
 
 
-def vector_rule(kind, depth=None, patch=None, signed=False, seeds=(0, 1), width: int = 6, **kwargs) -> LocalRule:
+def vector_rule(
+    kind, depth=None, patch=None, signed=False, seeds=(0, 1), width: int = 6, paired: bool = False, **kwargs
+) -> LocalRule:
     """A rule whose biases, which start at 0, are random: so that a test sees them."""
-    network = VectorNetwork(width=width, depth=depth, patch=patch, signed=signed)
+    network = VectorNetwork(width=width, depth=depth, patch=patch, signed=signed, paired=paired)
     rule = kind(network=network, **kwargs).prepare(make_data(None, seeds))
     generator = torch.Generator().manual_seed(0)
     for layer in rule.network.layers:

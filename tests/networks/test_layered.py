@@ -4,11 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork, Readout
+from networks import DenseNetwork, HierarchicalNetwork, LocallyConnectedNetwork, Readout, SiblingNetwork
 from rhm import InvalidInput, RandomHierarchyModel, Task
 
 TASK = Task(4, 3, 2, 2, 3)
-VARIANTS = {"hierarchical": HierarchicalNetwork, "locally connected": LocallyConnectedNetwork, "dense": DenseNetwork}
+VARIANTS = {
+    "hierarchical": HierarchicalNetwork,
+    "locally connected": LocallyConnectedNetwork,
+    "siblings": SiblingNetwork,
+    "dense": DenseNetwork,
+}
 PHI = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda a: a}
 BATCH, REPLICAS = 5, 3
 
@@ -44,7 +49,7 @@ def projected(u, C):
 
 
 def reference(variant, layer, phi, h_RBDC, patch):
-    """A layer's output by convolution, by one linear map a position, or by one for all: replica after replica."""
+    """A layer's output by convolution, by one linear map a position or a place, or by one for all: replica after replica."""
     out = []
     for r, h_BDC in enumerate(h_RBDC):
         weight, bias = layer.weight_RGFE[r], layer.bias_RG1E[r]
@@ -58,6 +63,11 @@ def reference(variant, layer, phi, h_RBDC, patch):
             spans = [h_BDC.flatten(1)]
         else:
             spans = [h_BDC[:, at : at + patch].reshape(len(h_BDC), -1) for at in range(0, h_BDC.shape[1], patch)]
+        if variant == "siblings":  # the weights of one place stand below those of another; projection and bias are shared
+            places = weight.shape[1] // spans[0].shape[1]
+            weight = torch.stack([weight[0].chunk(places)[d % places] for d in range(len(spans))])
+            bias = bias.expand(len(spans), 1, -1)
+            projection = None if projection is None else projection.expand(len(spans), -1, -1)
         each = []
         for group, span in enumerate(spans):
             units = phi(torch.einsum("bf,fe->be", span, weight[group]) + bias[group, 0])
@@ -168,7 +178,8 @@ def test_unfold_undoes_fold(variant):
         if variant == "dense" and layer.patch == 1:
             h_RBDC = h_RBDC[:, :, :1]
         folded = layer.fold(h_RBDC)
-        assert folded.shape[-1] == layer.patch * 6 and folded.shape[1] == layer.groups
+        places = layer.places if variant == "siblings" else 1
+        assert folded.shape[-1] == places * layer.patch * 6 and folded.shape[1] == layer.groups
         assert torch.equal(layer.unfold(folded, BATCH), h_RBDC)
 
 

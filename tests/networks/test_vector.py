@@ -5,14 +5,18 @@ Shape suffixes: R replica, B batch, D position, C channel; E units, K components
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from feedback_helpers import all_updates
-from rule_helpers import compute, train, updates
+from rule_helpers import compute, make_data, train, updates
 from torch import Tensor
 from torch.nn import functional
 from vector_helpers import plain_vector_logits, vector_rule
 
+from networks import VectorNetwork
+from rhm import InvalidInput, whitened_one_hot
+from rules import LocalRule
 from rules.backprop import Backprop
 from rules.dfa import DirectFeedbackAlignment
 from rules.feedback_alignment import FeedbackAlignment
@@ -106,3 +110,64 @@ def test_a_vector_layer_keeps_the_contract_of_a_layer():
         with torch.no_grad():
             for t, expected in zip(part, layer(below[:, rows]), strict=True):
                 assert (t is None and expected is None) or torch.allclose(t, expected)
+
+
+# -------------------------------------------------------------------- pairs of units (ON and OFF)
+
+
+def paired_rule(width: int = 6, classes: int = 4) -> LocalRule:
+    """As it starts: biases are 0."""
+    network = VectorNetwork(width=width, paired=True)
+    return GlobalErrorVectorBroadcast(network=network).prepare(make_data(None, (0, 1), n=classes))
+
+
+def test_the_two_units_of_a_pair_start_with_opposite_vectors_and_one_gate():
+    rule = paired_rule()
+    for layer, state in zip(rule.network.layers, compute(rule).states, strict=True):
+        first, second = state.out_RBDC.unflatten(-1, (3, 2, 4)).unbind(-2)  # R B D, pair, component
+        torch.testing.assert_close(first, -second)
+        assert 0.3 < (first != 0).double().mean() < 0.7
+        assert (layer.weight_RGFE >= 0).all() != (layer is rule.network.layers[0])
+    assert (rule.readout.weight_RFN >= 0).all()
+    assert all(parameter.is_contiguous() for parameter in rule.parameters())  # a fused optimizer steps through memory
+
+
+def test_paired_units_start_as_half_as_many_units_with_signed_weights():
+    """Between pairs a weight is what the first unit has from the first less what it has from the second: in numpy, one replica."""
+    rule = paired_rule()
+    step, K = compute(rule), 4
+    x_BDV = whitened_one_hot(step.batch.x_RBD[1], 4).numpy()
+    h = np.zeros((*x_BDV.shape[:2], 4 * K, K))  # string, position, unit, component
+    for b, d, j in np.ndindex(x_BDV.shape):
+        for k in range(K):
+            h[b, d, j * K + k, k] = x_BDV[b, d, j]
+    for number, layer in enumerate(rule.network.layers):
+        weight, directions = layer.weight_RGFE[1, 0].detach().numpy(), layer.get_buffer("gate_REK")[1].numpy()
+        signed = weight[:, ::2] if number == 0 else weight[::2, ::2] - weight[1::2, ::2]
+        inputs = np.concatenate([h[:, ::2], h[:, 1::2]], 2)
+        h = np.einsum("bdjk,ji->bdik", inputs, signed)
+        h *= np.einsum("bdik,ik->bdi", h, directions[::2])[..., None] >= 0
+    weight = rule.readout.weight_RFN[1, :, 0].detach().numpy()
+    logits = np.einsum("bik,i->bk", h.reshape(len(h), -1, K), weight[::2] - weight[1::2])
+    np.testing.assert_allclose(step.readout.logits_RBN[1].numpy(), logits, rtol=1e-10, atol=1e-12)
+
+
+def test_paired_weights_keep_the_scale_of_what_comes_in():
+    """``N(0, K / inputs)`` in the first layer, ``N(0, 4 / inputs)`` between pairs above."""
+    rule = paired_rule(width=128, classes=3)
+    for k, part in enumerate(rule.parts):
+        weight = (part.weight_RFN[:, None] if k == 3 else part.weight_RGFE).detach()
+        variance, pairs = (3, weight[..., ::2]) if k == 0 else (4, weight[..., ::2, ::2] - weight[..., 1::2, ::2])
+        inputs, count = weight.shape[-2], pairs.numel()
+        assert abs(pairs.mean()) < 6 * (variance / inputs / count) ** 0.5
+        assert abs(pairs.square().mean() * inputs / variance - 1) < 6 * (2 / count) ** 0.5
+        assert ((weight != 0).double().mean() - (1 if k == 0 else 0.5)).abs() < 6 * (0.25 / count) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"), [({"width": 7}, "model.network.width"), ({"signed": True}, "model.network.paired")]
+)
+def test_pairs_that_cannot_be_are_refused_by_name(arguments, key):
+    with pytest.raises(InvalidInput) as error:
+        VectorNetwork(paired=True, **arguments)
+    assert error.value.key == key

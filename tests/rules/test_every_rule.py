@@ -14,7 +14,7 @@ import torch
 from rule_helpers import RULES, compute, every, from_settings, make_data, said, train, updates
 from torch import Tensor
 
-from datamodules import ClassPairs, HalfPairs, MaskedPairs, PositionHalfPairs, RandomHalfPairs, SynonymPairs
+from datamodules import ClassPairs, HalfPairs, MaskedPairs, PositionHalfPairs, RandomHalfPairs, SelfPairs, SynonymPairs
 from networks import CodeNetwork, HierarchicalNetwork
 from networks.vector import VectorLayer
 from rhm import InvalidInput
@@ -285,7 +285,9 @@ SIBLINGS_ONLY = ["exchange_clustering", "exchange_clustering_label", "latent_clu
 LAYERWISE = [name for name, path in RULES.items() if "pairs:" in path.read_text() and name not in SIBLINGS_ONLY]
 
 
-@pytest.mark.parametrize("pairs", ["ClassPairs", "HalfPairs", "PositionHalfPairs", "RandomHalfPairs", "MaskedPairs"])
+@pytest.mark.parametrize(
+    "pairs", ["ClassPairs", "HalfPairs", "PositionHalfPairs", "RandomHalfPairs", "MaskedPairs", "SelfPairs"]
+)
 @pytest.mark.parametrize("name", SIBLINGS_ONLY)
 def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
     with pytest.raises(InvalidInput, match="allowed: SiblingPairs"):
@@ -294,7 +296,7 @@ def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
 
 @pytest.mark.parametrize(
     "pairs",
-    [ClassPairs(), SynonymPairs(2), HalfPairs(), PositionHalfPairs(), RandomHalfPairs(), MaskedPairs()],
+    [ClassPairs(), SynonymPairs(2), HalfPairs(), PositionHalfPairs(), RandomHalfPairs(), MaskedPairs(), SelfPairs()],
     ids=lambda p: type(p).__name__,
 )
 @pytest.mark.parametrize("name", every(3, LAYERWISE))
@@ -397,7 +399,7 @@ def test_a_rule_runs_on_vector_units_or_says_why_not(name):
             assert grad.shape == part.get_parameter(key).shape and torch.isfinite(grad).all()
 
 
-@pytest.mark.parametrize("name", [n for n in RULES if n not in ("forward_forward", "gevb", *SIBLINGS_ONLY)])
+@pytest.mark.parametrize("name", [n for n in RULES if n not in ("forward_forward", "gevb", "softhebb", *SIBLINGS_ONLY)])
 def test_only_forward_forward_takes_a_network_with_a_label_slot(name):
     with pytest.raises(InvalidInput) as error:
         from_settings(name, "--model.network.label_slot=true")

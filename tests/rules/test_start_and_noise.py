@@ -63,6 +63,8 @@ GIVEN: dict[str, Callable[[LocalRule, str, Tensor], Tensor]] = {
     r"activity_\d+": lambda rule, name, x: torch.eye(x.shape[-1], dtype=x.dtype).expand_as(x),
     r".*code\.objective_RS": lambda rule, name, x: torch.zeros_like(x),
     r".*\.gate_REK": lambda rule, name, x: x.sign(),
+    r".*\.mean_RC": lambda rule, name, x: torch.zeros_like(x),
+    r".*\.variance_RC": lambda rule, name, x: torch.ones_like(x),
 }
 """Start values that are no noise."""
 NETWORK = re.compile(r".*\.(weight_RGFE|bias_RG1E|projection_RGEC|weight_RFN|bias_R1N)")

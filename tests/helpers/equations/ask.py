@@ -17,8 +17,8 @@ from rule_helpers import RULES, from_settings
 from torch import Tensor
 
 from equations.case import LEARNING_RATE, Answer, Case, State
-from equations.network import Parameters, PlainLayer, PlainNetwork
-from networks import DenseNetwork
+from equations.network import PlainCompetition, PlainLayer, PlainNetwork, PlainSiblings
+from networks import CompetitiveNetwork, DenseNetwork, SiblingNetwork
 from rules import LocalRule, Step, Updates
 from rules.base.perturbed import shake
 
@@ -44,17 +44,27 @@ def snapshot(rule: LocalRule) -> State:
     return State(parts, {name: numbers(b) for name, b in rule.named_buffers() if not name.startswith("accuracy")})
 
 
-def plain_network(rule: LocalRule, parts: list[Parameters]) -> PlainNetwork:
-    """The network that the settings ask for, on these parameters."""
+def plain_network(rule: LocalRule, state: State) -> PlainNetwork:
+    """The network that the settings ask for, on these parameters and buffers."""
     config, task = rule.network_config, rule.data.task
-    layers = []
+    layers: list[PlainLayer] = []
+    parts = state.parts
     for k, part in enumerate(parts[:-1], 1):
         if isinstance(config, DenseNetwork):
             patch = task.s**task.L if k == 1 else 1
         else:
             patch = getattr(config, "patch", None) or task.s
+        if isinstance(config, CompetitiveNetwork):
+            moments = (state.buffers[f"network.layers.{k - 1}.{name}"] for name in ("mean_RC", "variance_RC"))
+            layers.append(PlainCompetition(part, patch, "linear", False, *moments, config.power))
+            continue
         bottleneck = config.bottleneck is not None and k < len(parts) - 1
-        layers.append(PlainLayer(part, patch, config.activation, config.normalise or bottleneck))
+        said = part, patch, config.activation, config.normalise or bottleneck
+        if isinstance(config, SiblingNetwork):
+            places = patch if k < len(parts) - 1 else 1
+            layers.append(PlainSiblings(*said, places))
+        else:
+            layers.append(PlainLayer(*said))
     return PlainNetwork(layers, parts[-1], task.v, task.n, config.label_slot)
 
 
@@ -78,7 +88,7 @@ def case_of(rule: LocalRule, step: Step, name: str, args: tuple[str, ...] = ()) 
     assert batch.key_RB is not None
     size = batch.x_RBD.shape[1]
     return Case(
-        network=plain_network(rule, state.parts),
+        network=plain_network(rule, state),
         parts=state.parts,
         buffers=state.buffers,
         x_BD=numbers(batch.x_RBD).astype(int),

@@ -504,7 +504,7 @@ EQUATIONS = {
         variants=(*LAYERED, ("--model.rank=2", "--model.rate=0.3", "--model.decay=0.25", "--model.network.bottleneck=3")),
     ),
     "mask_ladder": Equation(mask_ladder, variants=(*LADDER, *NOT_NORMALISED)),
-    "gevb": Equation(gevb, gevb_after),
+    "gevb": Equation(gevb, gevb_after, variants=(("--model.network.paired=true",),), small=("--model.network.width=6",)),
     "pepita": Equation(pepita, variants=(*DIRECT, ("--model.feedback_scale=2.0", "--model.network.bottleneck=3"))),
     "node_perturbation": Equation(
         node_perturbation, variants=(*NETWORKS, PLAIN, ("--model.sigma=0.3", "--model.network.bottleneck=3"))

@@ -15,7 +15,8 @@ import numpy as np
 
 from equations import draws, pair_losses
 from equations.case import Answer, Case, Equation, State, descend, with_readout
-from equations.network import PHI, Array, Parameters, PlainLayer, numeric_gradient
+from equations.hebbian import moments
+from equations.network import Array, Parameters, PlainLayer, numeric_gradient
 from equations.pair_losses import Loss, Told, softplus
 
 OWN = ("weight_RGFE", "bias_RG1E", "projection_RGEC")
@@ -55,6 +56,8 @@ def partners(case: Case, k: int, seen: list[Array]) -> tuple[Array, Array]:
     if kind == "PositionHalfPairs":
         half = positions // 2
         return h[:, :half].reshape(batch, 1, -1), h[:, half:].reshape(batch, 1, -1)
+    if kind == "SelfPairs":
+        return h, h
     if kind == "HalfPairs":
         return h[..., : channels // 2], h[..., channels // 2 :]
     if kind == "RandomHalfPairs":
@@ -272,10 +275,10 @@ def byol_after(case: Case, answer: Answer) -> State:
 
 
 def self_contrastive(case: Case) -> Answer:
-    """Chen et al. 2025: ``softplus(t_pos - G+) + softplus(G- - t_neg)``, ``G`` the mean of ``phi(W x1 + W x2 + b)^2``.
+    """Chen et al. 2025: ``softplus(t_pos - G+) + softplus(G- - t_neg)``, ``G`` the mean of ``relu(W x1 + W x2 + 2 b)^2``.
 
     ``x1`` and ``x2`` are the inputs of the two sides, in ``G-`` that of the string ``shift`` places further; where the sides have
-    weights of their own, ``W1 x1 + W2 x2 + (b1 + b2) / 2``. A mean over strings and pairs.
+    weights of their own, ``W1 x1 + W2 x2 + b1 + b2``. A mean over strings and pairs.
     """
     layers: list[Parameters] = []
     losses: dict[str, float] = {}
@@ -284,23 +287,25 @@ def self_contrastive(case: Case) -> Answer:
         layer, seen, shift = case.network.layers[k - 1], inputs(case, k), draws.shift(case.key_B, "negative", k)
 
         def loss(k: int = k, layer: PlainLayer = layer, seen: list[Array] = seen, shift: int = shift) -> float:
-            runs = [layer.forward(h) for h in seen]
-            bias = np.stack([layer.at("bias_RG1E", d)[0] for d in range(runs[0].a_BDE.shape[1])])
-            one, two = partners(case, k, [run.a_BDE - bias for run in runs])
-            bias_one, bias_two = partners(case, k, [np.broadcast_to(bias, run.a_BDE.shape) for run in runs])
+            one, two = partners(case, k, [layer.forward(h).a_BDE for h in seen])
             strings, pairs, _ = one.shape
             total = 0.0
             for b in range(strings):
                 for sign, o, threshold in ((1, b, thresholds[0]), (-1, (b + shift) % strings, thresholds[1])):
                     for d in range(pairs):
-                        a = one[b, d] + two[o, d] + (bias_one[b, d] + bias_two[o, d]) / 2
-                        goodness = float(np.mean(PHI[layer.activation](a) ** 2))
+                        a = one[b, d] + two[o, d]
+                        goodness = float(np.mean(np.where(a > 0, a, 0) ** 2))
                         total += softplus(-sign * (goodness - threshold)) / (strings * pairs)
             return total
 
         losses[f"loss/layer{k}"] = loss()
         layers.append(numeric_gradient(loss, named(case.parts[k - 1], *OWN)))
-    return with_readout(case, layers, losses=losses)
+    return with_readout(case, layers, moments(case), losses)
+
+
+def self_contrastive_after(case: Case, answer: Answer) -> State:
+    """Moments go a tenth of the way."""
+    return descend(case, answer, rate=0.1)
 
 
 # -------------------------------------------------------------------- the settings files
@@ -323,6 +328,7 @@ HALVES = ("--data.pairs=HalfPairs", "--model.network.width=6", "--model.network.
 RANDOM_HALVES = ("--data.pairs=RandomHalfPairs", "--model.network.width=6", "--model.network.bottleneck=4")
 POSITIONS = ("--data.pairs=PositionHalfPairs", *NARROW)
 MASKED = ("--data.pairs=MaskedPairs",)
+SELF = ("--data.pairs=SelfPairs",)
 SYNONYMS = ("--data.pairs=SynonymPairs", "--data.pairs.level=2")
 TRIPLES = ("--data.s=3",)
 AUTOGRAD = ("--model.form=autograd",)
@@ -441,6 +447,8 @@ EQUATIONS: dict[str, Equation] = {
     "scff": settings(
         self_contrastive,
         CLASS,
+        SELF,
+        (*SELF, "--model.network=CompetitiveNetwork", "--model.network.power=1.3"),
         (*HALVES[:2], *LOCAL[:1], "--model.network.width=6"),
         SYNONYMS,
         TRIPLES,
@@ -448,5 +456,6 @@ EQUATIONS: dict[str, Equation] = {
         LOCAL[:2],
         ("--model.positive_threshold=0.6", "--model.negative_threshold=1.4"),
         small=(),
+        after=self_contrastive_after,
     ),
 }

@@ -188,6 +188,46 @@ class PlainLayer:
 
 
 @dataclass
+class PlainSiblings(PlainLayer):
+    """The weights of a place among siblings, such as left, stand above those of the next.
+
+    Attributes:
+        places: how many there are.
+    """
+
+    places: int
+
+    def at(self, name: str, d: int) -> Array:
+        matrix = super().at(name, d)
+        return np.split(matrix, self.places)[d % self.places] if name == "weight_RGFE" else matrix
+
+
+@dataclass
+class PlainCompetition(PlainLayer):
+    """``a = W (h - mean) / sqrt(variance + 1e-5) + b``, channel by channel, and ``relu(a - mean a)^p`` handed on.
+
+    Attributes:
+        mean_C, variance_C: of the input's channels.
+        power: ``p``.
+    """
+
+    mean_C: Array
+    variance_C: Array
+    power: float
+
+    def forward(self, h_BDC: Array, noise_BDE: Array | None = None, projection_noise_BDC: Array | None = None) -> Run:
+        standard = np.zeros_like(h_BDC)
+        for c, (mean, variance) in enumerate(zip(self.mean_C, self.variance_C, strict=True)):
+            standard[..., c] = (h_BDC[..., c] - mean) / math.sqrt(variance + 1e-5)
+        run = super().forward(standard, noise_BDE, projection_noise_BDC)
+        for b in range(run.a_BDE.shape[0]):
+            for d in range(run.a_BDE.shape[1]):
+                mean = sum(run.a_BDE[b, d]) / len(run.a_BDE[b, d])
+                run.out_BDC[b, d] = [(a - mean) ** self.power if a > mean else 0.0 for a in run.a_BDE[b, d]]
+        return Run(run.x_BDF, run.a_BDE, run.out_BDC, run.mask_BDE, run.out_BDC, run.out_BDC)
+
+
+@dataclass
 class Answered:
     """What the readout computed: ``[B, N]`` logits, probabilities and errors ``softmax(o) - y``, cross-entropy ``[B]``."""
 
