@@ -55,7 +55,7 @@ equal-footing: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/equal_footing.yaml --run_dir=runs/equal_footing && $(BIN)/rhm report runs/equal_footing --tables=docs/equal-footing.md
 	cp runs/equal_footing/report/learning_curves.png docs/images/equal_footing.png
 
-# Backpropagation and CLAPP a level deeper, with the same search; writes the tables of docs/five-levels.md. About three quarters of an hour on 2 idle cores.
+# Backpropagation a level deeper, with the same search; writes the tables of docs/five-levels.md. About half an hour on 2 idle cores.
 five-levels: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/equal_footing_L5.yaml --run_dir=runs/equal_footing_L5 && $(BIN)/rhm report runs/equal_footing_L5 --tables=docs/five-levels.md
 	cp runs/equal_footing_L5/report/learning_curves.png docs/images/five_levels.png
