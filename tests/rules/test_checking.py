@@ -151,7 +151,7 @@ WRONG = {
     MeanOverReplicas: ("replicas", "of seed 5 is another beside seeds (5, 0, 9) than alone"),
     LeavesALayer: ("training", "layer 2 is trained by rule, but nothing of it moves"),
     Counts: ("resume", "not as without a stop"),
-    HasNoPickle: ("copies", "pickle"),
+    HasNoPickle: ("copies", "the trained rule has no pickle: "),
 }
 ALSO = {
     LooksAtLabels: {"locality.batch"},  # a share of the batch's first strings
