@@ -1,15 +1,19 @@
-"""``python -m benchmarks.floor``: strings without which nobody can know the root's rules, guessed or by elimination.
+"""``python -m benchmarks.floor``: strings that tell the root's rules, and the best accuracy where tokens are replaced.
 
-Shape suffixes: T trial, N class.
+Shape suffixes: T trial, N class; R replica, B string, D position.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from rhm import Task
+from rhm import RandomHierarchyModel, Task
+from rhm.hashing import fold
+from rhm.noise import replaced
+from rhm.posterior import class_posterior
 
 SHARE = 0.01
 """Of the chance error."""
@@ -51,11 +55,26 @@ def strings(n: int, m: int) -> tuple[int, int]:
     return found[0], found[1]
 
 
+def best_accuracies(L: int, noise: float, seeds: int = 5, strings: int = 4096) -> list[float]:
+    """Of one who knows the grammar, v=n=8, m=4, s=2: the largest share of replaced strings whose class anybody can name."""
+    model = RandomHierarchyModel(v=8, n=8, m=4, s=2, L=L, seeds=tuple(range(seeds)))
+    derivation = model.sample(torch.arange(strings).expand(seeds, -1))
+    key_RB = fold(torch.arange(seeds)[:, None], "noise") + torch.arange(strings)
+    shown_RBD = replaced(derivation.symbols[0], 8, noise, fold(key_RB, "string"))
+    right_RB = class_posterior(model, shown_RBD, noise).argmax(-1) == derivation.symbols[L][..., 0]
+    return right_RB.double().mean(1).tolist()
+
+
 def main() -> None:
-    """Print the floors of docs/near-the-floor.md."""
+    """Print the floors of docs/near-the-floor.md and docs/findings.md."""
     table = Table("m (n = 8)", "n m ln 10", f"an error of {SHARE:g}, guessed", "by elimination")
     for m in range(2, 7):
         table.add_row(str(m), f"{Task(v=8, n=8, m=m, s=2, L=2).coverage_floor:.0f}", *map(str, strings(8, m)))
+    Console().print(table)
+    table = Table("noise (v = n = 8, m = 4)", "L = 3: best accuracy", "L = 4")
+    for noise in 0.05, 0.1, 0.2:
+        cells = [best_accuracies(L, noise) for L in (3, 4)]
+        table.add_row(f"{noise:g}", *(f"{np.mean(own):.3f} ± {np.std(own, ddof=1):.3f}" for own in cells))
     Console().print(table)
 
 
