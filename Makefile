@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install docs notebook demo digits curves compare equal-footing five-levels near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install docs notebook demo digits curves compare equal-footing near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -55,11 +55,6 @@ equal-footing: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/equal_footing.yaml --run_dir=runs/equal_footing && $(BIN)/rhm report runs/equal_footing --tables=docs/equal-footing.md
 	cp runs/equal_footing/report/learning_curves.png docs/images/equal_footing.png
 
-# Backpropagation a level deeper, with the same search; writes the tables of docs/five-levels.md. About half an hour on 2 idle cores.
-five-levels: $(STAMP)
-	$(BIN)/rhm sweep -c configs/comparisons/equal_footing_L5.yaml --run_dir=runs/equal_footing_L5 && $(BIN)/rhm report runs/equal_footing_L5 --tables=docs/five-levels.md
-	cp runs/equal_footing_L5/report/learning_curves.png docs/images/five_levels.png
-
 # Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About half an hour on 2 idle cores.
 near-the-floor: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/near_the_floor.yaml --run_dir=runs/near_the_floor && $(BIN)/rhm report runs/near_the_floor --tables=docs/near-the-floor.md
@@ -74,7 +69,7 @@ search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
 # All tables and pages of docs/ but those of docs/rules.md (`make compare`): about six hours on 2 idle cores; what is finished is not made again.
-results: rules-table equal-footing five-levels near-the-floor studies-quick
+results: rules-table equal-footing near-the-floor studies-quick
 
 # The six studies of the paper's claims, that of statistics, and their pages. Quick: about 90 minutes together on 2 idle cores (`--dry-run`); full: one GPU.
 STUDIES := data_efficiency depth direct_feedback masking negative_control labels statistics
