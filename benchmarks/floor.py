@@ -29,7 +29,7 @@ def errors(n: int, m: int, P: int, trials: int = TRIALS) -> tuple[float, float]:
     Args:
         n, m: classes, and rules of each.
         P: strings.
-        trials: draws of strings.
+        trials: draws of strings, by which the second is estimated.
 
     Returns:
         The error without and with this elimination.
@@ -38,9 +38,8 @@ def errors(n: int, m: int, P: int, trials: int = TRIALS) -> tuple[float, float]:
     seen = np.zeros((trials, n * m), bool)
     np.put_along_axis(seen, rng.integers(n * m, size=(trials, P)), True, axis=1)
     missing_TN = m - seen.reshape(trials, n, m).sum(-1)
-    missing_T = missing_TN.sum(-1)
-    share_T = missing_T / (n * m)
-    return float((share_T * (1 - 1 / n)).mean()), float((share_T - missing_TN.max(-1) / (n * m)).mean())
+    eliminated_T = (missing_TN.sum(-1) - missing_TN.max(-1)) / (n * m)
+    return (1 - 1 / (n * m)) ** P * (1 - 1 / n), float(eliminated_T.mean())
 
 
 def strings(n: int, m: int) -> tuple[int, int]:

@@ -127,9 +127,13 @@ def check_class(key: str, path: str, kind: type | None = None) -> None:
     if inspect.isabstract(item):
         missing = ", ".join(sorted(getattr(item, "__abstractmethods__", ())))
         raise InvalidInput(key, f"{path} (abstract, without {missing})", f"a class that defines {missing}")
-    for name, parameter in inspect.signature(item).parameters.items():
-        untyped = parameter.annotation is parameter.empty and parameter.default in (parameter.empty, None)
-        if name in TYPES and untyped and issubclass(item, (LocalRule, ReplicaDataModule)):
+    for name, parameter in (
+        inspect.signature(item).parameters.items() if issubclass(item, (LocalRule, ReplicaDataModule)) else []
+    ):
+        untyped = parameter.annotation is parameter.empty and (
+            parameter.default is parameter.empty or parameter.default is None
+        )
+        if name in TYPES and untyped:
             raise InvalidInput(key, f"{path} ({name} has no type)", f"a class that says {name}: {TYPES[name]}")
 
 

@@ -36,13 +36,10 @@ def class_posterior(model: RandomHierarchyModel, x_RBD: Tensor, noise: float = 0
     likelihood = (1 - noise) * seen + noise / task.v
     for level in range(1, task.L + 1):
         rules_RAMS = model.rules(level).long()
-        children = likelihood.unflatten(2, (-1, task.s)).unbind(3)
-        product: Tensor | float = 1.0
-        for place, of_child in enumerate(children):
-            index = rules_RAMS[..., place].flatten(1)[:, None, None].expand(*of_child.shape[:3], -1)
-            product = product * of_child.gather(-1, index)
-        weight_M = torch.tensor(model.frequencies.get(level, [1 / task.m] * task.m), dtype=torch.float64)
-        assert isinstance(product, Tensor)
-        likelihood = (product.unflatten(-1, (-1, task.m)) * weight_M.to(product.device)).sum(-1)
+        children = likelihood.unflatten(2, (-1, task.s))
+        index = rules_RAMS.flatten(1, 2).transpose(1, 2)[:, None, None].expand(*children.shape[:4], -1)
+        product = children.gather(-1, index).prod(3).unflatten(-1, (-1, task.m))
+        weight_M = torch.tensor(model.frequencies.get(level, [1 / task.m] * task.m), dtype=product.dtype, device=product.device)
+        likelihood = (product * weight_M).sum(-1)
         likelihood = likelihood / likelihood.sum(-1, keepdim=True)  # small numbers at many levels
     return likelihood[:, :, 0]

@@ -136,9 +136,9 @@ class Tuner:
         self.found[rung] |= found
         order = _best_first(found)
         last = rung == self.search.rungs - 1
-        kept = [] if last else order[: math.ceil(len(self.left) / HALVING)]
-        if found and (best := statistics.fmean(found[order[0]])) < self.hopeful:
-            kept = [] if last else order
+        best = statistics.fmean(found[order[0]]) if found else 1.0
+        kept = [] if last else order if best < self.hopeful else order[: math.ceil(len(self.left) / HALVING)]
+        if best < self.hopeful:
             told = "the longest that the search has" if last else f"all {len(kept)} go on"
             self.at_chance.append(
                 f"after {self.combination.search_steps[rung]:,} steps no setting has learned (best {best:.3f}): {told}"

@@ -126,7 +126,7 @@ def drives(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a:
 
     ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w = ln (J + a) / (sum_yl J + a)``, the log of how often code
     ``k`` has a right sibling ``l`` in context ``y``, and ``u`` the same of left ones. To first order in a cell's counts it is
-    what :func:`gains` is, but for the number of a code's cells.
+    what :func:`gains` is, less ``ln n / (n + c)`` for either side of a code, of its ``n`` cells and ``c`` counts.
 
     Args:
         a: pseudo-count of a pair of codes in a context.

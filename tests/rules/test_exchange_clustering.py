@@ -121,16 +121,24 @@ def test_drives_are_sums_over_siblings_of_the_logarithms_of_what_stands_beside_a
 
 
 def test_drives_are_gains_to_first_order_of_a_cells_counts():
-    """Of one cell that was seen once on either side, among cells that were seen often."""
+    """Of a cell that was seen once on either side: but for ``ln n / (n + c)`` of a code's ``n`` cells and ``c`` counts, each side."""
     generator = torch.Generator().manual_seed(0)
-    counts_RYTT = torch.poisson(torch.full((1, 1, 12, 12), 300.0, dtype=torch.float64), generator=generator)
+    rate = 60.0 * 10 ** torch.rand(1, 1, 12, 12, generator=generator)  # so that codes differ in what stands beside them
+    counts_RYTT = torch.poisson(rate.double(), generator=generator)
     counts_RYTT[:, :, 0], counts_RYTT[:, :, :, 0] = 0, 0
     counts_RYTT[0, 0, 0, 3], counts_RYTT[0, 0, 4, 0] = 1, 1
     codes_RST = torch.arange(12)[None, None] % K
     cells_RSN = torch.zeros(1, 1, 1, dtype=torch.long)
     ours = drives(counts_RYTT, codes_RST, cells_RSN, K, A, False)
     exact = gains(counts_RYTT, codes_RST, cells_RSN, K, Evidence(A, 100_000))
-    torch.testing.assert_close(ours - ours[..., :1], exact - exact[..., :1], rtol=0, atol=0.05)
+    without_YTT = counts_RYTT[0].clone()
+    without_YTT[:, 0], without_YTT[:, :, 0] = 0, 0
+    member_TK = torch.nn.functional.one_hot(codes_RST[0, 0], K).double()
+    cells_K = member_TK[1:].sum(0)
+    sides = (without_YTT.sum((0, 2)) @ member_TK, without_YTT.sum((0, 1)) @ member_TK)
+    ours = ours + sum((cells_K / (cells_K + side_K)).log() for side_K in sides)
+    assert (exact - exact[..., :1]).abs().max() > 0.05
+    torch.testing.assert_close(ours - ours[..., :1], exact - exact[..., :1], rtol=0, atol=0.01)
 
 
 def test_a_cell_that_was_never_seen_keeps_its_code():
