@@ -127,13 +127,10 @@ def check_class(key: str, path: str, kind: type | None = None) -> None:
     if inspect.isabstract(item):
         missing = ", ".join(sorted(getattr(item, "__abstractmethods__", ())))
         raise InvalidInput(key, f"{path} (abstract, without {missing})", f"a class that defines {missing}")
-    for name, parameter in (
-        inspect.signature(item).parameters.items() if issubclass(item, (LocalRule, ReplicaDataModule)) else []
-    ):
-        untyped = parameter.annotation is parameter.empty and (
-            parameter.default is parameter.empty or parameter.default is None
-        )
-        if name in TYPES and untyped:
+    settings = inspect.signature(item).parameters if issubclass(item, (LocalRule, ReplicaDataModule)) else {}
+    for name in [name for name in TYPES if name in settings]:
+        own = settings[name]
+        if own.annotation is own.empty and (own.default is own.empty or own.default is None):
             raise InvalidInput(key, f"{path} ({name} has no type)", f"a class that says {name}: {TYPES[name]}")
 
 
