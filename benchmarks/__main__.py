@@ -44,6 +44,7 @@ from callbacks.find import callbacks_of
 from callbacks.logistic import TOLERANCE, fit_logistic
 from callbacks.probes import targets_of
 from datamodules import Batch, RHMDataModule, SiblingPairs
+from experiments.run.compiling import no_compiler
 from networks import HierarchicalNetwork
 from rhm import RandomHierarchyModel
 from rules import LocalRule, Step
@@ -188,7 +189,7 @@ STEPS_A_CALL = 50
 
 
 def limit(table: Table) -> None:
-    """(i) A step through Lightning, as a run makes it, against autograd, JAX and the matrix products alone."""
+    """(i) A step through Lightning, as a run makes it, against autograd, JAX, the matrix products alone and itself compiled."""
     for replicas, width in track([(r, w) for r in (1, 16) for w in (32, 64, 256)], "limit"):
         steps = 100 if replicas * width <= 64 else 50 if replicas * width < 1024 else STEPS_A_CALL // 5
         per_call, rounds = min(STEPS_A_CALL, steps), 5
@@ -198,6 +199,7 @@ def limit(table: Table) -> None:
             "matrix products": partial(bare_products(rule, 128), steps),
             "JAX": jax_loop(width, rule_and_data(width, 128, replicas)[1], steps),
             "autograd": partial(autograd_loop(width, 128), steps) if replicas == 1 else None,
+            "compiled": partial(compiled(width, replicas), steps) if no_compiler() is None else None,
         }
         there = {name: run for name, run in others.items() if run is not None}
         for run in there.values():
@@ -212,6 +214,16 @@ def limit(table: Table) -> None:
             ratio = statistics.median(s / o for s, o in zip(seconds, ours, strict=True))
             table.add_row("i", f"{name} / ours, R = {replicas}, width {width}", f"{ratio:.2f}", "", note)
             note = ""
+        if {"JAX", "compiled"} <= theirs.keys():
+            ratio = statistics.median(s / c for s, c in zip(theirs["JAX"], theirs["compiled"], strict=True))
+            table.add_row("i", f"JAX / compiled, R = {replicas}, width {width}", f"{ratio:.2f}", "", "")
+
+
+def compiled(width: int, replicas: int) -> Steps:
+    """Steps of which all up to the optimizer is compiled, as by ``--compile=true``."""
+    rule = rule_and_data(width, 128, replicas)[0]
+    rule.compile()
+    return Steps(rule)
 
 
 def costs(table: Table) -> None:

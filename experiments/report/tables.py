@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -201,13 +202,19 @@ def _setting(value: Any) -> str:
 
 
 def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
-    """What the searches have chosen, how good it was on their seeds, and which values lie at an end of their range."""
-    keys = list(dict.fromkeys(key for own in chosen.values() for key in own.settings))
+    """What the searches have chosen, how good it was on their seeds, and which values lie at an end of their range.
+
+    Settings that fewer than half of the searches have share a column.
+    """
+    have = Counter(key for own in chosen.values() for key in own.settings)
+    searches = sum(bool(own.settings) for own in chosen.values())
+    keys = [key for key, number in have.items() if 2 * number >= searches]
     counted = any(own.steps for own in chosen.values())
     rows = [
         {
             "search": name,
-            **{key: _setting(own.settings[key]) if key in own.settings else "–" for key in keys},
+            **{key: _setting(own.settings[key]) if key in own.settings else absent for key in keys},
+            **({"of its own": _pairs(own.settings, keys) or absent} if len(keys) < len(have) else {}),
             **({"steps": f"{own.steps:,}" if own.steps else "the study's"} if counted else {}),
             "at the edge": ", ".join(own.at_edge) or "none",
             "accuracy": f"{own.accuracy:.3f}",
@@ -215,8 +222,14 @@ def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
             "steps x replicas": f"{own.budget:,}",
         }
         for name, own in chosen.items()
+        for absent in ["–" if own.settings else "as its file"]
     ]
     return polars.DataFrame(rows)
+
+
+def _pairs(settings: dict[str, Any], but: list[str]) -> str:
+    """Settings with their values, but those of some names."""
+    return ", ".join(f"{key}: {_setting(value)}" for key, value in settings.items() if key not in but)
 
 
 def values_table(table: polars.DataFrame, runs: list[Run], chosen: dict[str, Chosen]) -> polars.DataFrame:
@@ -226,13 +239,14 @@ def values_table(table: polars.DataFrame, runs: list[Run], chosen: dict[str, Cho
     all runs of a search have, of any number of steps.
     """
     accuracies = dict(table.group_by("run").agg(polars.col("test_accuracy").mean()).iter_rows())
+    keys = list(dict.fromkeys(key for own in chosen.values() for key in own.settings))
     rows = []
     for key, own in chosen.items():
         place = own.run.rpartition("/")[0]
         tried = [run for run in runs if run.name.startswith(f"{place}/search-") and run.name in accuracies and not run.is_final]
         given = [(accuracies[run.name], run.given) for run in tried]
         row = {"search": key}
-        for name in own.settings:
+        for name in keys:
             found: dict[str, list[float]] = {}
             for accuracy, settings in given:
                 if name in settings:

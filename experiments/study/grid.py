@@ -133,7 +133,7 @@ class Combination:
         return [
             self.run("search", self.search_sizes, search.seeds_of(rung), example, steps)
             for rung, (steps, left) in enumerate(rungs)
-            for _ in range(left * search.rounds)
+            for _ in range(left * search.rounds + search.own_file)
         ] + [
             self.run("search", self.search_sizes, search.more_seeds, example, steps)
             for steps, left in rungs

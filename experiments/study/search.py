@@ -26,6 +26,8 @@ from experiments.study.study import HALVING
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+OWN_FILE = -1
+"""In the place of a trial's number: the settings of the rule's file, of which Optuna is not told."""
 HOPEFUL = 0.1
 """Of the way from chance to 1: what a rung's best must have made of it if the rung is to tell settings apart."""
 
@@ -49,7 +51,8 @@ class Tuner:
     """The search of one combination, or of one that stands for several.
 
     A round's settings are asked for together and made as runs of a share of the steps; the best third goes on to runs three
-    times as long, and so on (successive halving: Jamieson, Talwalkar 2016, arXiv 1502.07943). A rung whose best is still near
+    times as long, and so on (successive halving: Jamieson, Talwalkar 2016, arXiv 1502.07943); what the rule's file has goes on
+    to all of them, if it takes part. A rung whose best is still near
     chance tells no two settings apart, and all of them go on. Each run is whole, so that a rate
     that falls has fallen at its end, and the best of the shorter ones may be chosen as well as those of the last rung. What is
     asked depends on the results of earlier rounds alone, and not on the order in which runs end or on how often the search was
@@ -89,6 +92,9 @@ class Tuner:
         self.left = asked[first:last]
         trials = self.optuna.get_trials(deepcopy=False)
         self.settings |= {i: self.space.read(trials[i].params) for i in self.left}
+        if self.search.own_file and number == 1:
+            self.settings[OWN_FILE] = {}
+            self.left.append(OWN_FILE)
 
     def _asked(self) -> list[int]:
         """Numbers of whole trials. One that was being asked for in the moment of a kill, and lacks settings, is given up."""
@@ -120,7 +126,11 @@ class Tuner:
     def run(self, number: int, rung: int, more: bool = False) -> Run:
         """A trial's run on a rung, or the one on more grammars that is made of it afterwards."""
         steps = self.combination.search_steps[rung]
-        stage = f"search-{number + 1}" + (f"-{steps}" if self.search.rungs > 1 else "") + (FINAL if more else "")
+        stage = (
+            f"search-{'own' if number == OWN_FILE else number + 1}"
+            + (f"-{steps}" if self.search.rungs > 1 else "")
+            + (FINAL if more else "")
+        )
         seeds = self.search.more_seeds if more else self.search.seeds_of(rung)
         return self.combination.run(stage, self.combination.search_sizes, seeds, self.settings[number], steps)
 
@@ -137,7 +147,9 @@ class Tuner:
         order = _best_first(found)
         last = rung == self.search.rungs - 1
         best = statistics.fmean(found[order[0]]) if found else 1.0
-        kept = [] if last else order if best < self.hopeful else order[: math.ceil(len(self.left) / HALVING)]
+        drawn = [number for number in order if number != OWN_FILE]
+        best_third = drawn[: math.ceil(sum(number != OWN_FILE for number in self.left) / HALVING)]
+        kept = [] if last else order if best < self.hopeful else [*best_third, *({OWN_FILE} & found.keys())]
         if best < self.hopeful:
             told = "the longest that the search has" if last else f"all {len(kept)} go on"
             self.at_chance.append(
@@ -148,6 +160,8 @@ class Tuner:
         self.left = [number for number in self.left if number in kept]
 
     def _tell(self, number: int, step: int, own: list[float] | None, ended: bool, whole: bool) -> None:
+        if number == OWN_FILE:
+            return
         known = self.optuna.get_trials(deepcopy=False)[number]
         if known.state.is_finished():  # told before the sweep was stopped
             return

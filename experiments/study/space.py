@@ -119,12 +119,16 @@ class Space:
         return found
 
     def at_edge(self, settings: Mapping[str, Any]) -> list[str]:
-        """Names of the settings whose value lies at an end of its range, or is the first or last of a list of numbers.
+        """Names of the settings, of those that are given, whose value lies at an end of its range, or is the first or last of a
+        list of numbers.
 
         A list with anything but numbers has no ends, nor has a pair of values; zero is not an end, as nothing lies beyond.
         """
-        found = [name for name, own in self.ranges.items() if not OUTER <= own.place(settings[name]) <= 1 - OUTER]
+        ranges = {name: own for name, own in self.ranges.items() if name in settings}
+        found = [name for name, own in ranges.items() if not OUTER <= own.place(settings[name]) <= 1 - OUTER]
         for name, values in self.lists.items():
+            if name not in settings:
+                continue
             ordered = len(values) > 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
             found += [name] if ordered and settings[name] in (min(values), max(values)) and settings[name] != 0 else []
         return [name for name in self.names if name in found]

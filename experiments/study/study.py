@@ -206,6 +206,8 @@ class Search:
             when they are trained on. 0: the best of the last rung, and the study's steps.
         first: settings to try before any is drawn, such as a specialist's; what an entry does not say is drawn, and what a rule
             does not have is left out.
+        own_file: beside the trials, make runs with what each rule's settings file has, on all rungs, so that no rule fails by
+            what was drawn.
         each_task: search on every task; else on the first that a rule has, for all of them.
         sampler: ``random``, without repetition where there are lists alone; or ``tpe``, Optuna's model of what is good.
         rounds: parts in which the trials are asked for; a model knows the results of the rounds before.
@@ -225,6 +227,7 @@ class Search:
     more_seeds: list[int] = field(default_factory=list)
     finalists: int = 0
     first: list[dict[str, Any]] = field(default_factory=list)
+    own_file: bool = False
     each_task: bool = True
     sampler: str = "random"
     rounds: int = 1

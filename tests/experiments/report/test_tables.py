@@ -6,7 +6,7 @@ import html
 import json
 import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import polars
@@ -41,6 +41,16 @@ CHOSEN = {
         667,
     ),
 }
+
+
+def test_settings_of_few_searches_share_a_column_and_a_file_that_was_best_is_named():
+    own = CHOSEN["dfa"]
+    three = CHOSEN | {"clapp": replace(own, settings={"model.optimizer.lr": 0.1, "model.block.head": "v"}, at_edge=[])}
+    lpl = {"lpl": replace(own, settings={}, at_edge=[])}
+    table = chosen_table({**three, "gim": replace(own, settings={"model.optimizer.lr": 0.1}), **lpl}).rows(named=True)
+    assert [row["model.optimizer.lr"] for row in table] == ["0.2", "0.1", "0.1", "0.1", "as its file"]
+    assert [row["of its own"] for row in table][2:] == ['model.block.head: "v"', "–", "as its file"]
+    assert table[1]["of its own"] == "model.clip: 1.0, trainer.callbacks: CosineDecay" and "model.clip" not in table[1]
 
 
 def test_page_and_document_say_what_the_search_has_chosen_and_what_lies_at_an_edge(tmp_path, no_pictures):

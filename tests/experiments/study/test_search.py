@@ -193,6 +193,29 @@ def test_a_rung_at_chance_tells_nothing_so_that_all_go_on_and_the_search_says_so
     assert own.at_chance[1:] == ["after 180 steps no setting has learned (best 0.150): the longest that the search has"]
 
 
+def test_what_a_rules_file_has_takes_part_in_all_rungs_and_is_chosen_where_no_draw_is_better():
+    def bad_at_first(settings):
+        """The file's is the worst of all until the last rung, and there better than any draw."""
+        drawn = "model.optimizer.lr" in settings
+        return peak(settings) if drawn else [0.95 if settings["trainer.max_steps"] == 180 else 0.3] * 4
+
+    own = tuner(trials=9, rungs=3, rule=Rule("backprop", settings={"model.clip": 2}), own_file=True)
+    rungs = whole(own, bad_at_first)
+    assert [len(runs) for runs in rungs] == [10, 4, 2]
+    files = [run for runs in rungs for run in runs if "model.optimizer.lr" not in given(run)]
+    assert len(files) == len({run.name for run in files}) == 3 and all(given(run)["model.clip"] == 2 for run in files)
+    found = own.chosen()
+    assert found.settings == {} and found.accuracy == 0.95 and found.at_edge == [] and found.tried == 10
+    assert found.run == files[-1].name and found.run.endswith("/search-own-180")
+    assert found.budget == sum(r.steps * r.replicas for r in own.combination.search_runs()) == (10 * 20 + 4 * 60 + 2 * 180) * 4
+    drawn = tuner(trials=9, rungs=3)
+    whole(drawn, peak)
+    assert drawn.settings == {n: s for n, s in own.settings.items() if n >= 0}
+    again = tuner(trials=9, rungs=3, own_file=True)
+    whole(again, lambda s: peak(s) if "model.optimizer.lr" in s else [0.3] * 4)
+    assert again.chosen().settings == drawn.chosen().settings
+
+
 def test_every_rule_has_the_same_budget_whatever_the_sizes_of_its_grid():
     sizes = Sizes([128])
     study = Study(
