@@ -46,7 +46,7 @@ curves: $(STAMP)
 	done
 	$(BIN)/rhm curves --run_dirs="[$$(echo $(CURVES) | sed 's#[^ ]*#runs/curves/&#g; s/ /,/g')]" --out=runs/curves/learning_curves.png
 
-# Every rule with the same search on two tasks; writes the tables of docs/rules.md. At most 12 hours on 2 idle cores (`--dry-run`), less as runs that have converged end.
+# Every rule with the same search at L = 3; writes the tables of docs/rules.md. About an hour on 2 idle cores.
 compare: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/all_rules.yaml --run_dir=runs/all_rules && $(BIN)/rhm report runs/all_rules --tables=docs/rules.md
 
@@ -68,8 +68,8 @@ rules-table: $(STAMP)
 search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
-# All tables and pages of docs/ but those of docs/rules.md (`make compare`): about six hours on 2 idle cores; what is finished is not made again.
-results: rules-table equal-footing near-the-floor studies-quick
+# All tables and pages of docs/: about seven hours on 2 idle cores; what is finished is not made again.
+results: compare rules-table equal-footing near-the-floor studies-quick
 
 # The six studies of the paper's claims, that of statistics, and their pages. Quick: about 90 minutes together on 2 idle cores (`--dry-run`); full: one GPU.
 STUDIES := data_efficiency depth direct_feedback masking negative_control labels statistics
