@@ -66,7 +66,11 @@ def test_a_run_without_a_number_of_steps_would_not_end(settings):
 
 
 def test_a_time_between_validations_is_refused():
-    assert refused(trainer(val_check_interval="00:00:00:05").fit, rule(), make_data()).key == "trainer.val_check_interval"
+    try:
+        made = trainer(val_check_interval="00:00:00:05")
+    except TypeError:
+        pytest.skip("before version 2.6 Lightning takes no time here")
+    assert refused(made.fit, rule(), make_data()).key == "trainer.val_check_interval"
 
 
 def test_a_trainer_that_is_told_its_steps_alone_trains_and_warns_that_it_does_not_validate():
