@@ -37,7 +37,7 @@ digits: $(STAMP)
 	$(BIN)/rhm curves --run_dirs="[$$(echo $(DIGITS) | sed 's#[^ ]*#runs/digits/&#g; s/ /,/g')]" --out=runs/digits/learning_curves.png
 	$(BIN)/python examples/digits.py linear examples/digits.yaml
 
-# The learning curves of the README: 4,000 steps of fifteen replicas for each of five rules (800 where layers count and have no gradient), about ten minutes on 2 cores.
+# The learning curves of docs/first-steps.md: 4,000 steps of fifteen replicas for each of five rules (800 where layers count and have no gradient), about ten minutes on 2 cores.
 CURVES := exchange_clustering_label backprop_bottleneck sibling_contrastive class_contrastive dfa
 curves: $(STAMP)
 	for rule in $(CURVES); do \

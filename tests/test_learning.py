@@ -59,7 +59,7 @@ def test_rules_without_negatives_find_the_hierarchy(tmp_path, rule):
     assert all(replica["test_accuracy"] >= 0.985 for replica in replicas)
 
 
-DO_NOT_LEARN = {"frozen", "frozen_below_top", "softhebb", "sign_dfa", "simsiam"}  # as docs/rules.md shows
+DO_NOT_LEARN = {"frozen", "frozen_below_top", "softhebb", "sign_dfa", "simsiam"}  # within these steps
 LEARNERS = sorted({path.stem for path in (CONFIGS / "rules").glob("*.yaml")} - DO_NOT_LEARN)
 BASE: dict[str, list[float]] = {}
 

@@ -204,7 +204,8 @@ def _setting(value: Any) -> str:
 def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
     """What the searches have chosen, how good it was on their seeds, and which values lie at an end of their range.
 
-    Settings that fewer than half of the searches have share a column.
+    Settings that fewer than half of the searches that have chosen any have share a column. Where a rule's own file was chosen
+    there are none.
     """
     have = Counter(key for own in chosen.values() for key in own.settings)
     searches = sum(bool(own.settings) for own in chosen.values())
@@ -215,6 +216,7 @@ def chosen_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
             "search": name,
             **{key: _setting(own.settings[key]) if key in own.settings else absent for key in keys},
             **({"of its own": _pairs(own.settings, keys) or absent} if len(keys) < len(have) else {}),
+            **({"settings": absent} if not have else {}),
             **({"steps": f"{own.steps:,}" if own.steps else "the study's"} if counted else {}),
             "at the edge": ", ".join(own.at_edge) or "none",
             "accuracy": f"{own.accuracy:.3f}",
@@ -251,7 +253,7 @@ def values_table(table: polars.DataFrame, runs: list[Run], chosen: dict[str, Cho
             for accuracy, settings in given:
                 if name in settings:
                     found.setdefault(settings[name], []).append(accuracy)
-            if 0 < 2 * len(found) <= len(given):
+            if 0 < 2 * len(found) <= sum(map(len, found.values())):
                 each = sorted(found.items(), key=lambda pair: -max(pair[1]))
                 row[name] = "; ".join(f"{_setting(yaml.safe_load(text))} {max(all_):.3f} ({len(all_)})" for text, all_ in each)
         rows.append(row)

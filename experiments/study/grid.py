@@ -137,7 +137,7 @@ class Combination:
         ] + [
             self.run("search", self.search_sizes, search.more_seeds, example, steps)
             for steps, left in rungs
-            for _ in range(min(search.finalists, left * search.rounds))
+            for _ in range(min(search.finalists, left * search.rounds + search.own_file))
         ]
 
     @property

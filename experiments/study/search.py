@@ -107,7 +107,8 @@ class Tuner:
         return numbers
 
     def _sampler(self, number: int) -> BaseSampler:
-        """Of a trial. Its place is its seed, so that all rules are shown the same draws of the settings that they share."""
+        """Of a trial. Its place is its seed, so that rules are shown the same draws of the settings that they share, up to the
+        first that one of them lacks."""
         if number < len(self.search.first):
             known = self.space.fixed("search.first", self.search.first[number])
             with warnings.catch_warnings():
@@ -146,8 +147,8 @@ class Tuner:
         self.found[rung] |= found
         order = _best_first(found)
         last = rung == self.search.rungs - 1
-        best = statistics.fmean(found[order[0]]) if found else 1.0
         drawn = [number for number in order if number != OWN_FILE]
+        best = statistics.fmean(found[drawn[0]]) if drawn else 1.0
         best_third = drawn[: math.ceil(sum(number != OWN_FILE for number in self.left) / HALVING)]
         kept = [] if last else order if best < self.hopeful else [*best_third, *({OWN_FILE} & found.keys())]
         if best < self.hopeful:
@@ -196,7 +197,8 @@ class Tuner:
         """The best settings; None if no final has finished or, where there are none, no run of the last rung.
 
         Means that differ by less than the binomial standard error of the test strings are a tie, which the simplest settings
-        win, of equally simple ones those with the fewest steps, and of these the best.
+        win (those of the rule's file, if it takes part: nothing was changed), of equally simple ones those with the fewest
+        steps, and of these the best.
         """
         ends = self.elected if self.search.finalists else [{} for _ in self.found[:-1]] + self.found[-1:]
         means = {(number, rung): statistics.fmean(own) for rung, found in enumerate(ends) for number, own in found.items()}

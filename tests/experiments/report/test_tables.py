@@ -50,6 +50,7 @@ def test_settings_of_few_searches_share_a_column_and_a_file_that_was_best_is_nam
     table = chosen_table({**three, "gim": replace(own, settings={"model.optimizer.lr": 0.1}), **lpl}).rows(named=True)
     assert [row["model.optimizer.lr"] for row in table] == ["0.2", "0.1", "0.1", "0.1", "as its file"]
     assert [row["of its own"] for row in table][2:] == ['model.block.head: "v"', "–", "as its file"]
+    assert chosen_table(lpl)["settings"].to_list() == ["as its file"]
     assert table[1]["of its own"] == "model.clip: 1.0, trainer.callbacks: CosineDecay" and "model.clip" not in table[1]
 
 

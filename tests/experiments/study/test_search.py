@@ -49,6 +49,10 @@ def peak(settings):
     return [0.9 - 0.1 * abs(math.log10(settings["model.optimizer.lr"] / 0.01))] * 4
 
 
+def peak_or_file(settings):
+    return peak(settings) if "model.optimizer.lr" in settings else [0.5] * 4
+
+
 # -------------------------------------------------------------------- what is asked
 
 
@@ -211,8 +215,15 @@ def test_what_a_rules_file_has_takes_part_in_all_rungs_and_is_chosen_where_no_dr
     drawn = tuner(trials=9, rungs=3)
     whole(drawn, peak)
     assert drawn.settings == {n: s for n, s in own.settings.items() if n >= 0}
+    more = tuner(trials=9, rungs=3, own_file=True, finalists=3, more_seeds=[102])
+    made = whole(more, peak_or_file)
+    finals = [more.run(*final, more=True) for final in more.finals()]
+    assert [len(runs) for runs in made] == [10, 4, 2] and len(finals) == 8  # the last rung has two
+    assert len(more.combination.search_runs()) == 10 + 4 + 2 + 8
+    late = tuner(trials=9, rungs=2, own_file=True)  # a file that has learned does not tell the others apart
+    assert [len(runs) for runs in whole(late, lambda s: [0.15 if "model.optimizer.lr" in s else 0.9] * 4)] == [10, 10]
     again = tuner(trials=9, rungs=3, own_file=True)
-    whole(again, lambda s: peak(s) if "model.optimizer.lr" in s else [0.3] * 4)
+    whole(again, peak_or_file)
     assert again.chosen().settings == drawn.chosen().settings
 
 
