@@ -8,11 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from networks import MOMENTUM, LayerUpdate, moments, multiply
 from rhm import InvalidInput
 from rules.base.contract import Locality, Step, Updates
 from rules.base.local_rule import LocalRule, NetworkConfig, OptimizerCallable, default_network
+
+SILENT = 1e-30
+"""Shares of a softmax up to which a unit is silent: smaller ones become numbers that a CPU multiplies ten times as slowly."""
 
 
 class SoftHebbDescent(torch.optim.Adam):
@@ -100,7 +104,7 @@ class SoftHebb(LocalRule):
         updates: list[LayerUpdate] = []
         for layer, state in zip(self.network.layers, step.states, strict=True):
             u = (state.pre_RGME - layer.bias_RG1E).to(layer.bias_RG1E.dtype)
-            y = torch.softmax(u / self.temperature, -1)
+            y = functional.threshold(torch.softmax(u / self.temperature, -1), SILENT, 0.0)
             if self.losers_unlearn:
                 winner = u.argmax(-1, keepdim=True)
                 y = (-y).scatter(-1, winner, y.gather(-1, winner))
