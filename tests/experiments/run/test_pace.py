@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 
 import pytest
+import torch
 from command_line import refused
 from pytorch_lightning import Callback
-from rule_helpers import from_settings
+from rule_helpers import RULES, every, from_settings, train
 from run_processes import SIGNAL, assert_same_run, fit, results, steps
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -26,6 +27,16 @@ def points(run_dir) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if "per_second" not in tag]
     return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
+
+
+@pytest.mark.parametrize("name", every(6, RULES))
+def test_steps_of_one_call_are_those_of_calls_of_one_for_every_rule(name):
+    found = []
+    for each in 1, 3:
+        rule = from_settings(name, seeds=(0, 1))
+        rule.steps_per_call = each
+        found.append({key: value.clone() for key, value in train(rule).items()})
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
 
 
 @pytest.mark.parametrize("decay", [[], ["--trainer.callbacks+=CosineDecay"]], ids=["", "a rate that falls"])
