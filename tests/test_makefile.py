@@ -64,6 +64,7 @@ def test_the_oldest_versions_are_those_that_the_project_allows():
         found = re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", needed)
         lowest |= {found[1].lower(): found[2]} if found else {}
     pinned = dict(line.lower().split("==") for line in (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8").split())
+    del pinned["pyparsing"]  # not asked for by us: newer ones warn of the oldest matplotlib
     assert pinned.keys() == lowest.keys() - {"ruff", "mypy"}  # tools, which run with the newest set
     for name, version in pinned.items():
         assert re.fullmatch(rf"{re.escape(lowest[name])}(\.0)*", version), (name, version, lowest[name])
