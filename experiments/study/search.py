@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from experiments.study.chosen import Chosen
 from experiments.study.grid import Combination
+from experiments.study.hypercube import LatinHypercube
 from experiments.study.plan import FINAL, Run
 from experiments.study.space import Space, switched_on
 from experiments.study.study import HALVING
@@ -107,20 +108,23 @@ class Tuner:
         return numbers
 
     def _sampler(self, number: int) -> BaseSampler:
-        """Of a trial. Its place is its seed, so that rules are shown the same draws of the settings that they share, up to the
-        first that one of them lacks."""
-        if number < len(self.search.first):
+        """Of a trial. Its place is its seed, so that rules are shown the same draws of the settings that they share: with
+        ``random`` up to the first that one of them lacks."""
+        first = len(self.search.first)
+        even = self.search.sampler == "hypercube"
+        drawn = LatinHypercube(number - first, self.search.trials - first) if even else RandomSampler(seed=number)
+        if number < first:
             known = self.space.fixed("search.first", self.search.first[number])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                return PartialFixedSampler(known, RandomSampler(seed=number))
+                return PartialFixedSampler(known, drawn)
         if self.search.sampler == "tpe":
             first = self.search.trials // self.search.rounds
             return TPESampler(seed=number, n_startup_trials=first)
         if not self.space.ranges:
             grid = {name: list(map(json.dumps, values)) for name, values in self.space.lists.items()}
             return GridSampler(grid, seed=0)  # numbers the combinations by its seed: one for all trials
-        return RandomSampler(seed=number)
+        return drawn
 
     # ---------------------------------------------------------------- a rung
 

@@ -20,7 +20,7 @@ OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seed
 """Settings that every run is given by its study, and where from."""
 UNITS = ("strings", "n m", "n m^L", "v m^2", "v m^3")
 VARIED = ("train_size", "label_size")
-SAMPLERS = ("random", "tpe")
+SAMPLERS = ("random", "hypercube", "tpe")
 HALVING = 3
 """A third of a search's settings go on from rung to rung, to runs three times as long."""
 
@@ -209,7 +209,8 @@ class Search:
         own_file: beside the trials, make runs with what each rule's settings file has, on all rungs, so that no rule fails by
             what was drawn.
         each_task: search on every task; else on the first that a rule has, for all of them.
-        sampler: ``random``, without repetition where there are lists alone; or ``tpe``, Optuna's model of what is good.
+        sampler: ``random``; ``hypercube``, draws that cover each range and list evenly; both without repetition where there are
+            lists alone; or ``tpe``, Optuna's model of what is good.
         rounds: parts in which the trials are asked for; a model knows the results of the rounds before.
         rungs: 1 makes each run with all steps; 2 makes all with a third and the best third of a round with all; 3 begins with a
             ninth.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from contextlib import suppress
 
 import optuna
@@ -80,6 +81,30 @@ def test_rules_are_shown_the_same_draws_of_what_they_share_and_a_range_is_drawn_
     assert all("model.network.normalise" not in settings for settings in left_out.settings.values())
 
 
+def test_few_draws_of_a_hypercube_cover_each_range_and_list_and_are_those_of_all_rules_that_have_the_setting():
+    more = {"model.network.normalise": None, "model.feedback_scale": {"low": 0.1, "high": 2}}
+    own, other = (tuner(trials=9, sampler="hypercube", rule=rule) for rule in (None, Rule("dfa", search=more)))
+    own.begin(1)
+    other.begin(1)
+    parts = [math.floor(9 * (math.log10(s["model.optimizer.lr"]) + 4) / 3) for s in own.settings.values()]
+    assert sorted(parts) == list(range(9)) != parts
+    assert sorted(math.floor(9 * (s["model.feedback_scale"] - 0.1) / 1.9) for s in other.settings.values()) == list(range(9))
+    bottlenecks = [s["model.network.bottleneck"] for s in own.settings.values()]
+    assert Counter(bottlenecks) == {None: 3, "v": 3, "2v": 3}
+    pairs = {(s["model.network.bottleneck"], s["model.network.normalise"]) for s in own.settings.values()}
+    assert len(pairs) > 3  # settings are not drawn in one order
+    for name in "model.optimizer.lr", "model.network.bottleneck":
+        assert [s[name] for s in own.settings.values()] == [s[name] for s in other.settings.values()]
+
+
+def test_a_hypercube_covers_its_ranges_beside_what_is_tried_first():
+    first = [{"model.optimizer.lr": 0.05}, {"model.optimizer.lr": 0.05}]
+    own = tuner(trials=8, sampler="hypercube", first=first)
+    own.begin(1)
+    parts = [math.floor(6 * (math.log10(s["model.optimizer.lr"]) + 4) / 3) for s in own.settings.values()]
+    assert own.settings[1]["model.optimizer.lr"] == 0.05 and sorted(parts[2:]) == list(range(6))
+
+
 def test_settings_of_a_person_are_tried_first_and_what_they_do_not_say_is_drawn_alike_for_all_rules():
     first = [{"model.optimizer.lr": 0.02, "model.network.bottleneck": "v"}, {"model.feedback_scale": 1}]
     drawn, own = tuner(trials=4), tuner(trials=4, first=first[:1])
@@ -134,7 +159,7 @@ def test_a_model_asks_by_the_results_of_earlier_rounds_and_random_draws_do_not()
     def other(settings):
         return [0.9 - 0.1 * abs(math.log10(settings["model.optimizer.lr"] / 0.0002))] * 4
 
-    for sampler, same in ("tpe", False), ("random", True):
+    for sampler, same in ("tpe", False), ("random", True), ("hypercube", True):
         one, two = (tuner(trials=24, rounds=2, sampler=sampler) for _ in range(2))
         whole(one, peak)
         whole(two, other)

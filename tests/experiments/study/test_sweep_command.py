@@ -51,7 +51,7 @@ REFUSED = {
         ["search.settings.model.clip", "above 0"],
     ),
     "half a range": ({"search": {"settings": {"model.clip": {"low": 2}}}}, ["search.settings.model.clip", "high"]),
-    "unknown sampler": ({"search": {"sampler": "tpee"}}, ["search.sampler", "tpee", "random, tpe"]),
+    "unknown sampler": ({"search": {"sampler": "tpee"}}, ["search.sampler", "tpee", "random, hypercube, tpe"]),
     "a model without results": ({"search": {"sampler": "tpe"}}, ["search.rounds", "1", "2 or more"]),
     "a model of lists": ({"search": {"sampler": "tpe", "rounds": 3}}, ["search.sampler", "tpe", "random for backprop"]),
     "rounds of different sizes": ({"search": {"rounds": 2}}, ["search.rounds", "2", "divides search.trials=3"]),
