@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars
@@ -22,7 +23,7 @@ from experiments.report.tables import (
     unit_of,
     values_table,
 )
-from experiments.study.chosen import read_chosen
+from experiments.study.chosen import read_chosen, write_chosen
 from experiments.study.folder import StudyFolder
 from experiments.study.job import LONGEST_MESSAGE, Failure
 from experiments.study.plan import Plan
@@ -35,6 +36,8 @@ def report(
     run_dir: str, out: str | None = None, threshold: float | None = None, linked: bool = False, tables: str | None = None
 ) -> None:
     """Read the results of a study, finished or not, and write ``results.csv``, ``results.parquet``, figures and ``index.html``.
+
+    Runs of the search are not among the results; what each has reached stands in ``chosen.json``, which is copied.
 
     Args:
         run_dir: folder of the study.
@@ -60,17 +63,20 @@ def report(
     if not 0 < threshold < 1:
         raise InvalidInput("threshold", threshold, "a share of the chance error, above 0 and below 1")
     document = None if tables is None else Marked(tables)
-    gathered = gather(folder.runs, plan.runs)
+    figures = [run for run in plan.runs if not run.is_search]
+    gathered = gather(folder.runs, figures)
     try:
         failed, unreadable = folder.read_failed(), list[str]()
     except ValueError as error:
         failed, unreadable = {}, [f"{error}; which runs have failed is not known"]
     state = _state(gathered, plan, failed)
-    values = values_table(gathered.table, plan.runs, found)
+    values = values_table(found)
     with writing("out", target):
         target.mkdir(parents=True, exist_ok=True)
         rounded = as_text(gathered.table).with_columns(polars.col(polars.Float64, polars.Float32).round(DECIMALS))
         (target / "results.csv").write_text(rounded.write_csv(), encoding="utf-8")
+        if found:
+            write_chosen(target / folder.chosen.name, {key: replace(own, taken_from=None) for key, own in found.items()})
         if not linked:
             gathered.table.write_parquet(target / "results.parquet")
         page = Page(question or folder.path.name, target, linked)
@@ -109,7 +115,9 @@ DECIMALS = 5
 
 def _state(gathered: Gathered, plan: Plan, failed: dict[str, Failure]) -> str:
     read = gathered.table["run"].n_unique() if gathered.table.height else 0
-    parts = [f"{read} of {len(plan.runs)} runs are in this report"]
+    searched = sum(run.is_search for run in plan.runs)
+    parts = [f"{read} of {len(plan.runs) - searched} runs are in this report"]
+    parts += [f"{searched} of the search are not"] if searched else []
     for text, count in (
         ("missing or unfinished", len(set(gathered.missing) - failed.keys())),
         ("damaged and left out", len(gathered.damaged)),
@@ -139,7 +147,6 @@ def _results(page: Page, table: polars.DataFrame, threshold: float, reference: s
     found = complexities(table, threshold)
     if not found:
         return
-    table = table.filter(~polars.col("stage").str.starts_with("search"))
     unit = unit_of(table)
     page.items("In short", answers(table, found))
     page.section(f"{unit.capitalize()} strings that each rule needs")
@@ -171,9 +178,8 @@ def accuracies(table: polars.DataFrame, threshold: float) -> list[tuple[str, pol
 def _for_document(table: polars.DataFrame, threshold: float, reference: str) -> list[tuple[str, polars.DataFrame]]:
     """The tables of a Markdown file, each with its title: accuracies, P* and its growth over tasks."""
     found = complexities(table, threshold)
-    figures = table.filter(~polars.col("stage").str.starts_with("search"))
-    fitted = exponents(figures, found)
-    needed = complexity_table(figures, found, reference) if found else polars.DataFrame()
+    fitted = exponents(table, found)
+    needed = complexity_table(table, found, reference) if found else polars.DataFrame()
     last = [
         (f"P*: strings for an error of {threshold:g} of the chance error", needed),
         ("growth of P*", fitted),

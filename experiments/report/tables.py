@@ -13,11 +13,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import polars
-import yaml
 
 from experiments.study.chosen import Chosen
 from experiments.study.complexity import SampleComplexity, growth
-from experiments.study.plan import Run
 from experiments.study.study import TASK_KEYS
 from experiments.terminal import mean_and_deviation
 
@@ -234,28 +232,25 @@ def _pairs(settings: dict[str, Any], but: list[str]) -> str:
     return ", ".join(f"{key}: {_setting(value)}" for key, value in settings.items() if key not in but)
 
 
-def values_table(table: polars.DataFrame, runs: list[Run], chosen: dict[str, Chosen]) -> polars.DataFrame:
-    """What the best run of a search with each value of a setting reached, and how many were tried with it.
+def values_table(chosen: dict[str, Chosen]) -> polars.DataFrame:
+    """What the best trial of a search with each value of a setting reached, and how many were made with it.
 
     Settings whose values are tried twice or more on average; accuracies are means over the replicas of a run on the seeds that
     all runs of a search have, of any number of steps.
     """
-    accuracies = dict(table.group_by("run").agg(polars.col("test_accuracy").mean()).iter_rows())
     keys = list(dict.fromkeys(key for own in chosen.values() for key in own.settings))
     rows = []
     for key, own in chosen.items():
-        place = own.run.rpartition("/")[0]
-        tried = [run for run in runs if run.name.startswith(f"{place}/search-") and run.name in accuracies and not run.is_final]
-        given = [(accuracies[run.name], run.given) for run in tried]
         row = {"search": key}
         for name in keys:
             found: dict[str, list[float]] = {}
-            for accuracy, settings in given:
-                if name in settings:
-                    found.setdefault(settings[name], []).append(accuracy)
+            for trial in own.trials:
+                if name in trial.settings:
+                    found.setdefault(json.dumps(trial.settings[name]), []).extend(trial.accuracies.values())
+            found = {value: accuracies for value, accuracies in found.items() if accuracies}
             if 0 < 2 * len(found) <= sum(map(len, found.values())):
                 each = sorted(found.items(), key=lambda pair: -max(pair[1]))
-                row[name] = "; ".join(f"{_setting(yaml.safe_load(text))} {max(all_):.3f} ({len(all_)})" for text, all_ in each)
+                row[name] = "; ".join(f"{_setting(json.loads(text))} {max(all_):.3f} ({len(all_)})" for text, all_ in each)
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return polars.DataFrame([{name: row.get(name, "–") for name in columns} for row in rows])

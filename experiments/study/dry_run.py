@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 
 import torch
 from rich.table import Table
@@ -18,8 +19,16 @@ RESULT_BYTES = 60_000
 """Of a finished run: settings, results and heat map."""
 
 
-def print_costs(study: Study, combinations: list[Combination], launcher: Launcher, console: PlainConsole) -> None:
-    """Print the runs of each combination, how long all take and how large they are."""
+def print_costs(
+    study: Study, combinations: list[Combination], launcher: Launcher, console: PlainConsole, answered: Container[str] = ()
+) -> None:
+    """Print the runs of each combination, how long all take and how large they are.
+
+    Args:
+        study, combinations, launcher: what would be run, and where.
+        console: to print on.
+        answered: questions of searches that are not made again.
+    """
     costs = Costs(combinations)
     table = Table(title="runs")
     for column in "rule", "task", "cell", "sizes", "replicas", "steps", "runs", "minutes":
@@ -31,7 +40,7 @@ def print_costs(study: Study, combinations: list[Combination], launcher: Launche
         runs = [c.run("grid", c.sizes, study.seeds, {}, steps[-1])]
         runs += [c.run("refined", c.sizes[:1], study.seeds, {}, steps[-1]) for _ in range(study.refine)]
         if study.search is not None:
-            new = c.searched_as not in searched
+            new = c.searched_as not in searched and c.question not in answered
             runs += c.search_runs() if new else []
             searched.add(c.searched_as)
         own = sum(costs.seconds(c, run) for run in runs)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import yaml
 
 from experiments.settings import DATA
 from experiments.study.names import as_arguments, cell_label, slug
@@ -139,6 +143,23 @@ class Combination:
             for steps, left in rungs
             for _ in range(min(search.finalists, left * search.rounds + search.own_file))
         ]
+
+    @property
+    def question(self) -> str:
+        """What its search asks, as a hash: the space, how it is searched, and all arguments and settings files of its runs.
+        Of two searches with the same question one is enough. Code is not part of it."""
+        assert self.study.search is not None and self.space is not None
+        rule = self.rule.rule if self.rule.is_class else yaml.safe_load(self.rule.file.read_text(encoding="utf-8"))
+        runs = {json.dumps(run.args[1:]): None for run in self.search_runs()}
+        space = {**self.space.lists, **{name: asdict(own) for name, own in self.space.ranges.items()}}
+        search = {
+            **asdict(self.study.search),
+            "settings": None,
+            "sizes": None,
+            "each_task": None,
+        }  # the space and the runs have them
+        asked = [rule, list(runs), space, search]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def searched_as(self) -> str:

@@ -55,9 +55,9 @@ class Run:
         return {name: value for name, _, value in pairs}
 
     @property
-    def is_final(self) -> bool:
-        """Whether it is of a search, on the grammars that decide."""
-        return self.stage.startswith("search") and self.stage.endswith(FINAL)
+    def is_search(self) -> bool:
+        """Whether it is of a search, and of no figure."""
+        return self.stage.startswith("search")
 
     @property
     def work(self) -> int:

@@ -18,9 +18,10 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from experiments.study.chosen import Chosen
+from experiments.study.chosen import Chosen, Trial
 from experiments.study.grid import Combination
 from experiments.study.hypercube import LatinHypercube
+from experiments.study.names import cell_label
 from experiments.study.plan import FINAL, Run
 from experiments.study.space import Space, switched_on
 from experiments.study.study import HALVING
@@ -29,6 +30,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 OWN_FILE = -1
 """In the place of a trial's number: the settings of the rule's file, of which Optuna is not told."""
+MEAN_DIGITS = 5
+"""Of an accuracy that is kept of a trial."""
 HOPEFUL = 0.1
 """Of the way from chance to 1: what a rung's best must have made of it if the rung is to tell settings apart."""
 
@@ -217,7 +220,27 @@ class Tuner:
         steps = run.steps if self.search.finalists else None
         at_edge, tried, failed = self.space.at_edge(settings), len(self.settings), len(self.failed)
         at_edge += ["steps"] if steps is not None and own[1] in (0, self.search.rungs - 1) and self.search.rungs > 2 else []
-        return Chosen(settings, means[own], at_edge, run.name, tried, failed, self.budget, steps)
+        notes = self.notes
+        if at_edge:
+            values = {**settings, "steps": steps}
+            notes.append(f"chosen at the edge of its range: {cell_label({key: values[key] for key in at_edge})}")
+        question, trials = self.combination.question, self._trials()
+        return Chosen(settings, means[own], at_edge, run.name, tried, failed, self.budget, steps, question, notes, trials)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results must know of the search, whatever it has chosen."""
+        failed = [f"{len(self.failed)} of {len(self.settings)} settings have failed"] if self.failed else []
+        return failed + self.at_chance
+
+    def _trials(self) -> list[Trial]:
+        lengths = self.combination.search_steps
+
+        def means(ends: list[dict[int, list[float]]], number: int) -> dict[str, float]:
+            pairs = zip(lengths, ends, strict=True)
+            return {str(steps): round(statistics.fmean(end[number]), MEAN_DIGITS) for steps, end in pairs if number in end}
+
+        return [Trial(own, means(self.found, number), means(self.elected, number)) for number, own in self.settings.items()]
 
 
 def _best_first(found: Mapping[int, list[float]]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -13,7 +14,7 @@ from experiments.classes import check_class
 from experiments.files import write_atomically
 from experiments.run.requeue import listen
 from experiments.study.check import fitting
-from experiments.study.chosen import read_chosen, write_chosen
+from experiments.study.chosen import Chosen, by_question, read_chosen, write_chosen
 from experiments.study.dry_run import print_costs
 from experiments.study.folder import StudyFolder, alone
 from experiments.study.grid import Combination, expand
@@ -38,6 +39,7 @@ def sweep(
     retry: bool = False,
     strict: bool = False,
     dry_run: bool = False,
+    chosen: str | None = None,
 ) -> None:
     """Make all runs of a study that are not finished.
 
@@ -51,7 +53,10 @@ def sweep(
         retry: repeat runs that have failed.
         strict: refuse a study of which something would be skipped.
         dry_run: print what would be run, how long and how large, and train nothing.
+        chosen: file of an earlier sweep, or of its report, with what its searches have chosen: those that ask the same are not
+            made again.
     """
+    answers = known_answers(study, chosen)
     for rule in study.rules:
         if rule.is_class:
             check_class("rules", rule.rule, LocalRule)
@@ -63,17 +68,35 @@ def sweep(
     for reason in skipped:
         console.print(f"skipped: {reason}", soft_wrap=True, highlight=False)
     if dry_run:
-        print_costs(study, combinations, launcher, console)
+        print_costs(study, combinations, launcher, console, answers)
         return
     with alone(StudyFolder(Path(run_dir)), study) as folder:
         before = listen(signal.SIGTERM, _stop)
         try:
-            _Sweep(study, folder, combinations, skipped, launcher, retry, console).run()
+            _Sweep(study, folder, combinations, skipped, launcher, retry, console, answers).run()
         except (KeyboardInterrupt, _Terminated) as stop:
             print(f"stopped; the same command goes on with what is in {folder.path}", file=sys.stderr)
             raise SystemExit(143 if isinstance(stop, _Terminated) else 130) from None
         finally:
             listen(signal.SIGTERM, before)
+
+
+def known_answers(study: Study, chosen: str | None) -> dict[str, Chosen]:
+    """What a file says that searches have chosen, by their questions.
+
+    Raises:
+        InvalidInput: no such file, nothing of use in it, or a study without a search.
+    """
+    if chosen is None:
+        return {}
+    if study.search is None:
+        raise InvalidInput("chosen", chosen, "nothing, as the study has no search")
+    if not Path(chosen).is_file():
+        raise InvalidInput("chosen", chosen, f"a file: {StudyFolder(Path('RUN_DIR')).chosen} of a sweep, or of its report")
+    found = by_question(read_chosen(Path(chosen), "chosen").values())
+    if not found:
+        raise InvalidInput("chosen", f"{chosen}, which does not say what was asked", "a file of a search, of this version")
+    return {question: replace(own, taken_from=own.taken_from or chosen) for question, own in found.items()}
 
 
 class _Terminated(BaseException):
@@ -94,6 +117,7 @@ class _Sweep:
         launcher: Launcher,
         retry: bool,
         console: PlainConsole,
+        answers: dict[str, Chosen],
     ):
         self.study, self.folder, self.combinations, self.skipped = study, folder, combinations, skipped
         self.launcher, self.console = launcher, console
@@ -101,8 +125,11 @@ class _Sweep:
         self.notes: list[str] = []
         self.retry = retry
         self.stage = 0
+        self.searches = 0
         self.failed = self._read_failed()
         self.chosen = read_chosen(folder.chosen)
+        before = by_question(own for own in self.chosen.values() if own.taken_from is not None)
+        self.answers = {**answers, **before}  # what figures may have been made with already comes first
 
     def _read_failed(self) -> dict[str, Failure]:
         try:
@@ -134,7 +161,7 @@ class _Sweep:
                 jobs.append(job)
         try:
             search = self.study.search
-            stages = 1 + self.study.refine + (0 if search is None else search.stages)
+            stages = 1 + self.study.refine + (0 if search is None or not self.searches else search.stages)
             shown = f"stage {self.stage} of {stages}, {title}"
             launch(jobs, self.folder.path.resolve(), self.launcher, shown, self.failed)
         finally:
@@ -160,41 +187,41 @@ class _Sweep:
         shared: dict[str, list[Combination]] = {}
         for combination in self.combinations:
             shared.setdefault(combination.searched_as, []).append(combination)
+        asked = {key: first.question for key, (first, *_) in shared.items()}
+        taken = {key: self.answers[question] for key, question in asked.items() if question in self.answers}
+        for file in dict.fromkeys(own.taken_from for own in taken.values()):
+            number = sum(own.taken_from == file for own in taken.values())
+            self._note(f"{number} of {len(asked)} searches were made before: what {file} says that they have chosen")
         storage = open_storage(self.folder.search)
-        tuners = {key: Tuner(first, storage) for key, (first, *_) in shared.items()}
+        tuners = {key: Tuner(first, storage) for key, (first, *_) in shared.items() if key not in taken}
+        self.searches = len(tuners)
         for number in range(1, search.rounds + 1):
             for tuner in tuners.values():
                 tuner.begin(number)
-            for rung in range(search.rungs):
+            for rung in range(search.rungs if tuners else 0):
                 self._make("search", [run for tuner in tuners.values() for run in tuner.runs(rung)])
                 for tuner in tuners.values():
                     tuner.hear(rung, lambda run: accuracies(self.folder.runs / run.name))
-        if search.finalists:
+        if search.finalists and tuners:
             self._make("search", [tuner.run(*final, more=True) for tuner in tuners.values() for final in tuner.finals()])
             for tuner in tuners.values():
                 tuner.hear_finals(lambda run: accuracies(self.folder.runs / run.name))
-        for key, tuner in tuners.items():
-            self._choose(key, tuner, shared[key])
+        for key, combinations in shared.items():
+            own = taken[key] if key in taken else tuners[key].chosen()
+            if own is not None:
+                own = self.chosen[key] = self._kept(key, own, combinations)
+            for note in tuners[key].notes if own is None else own.notes:
+                self._note(f"search {key}: {note}")
         write_chosen(self.folder.chosen, self.chosen)
 
-    def _choose(self, key: str, tuner: Tuner, combinations: list[Combination]) -> None:
-        """Keep the best settings in mind, unless there are runs with those that were the best before."""
-        own = tuner.chosen()
-        if tuner.failed:
-            self._note(f"search {key}: {len(tuner.failed)} of {len(tuner.settings)} settings have failed")
-        for told in tuner.at_chance:
-            self._note(f"search {key}: {told}")
-        if own is None:
-            return
+    def _kept(self, key: str, own: Chosen, combinations: list[Combination]) -> Chosen:
+        """The best settings, or those that were the best before if there are runs with them."""
         before = self.chosen.get(key)
         begun = any(any((self.folder.runs / c.name).glob("[gr]*/config.yaml")) for c in combinations)
-        if before is not None and (before.settings, before.steps) != (own.settings, own.steps) and begun:
-            self._note(f"search {key}: {own.run} is the best now, but runs with the settings chosen before exist: kept")
-            own = before
-        self.chosen[key] = own
-        if own.at_edge:
-            values = {**own.settings, "steps": own.steps}
-            self._note(f"search {key}: chosen at the edge of its range: {cell_label({k: values[k] for k in own.at_edge})}")
+        if before is None or (before.settings, before.steps) == (own.settings, own.steps) or not begun:
+            return own
+        self._note(f"search {key}: {own.run} is the best now, but runs with the settings chosen before exist: kept")
+        return before
 
     def _run(self, combination: Combination, stage: str, sizes: list[int]) -> Run:
         """A run with the settings that the search has chosen; one for which there are none has failed before it starts."""

@@ -29,6 +29,10 @@ def sweep_command(args: list[str]) -> None:
     parser.add_argument("--launcher", type=str, default="local", help="local, slurm or ray")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--slurm", type=dict, default={}, help="parameters of submitit's Slurm executor")
+    known = (
+        "file of an earlier sweep, or of its report, with what its searches have chosen: those that ask the same are not made"
+    )
+    parser.add_argument("--chosen", type=str | None, default=None, help=known)
     flags = {"quick": "the file's quick variant", "retry": "repeat what has failed", "strict": "refuse rather than skip"}
     flags["dry_run"] = "print what would be run and train nothing"
     for flag, text in flags.items():
@@ -40,4 +44,4 @@ def sweep_command(args: list[str]) -> None:
     study = Study(**{field.name: built[field.name] for field in fields(Study)})
     if settings.run_dir is None and not settings.dry_run:
         raise InvalidInput("run_dir", "nothing", "--run_dir=DIR, the folder of the study")
-    sweep(study, settings.run_dir or "", where, settings.retry, settings.strict, settings.dry_run)
+    sweep(study, settings.run_dir or "", where, settings.retry, settings.strict, settings.dry_run, settings.chosen)

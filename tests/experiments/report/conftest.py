@@ -6,7 +6,6 @@ import pytest
 from study_helpers import STUDY, fake_study, p_star, sigmoid_curve
 
 from experiments.cli import main
-from experiments.report.page import Page
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +15,3 @@ def made(tmp_path_factory):
     runs = fake_study(folder / "a", STUDY, sigmoid_curve(p_star))
     main(["report", str(folder / "a")])
     return folder / "a", runs
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """For tests that look at words and numbers alone: drawing is most of a report's time."""
-    monkeypatch.setattr(Page, "figure", lambda self, name, title, figure, caption: None)

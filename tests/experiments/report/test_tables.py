@@ -11,16 +11,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import polars
 import pytest
-from optuna.storages import InMemoryStorage
 from study_helpers import NAMES, STUDY, fake_study, p_star, sigmoid_curve
 
 from experiments.cli import main
 from experiments.report.tables import accuracy_table, chosen_table, exponents, ratio, unit_of, values_table
-from experiments.study.chosen import Chosen, read_chosen, write_chosen
+from experiments.study.chosen import Chosen, Trial, read_chosen, write_chosen
 from experiments.study.complexity import sample_complexity
-from experiments.study.grid import expand
-from experiments.study.search import Tuner
-from experiments.study.study import Rule, Search, Sizes, Study
+from experiments.study.study import Rule, Sizes, Study
 from experiments.study.tidy import complexities, gather
 from rhm import InvalidInput
 
@@ -254,31 +251,16 @@ def test_of_five_seeds_it_is_told_how_many_have_a_small_error(tmp_path, no_pictu
     assert row["P = 64"].endswith(", 4 of 5") and row["P = 128"].endswith(", 0 of 5")
 
 
-def test_what_the_best_run_with_each_value_reached(tmp_path):
-    space = {"model.optimizer.lr": {"low": 1e-3, "high": 1e-1, "log": True}, "model.network.bottleneck": [None, "v"]}
-    search = Search(space, trials=6, rungs=2, steps=90, more_seeds=[102], finalists=1)
-    study = Study([Rule("backprop")], [{"L": 3}], Sizes([64, 512]), search=search)
-    (combination,) = expand(study)[0]
-    tuner = Tuner(combination, InMemoryStorage())
-    tuner.begin(1)
-    runs = [
-        tuner.run(number, rung, more)
-        for number, rung, more in [*((n, 0, False) for n in range(6)), (0, 1, False), (1, 0, True)]
+def test_what_the_best_run_with_each_value_reached():
+    rates, bottlenecks, low = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [None, "v", "v", None, "v", None], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    settings = [
+        {"model.optimizer.lr": rate, "model.network.bottleneck": width} for rate, width in zip(rates, bottlenecks, strict=True)
     ]
-    reached = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0]  # the last is of a final, which has other grammars
-    table = polars.DataFrame(
-        {"run": [run.name for run in runs for _ in range(2)], "test_accuracy": [x + d for x in reached for d in (-0.05, 0.05)]}
-    )
-    chosen = {"a": Chosen(tuner.settings[0], 0.7, [], runs[6].name, 6, 0, 1)}
-    (row,) = values_table(table, runs, chosen).rows(named=True)
-    best = {}
-    for i, x in enumerate(reached[:7]):
-        best.setdefault(tuner.settings[i % 6]["model.network.bottleneck"], []).append(x)
-    words = sorted(best.items(), key=lambda pair: -max(pair[1]))
-    assert len(best) == 2 and set(row) == {"search", "model.network.bottleneck"}  # six rates are no values of a list
-    assert row["model.network.bottleneck"] == "; ".join(
-        f"{json.dumps(value)} {max(all_):.3f} ({len(all_)})" for value, all_ in words
-    )
-    assert values_table(table, runs, {}).height == 0
-    by_hand = Chosen({**tuner.settings[0], "model.clip": 1.0}, 0.7, [], runs[6].name, 6, 0, 1)
-    assert values_table(table, runs, {"a": by_hand}).rows(named=True) == [row]  # what no run was given is left out
+    trials = [Trial(own, {"30": accuracy}) for own, accuracy in zip(settings, low, strict=True)]
+    trials[0] = Trial(settings[0], {"30": 0.1, "90": 0.7}, {"90": 1.0})  # a final has other grammars, and does not count
+    own = Chosen(settings[0], 1.0, [], "a/search-1", 7, 0, 1, trials=[*trials, Trial({}, {"30": 0.9}), Trial(settings[1])])
+    (row,) = values_table({"a": own}).rows(named=True)  # six rates are no values of a list
+    assert row == {"search": "a", "model.network.bottleneck": 'null 0.700 (4); "v" 0.500 (3)'}
+    assert values_table({}).height == 0
+    by_hand = replace(own, settings={**settings[0], "model.clip": 1.0})
+    assert values_table({"a": by_hand}).rows(named=True) == [row]  # what no run was given is left out
