@@ -23,7 +23,7 @@ from experiments.report.tables import (
     unit_of,
     values_table,
 )
-from experiments.study.chosen import read_chosen, write_chosen
+from experiments.study.chosen import Chosen, read_chosen, write_chosen
 from experiments.study.folder import StudyFolder
 from experiments.study.job import LONGEST_MESSAGE, Failure
 from experiments.study.plan import Plan
@@ -63,22 +63,16 @@ def report(
     if not 0 < threshold < 1:
         raise InvalidInput("threshold", threshold, "a share of the chance error, above 0 and below 1")
     document = None if tables is None else Marked(tables)
-    figures = [run for run in plan.runs if not run.is_search]
-    gathered = gather(folder.runs, figures)
+    gathered = gather(folder.runs, [run for run in plan.runs if not run.is_search])
     try:
         failed, unreadable = folder.read_failed(), list[str]()
     except ValueError as error:
         failed, unreadable = {}, [f"{error}; which runs have failed is not known"]
     state = _state(gathered, plan, failed)
-    values = values_table(found)
     with writing("out", target):
         target.mkdir(parents=True, exist_ok=True)
-        rounded = as_text(gathered.table).with_columns(polars.col(polars.Float64, polars.Float32).round(DECIMALS))
-        (target / "results.csv").write_text(rounded.write_csv(), encoding="utf-8")
-        if found:
-            write_chosen(target / folder.chosen.name, {key: replace(own, taken_from=None) for key, own in found.items()})
-        if not linked:
-            gathered.table.write_parquet(target / "results.parquet")
+        _write_results(target, gathered.table, linked)
+        _write_chosen(target / folder.chosen.name, found)
         page = Page(question or folder.path.name, target, linked)
         page.paragraph(state)
         page.items("Files of the study that cannot be read", unreadable)
@@ -87,15 +81,27 @@ def report(
         page.details("The study", yaml.safe_dump(study, sort_keys=False))
         if chosen.height:
             page.table(chosen, "Settings chosen by the search")
-            page.table(values, VALUES[0].upper() + VALUES[1:])
+            page.table(values_table(found), VALUES[0].upper() + VALUES[1:])
         page.write()
     if document is not None and gathered.table.height:
-        last = [("settings chosen", chosen), (VALUES, values)] if chosen.height else []
+        last = [("settings chosen", chosen), (VALUES, values_table(found))] if chosen.height else []
         document.write([*_for_document(gathered.table, threshold, reference), *last])
     console = wide_console()
     for text in (state, *unreadable):
         console.print(text, soft_wrap=True, highlight=False)
     console.print(f"page: {target / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _write_results(target: Path, table: polars.DataFrame, linked: bool) -> None:
+    rounded = as_text(table).with_columns(polars.col(polars.Float64, polars.Float32).round(DECIMALS))
+    (target / "results.csv").write_text(rounded.write_csv(), encoding="utf-8")
+    if not linked:
+        table.write_parquet(target / "results.parquet")
+
+
+def _write_chosen(path: Path, found: dict[str, Chosen]) -> None:
+    if found:  # wherever they were searched, so that a page that is made with its own file leaves it as it is
+        write_chosen(path, {key: replace(own, taken_from=None) for key, own in found.items()})
 
 
 VALUES = "best accuracy of the search's runs with each value, and how many were tried"

@@ -488,7 +488,8 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
 def clip_by_replica(grads: list[Tensor], clip: float) -> None:
     """Scale a layer's gradients, in each replica by itself, so that their norm is at most ``clip``."""
     if grads:
-        square_R = torch.stack([grad.float().square().flatten(1).sum(1) for grad in grads]).sum(0)
+        wide = torch.promote_types(grads[0].dtype, torch.float32)
+        square_R = torch.stack([grad.to(wide).square().flatten(1).sum(1) for grad in grads]).sum(0)
         scale_R = (clip / square_R.sqrt().clamp_min(1e-30)).clamp_max(1.0)
         for grad in grads:
             grad.mul_(scale_R.view(-1, *[1] * (grad.dim() - 1)))

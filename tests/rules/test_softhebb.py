@@ -44,6 +44,14 @@ def test_its_own_steps_take_weights_to_unit_length_from_either_side():
         assert (layer.weight_RGFE.norm(dim=-2) - 1).abs().max() < 0.02
 
 
+def test_a_sharp_softmax_makes_no_numbers_too_small_for_a_fast_multiplication():
+    torch.set_default_dtype(torch.float32)
+    rule = from_settings("softhebb", "--model.network.radius=9", "--data.batch_size=2", seeds=range(20))  # few add up
+    for update in rule.updates(rule.compute(rule.data.train_batch(0))).layers[:-1]:  # the last is of the readout
+        size = update["weight_RGFE"].abs()
+        assert size.max() > 1e-3 and not ((size > 0) & (size < torch.finfo(torch.float32).tiny)).any()
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [

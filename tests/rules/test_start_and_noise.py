@@ -48,7 +48,7 @@ NORMAL: dict[str, Callable[[LocalRule, str, Tensor], float | Tensor]] = {
     r".*\.(predictor|prediction|retrodiction)_RD?CC": lambda rule, name, x: 1 / x.shape[-1],
     r".*\.top_\w+_RDEC": lambda rule, name, x: 1 / math.sqrt(x.shape[-1] * x.shape[-2]),
     r".*\.label_RNC": lambda rule, name, x: 1.0,
-    r".*\.target_RNF": lambda rule, name, x: math.sqrt(2),
+    r".*\.target_RNF": lambda rule, name, x: math.sqrt(2 if rule.network_config.activation == "relu" else 1),
     r".*\.inverse_RGEF": lambda rule, name, x: inputs(rule, x),
     r"P_\d+_\w+": lambda rule, name, x: 1 / math.sqrt(x.shape[-1]),
 }
