@@ -81,7 +81,8 @@ def report(
         page.details("The study", yaml.safe_dump(study, sort_keys=False))
         if chosen.height:
             page.table(chosen, "Settings chosen by the search")
-            page.table(values_table(found), VALUES[0].upper() + VALUES[1:])
+            if any(own.trials for own in found.values()):
+                page.table(values_table(found), VALUES[0].upper() + VALUES[1:])
         page.write()
     if document is not None and gathered.table.height:
         last = [("settings chosen", chosen), (VALUES, values_table(found))] if chosen.height else []
@@ -100,8 +101,12 @@ def _write_results(target: Path, table: polars.DataFrame, linked: bool) -> None:
 
 
 def _write_chosen(path: Path, found: dict[str, Chosen]) -> None:
-    if found:  # wherever they were searched, so that a page that is made with its own file leaves it as it is
-        write_chosen(path, {key: replace(own, taken_from=None) for key, own in found.items()})
+    """Wherever they were searched, so that a page that is made with its own file leaves it as it is."""
+    known = {key: replace(own, taken_from=None) for key, own in found.items() if own.question}
+    if known:
+        write_chosen(path, known)
+    else:
+        path.unlink(missing_ok=True)
 
 
 VALUES = "best accuracy of the search's runs with each value, and how many were tried"

@@ -68,12 +68,14 @@ class Chosen:
             raise ValueError("settings are not those of a search")
         number_of(content, "accuracy", most=1)
         for trial in trials:
+            if not isinstance(trial.settings, dict):
+                raise TypeError("settings of a trial are none")
             for found in trial.accuracies, trial.finals:
                 for steps in found:
                     number_of(found, steps, most=1)
         for text in "run", *(["question"] if own.question else []), *(["taken_from"] if own.taken_from is not None else []):
             text_of(content, text)
-        if not all(isinstance(note, str) for note in own.notes):
+        if not isinstance(own.notes, list) or not all(isinstance(note, str) for note in own.notes):
             raise TypeError("notes are no texts")
         for key in "tried", "failed", "budget", *(["steps"] if own.steps is not None else []):
             whole_of(content, key)

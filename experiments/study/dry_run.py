@@ -34,15 +34,18 @@ def print_costs(
     for column in "rule", "task", "cell", "sizes", "replicas", "steps", "runs", "minutes":
         text = column in ("rule", "task", "cell")
         table.add_column(column, justify="left" if text else "right", no_wrap=not text)
-    seconds, count, checkpoints, searched = 0.0, 0, [], set()
+    seconds, count, checkpoints = 0.0, 0, list[float]()
+    searched, known = set[str](), set[str]()
     for c in combinations:
         steps = c.search_steps if study.search is not None and study.search.finalists else [c.steps]
         runs = [c.run("grid", c.sizes, study.seeds, {}, steps[-1])]
         runs += [c.run("refined", c.sizes[:1], study.seeds, {}, steps[-1]) for _ in range(study.refine)]
         if study.search is not None:
-            new = c.searched_as not in searched and c.question not in answered
+            if c.searched_as not in searched and c.question in answered:
+                known.add(c.searched_as)
+            new = c.searched_as not in searched | known
             runs += c.search_runs() if new else []
-            searched.add(c.searched_as)
+            searched |= {c.searched_as} - known
         own = sum(costs.seconds(c, run) for run in runs)
         seconds, count = seconds + own, count + len(runs)
         checkpoints += [costs.checkpoint(c, run) for run in runs]
@@ -51,6 +54,8 @@ def print_costs(
         cells = [c.rule.label, task_label(c.task), cell_label(c.cell), sizes, c.replicas, lengths, len(runs), f"{own / 60:.1f}"]
         table.add_row(*(str(cell) for cell in cells))
     console.print_table(table, keys=3)
+    if answered:
+        console.print(f"{len(known)} of {len(known | searched)} searches were made before")
     disk = count * RESULT_BYTES + sum(sorted(checkpoints)[-launcher.jobs :])
     at_once = launcher.jobs if torch.cuda.is_available() else min(launcher.jobs, os.cpu_count() or 1)
     hours, minutes = divmod(round(seconds / at_once / 60), 60)

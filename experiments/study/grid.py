@@ -146,19 +146,15 @@ class Combination:
 
     @property
     def question(self) -> str:
-        """What its search asks, as a hash: the space, how it is searched, and all arguments and settings files of its runs.
-        Of two searches with the same question one is enough. Code is not part of it."""
+        """What its search asks, as a hash: the space, how it is searched, all arguments of its runs, and the rule's settings
+        file. Of two searches with the same question one is enough. Code is not part of it."""
         assert self.study.search is not None and self.space is not None
         rule = self.rule.rule if self.rule.is_class else yaml.safe_load(self.rule.file.read_text(encoding="utf-8"))
-        runs = {json.dumps(run.args[1:]): None for run in self.search_runs()}
+        own = self.run("search", self.search_sizes, self.study.search.seeds, {}, 1)  # with what the study and the file have
+        runs = {json.dumps(run.args[1:]): None for run in [*self.search_runs(), own]}
         space = {**self.space.lists, **{name: asdict(own) for name, own in self.space.ranges.items()}}
-        search = {
-            **asdict(self.study.search),
-            "settings": None,
-            "sizes": None,
-            "each_task": None,
-        }  # the space and the runs have them
-        asked = [rule, list(runs), space, search]
+        search = {**asdict(self.study.search), "settings": None, "sizes": None, "each_task": None}  # of which others have these
+        asked = [rule, list(runs), self.space.names, space, search]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

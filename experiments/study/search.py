@@ -73,6 +73,10 @@ class Tuner:
         self.optuna = optuna.create_study(
             storage=storage, study_name=combination.searched_as, direction="maximize", load_if_exists=True
         )
+        if not self.optuna.get_trials(deepcopy=False):
+            self.optuna.set_user_attr("question", combination.question)
+        self.asked = str(self.optuna.user_attrs.get("question", ""))
+        """What was asked when the search began."""
         self.distributions: dict[str, BaseDistribution] = {name: _distribution(self.space, name) for name in self.space.names}
         self.settings: dict[int, dict[str, Any]] = {}
         self.left: list[int] = []
@@ -224,8 +228,14 @@ class Tuner:
         if at_edge:
             values = {**settings, "steps": steps}
             notes.append(f"chosen at the edge of its range: {cell_label({key: values[key] for key in at_edge})}")
-        question, trials = self.combination.question, self._trials()
-        return Chosen(settings, means[own], at_edge, run.name, tried, failed, self.budget, steps, question, notes, trials)
+        question = self.asked if self.asked == self.combination.question else ""
+        if self.asked and not question:
+            notes.append(
+                "what it asks has changed since it began, the rule's settings file, say; what it has chosen is of before"
+            )
+        return Chosen(
+            settings, means[own], at_edge, run.name, tried, failed, self.budget, steps, question, notes, self._trials()
+        )
 
     @property
     def notes(self) -> list[str]:

@@ -67,6 +67,8 @@ def sweep(
     console = wide_console()
     for reason in skipped:
         console.print(f"skipped: {reason}", soft_wrap=True, highlight=False)
+    for combination in combinations if answers else []:
+        check_answer(combination, answers)
     if dry_run:
         print_costs(study, combinations, launcher, console, answers)
         return
@@ -99,6 +101,27 @@ def known_answers(study: Study, chosen: str | None) -> dict[str, Chosen]:
     return {question: replace(own, taken_from=own.taken_from or chosen) for question, own in found.items()}
 
 
+def check_answer(combination: Combination, answers: dict[str, Chosen]) -> None:
+    """See that what was chosen is something that the search could have chosen.
+
+    Raises:
+        InvalidInput: other settings, or other numbers of steps.
+    """
+    own, space = answers.get(combination.question), combination.space
+    if own is None or space is None:
+        return
+    lengths = combination.search_steps
+    for trial in [own.settings, *(trial.settings for trial in own.trials)]:
+        if trial and trial.keys() != set(space.names):
+            raise InvalidInput(
+                "chosen", f"{own.taken_from} with {sorted(trial)}", f"of {combination.name} {sorted(space.names)}, or none"
+            )
+    if own.steps not in (None, *lengths):
+        raise InvalidInput(
+            "chosen", f"{own.taken_from} with steps {own.steps}", f"of {combination.name} null or one of {lengths}"
+        )
+
+
 class _Terminated(BaseException):
     """SIGTERM: all ends as after Ctrl-C."""
 
@@ -128,8 +151,7 @@ class _Sweep:
         self.searches = 0
         self.failed = self._read_failed()
         self.chosen = read_chosen(folder.chosen)
-        before = by_question(own for own in self.chosen.values() if own.taken_from is not None)
-        self.answers = {**answers, **before}  # what figures may have been made with already comes first
+        self.answers = answers
 
     def _read_failed(self) -> dict[str, Failure]:
         try:
@@ -187,11 +209,10 @@ class _Sweep:
         shared: dict[str, list[Combination]] = {}
         for combination in self.combinations:
             shared.setdefault(combination.searched_as, []).append(combination)
-        asked = {key: first.question for key, (first, *_) in shared.items()}
-        taken = {key: self.answers[question] for key, question in asked.items() if question in self.answers}
+        taken = {key: own for key, (first, *_) in shared.items() if (own := self._taken(key, first)) is not None}
         for file in dict.fromkeys(own.taken_from for own in taken.values()):
             number = sum(own.taken_from == file for own in taken.values())
-            self._note(f"{number} of {len(asked)} searches were made before: what {file} says that they have chosen")
+            self._note(f"{number} of {len(shared)} searches were made before: what {file} says that they have chosen")
         storage = open_storage(self.folder.search)
         tuners = {key: Tuner(first, storage) for key, (first, *_) in shared.items() if key not in taken}
         self.searches = len(tuners)
@@ -213,6 +234,18 @@ class _Sweep:
             for note in tuners[key].notes if own is None else own.notes:
                 self._note(f"search {key}: {note}")
         write_chosen(self.folder.chosen, self.chosen)
+
+    def _taken(self, key: str, combination: Combination) -> Chosen | None:
+        """What was chosen elsewhere, unless it is searched here; failures of a search that was begun here are forgotten."""
+        before = self.chosen.get(key)
+        if before is not None and before.taken_from is None:
+            return None
+        question = combination.question
+        own = before if before is not None and before.question == question else self.answers.get(question)
+        if own is not None:
+            for name in [name for name in self.failed if name.startswith(f"{combination.name}/search-")]:
+                del self.failed[name]
+        return own
 
     def _kept(self, key: str, own: Chosen, combinations: list[Combination]) -> Chosen:
         """The best settings, or those that were the best before if there are runs with them."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from sweeps import GROUP, SEARCH, SEARCHED, MadeUp, chosen, drawn, rates, refused, sweep, write
+from sweeps import GROUP, SEARCH, SEARCHED, MadeUp, drawn, rates, refused, sweep, write
 
 from experiments.cli import main
 from experiments.study.grid import expand
@@ -58,7 +58,8 @@ def test_only_what_was_not_asked_before_is_searched(searched, tmp_path, capsys):
     runs, file = searched
     two = write(tmp_path / "s.yaml", **SEARCHED, rules=["dfa", {"rule": "backprop", "name": "mine"}])
     main(["sweep", two, f"--chosen={file}", "--dry-run"])
-    assert "4 runs at the most" in " ".join(capsys.readouterr().out.split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "4 runs at the most" in out and "1 of 2 searches were made before" in out
     sweep(two, f"--run_dir={tmp_path / 'b'}", f"--chosen={file}")
     dfa, mine = "dfa/v4_n4_m2_s2_L3", "mine/v4_n4_m2_s2_L3"
     assert made(runs) == [f"{dfa}/grid", f"{dfa}/search-1", f"{dfa}/search-2", f"{mine}/grid"]
@@ -67,14 +68,49 @@ def test_only_what_was_not_asked_before_is_searched(searched, tmp_path, capsys):
     assert made(runs) == [f"{GROUP}/grid", f"{GROUP}/search-1", f"{GROUP}/search-2"]
 
 
-def test_what_was_searched_here_stays_where_runs_have_it(searched, tmp_path, capsys):
+def test_what_was_searched_here_stays(searched, tmp_path, capsys):
     runs, file = searched
     content = json.loads(file.read_text())
     content[SEARCH]["settings"] = {"model.optimizer.lr": drawn()[1]}
     file.write_text(json.dumps(content))
+    before = (tmp_path / "a/chosen.json").read_text()
+    capsys.readouterr()
     sweep(write(tmp_path / "s.yaml", **SEARCHED), f"--run_dir={tmp_path / 'a'}", f"--chosen={file}")
-    assert made(runs) == [] and chosen(tmp_path / "a") == {"model.optimizer.lr": drawn()[2]}
-    assert "runs with the settings chosen before exist: kept" in " ".join(capsys.readouterr().out.split())
+    assert made(runs) == [] and (tmp_path / "a/chosen.json").read_text() == before
+    assert "made before" not in capsys.readouterr().out
+
+
+def test_failures_of_a_search_are_forgotten_where_its_answer_is_taken(searched, tmp_path, capsys):
+    runs, file = searched
+    runs.fails = {"search-1", "search-2"}
+    study, run_dir = write(tmp_path / "s.yaml", **SEARCHED), f"--run_dir={tmp_path / 'b'}"
+    sweep(study, run_dir)
+    assert len(json.loads((tmp_path / "b/failed.json").read_text())) == 3
+    capsys.readouterr()
+    sweep(study, run_dir, f"--chosen={file}")
+    assert json.loads((tmp_path / "b/failed.json").read_text()) == {} and "failed" not in capsys.readouterr().out
+    assert made(runs) == [f"{GROUP}/grid"]
+
+
+def test_a_search_whose_rules_file_has_changed_answers_nothing(tmp_path, monkeypatch, no_pictures, capsys):
+    """Its runs are those of the old file, whatever the file says when they are read."""
+    runs = MadeUp(monkeypatch)
+    content = yaml.safe_load(Rule("backprop").file.read_text())
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    study = write(tmp_path / "s.yaml", **SEARCHED, rules=[str(tmp_path / "mine.yaml")])
+    sweep(study, f"--run_dir={tmp_path / 'a'}")
+    content["model"]["init_args"] |= {"clip": 3.0}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    made(runs)
+    sweep(study, f"--run_dir={tmp_path / 'a'}")
+    assert made(runs) == [] and "has changed since it began" in " ".join(capsys.readouterr().out.split())
+    (entry,) = json.loads((tmp_path / "a/chosen.json").read_text()).values()
+    assert entry["question"] == ""
+    main(["report", str(tmp_path / "a")])
+    assert not (tmp_path / "a/report/chosen.json").exists()  # it would answer what was not asked
+    assert "does not say what was asked" in refused(
+        capsys, study, f"--run_dir={tmp_path / 'b'}", f"--chosen={tmp_path / 'a/chosen.json'}"
+    )
 
 
 def test_a_file_that_answers_nothing_is_refused(searched, tmp_path, capsys):
@@ -93,6 +129,11 @@ def test_a_file_that_answers_nothing_is_refused(searched, tmp_path, capsys):
         ({"question": 3}, "question"),
         ({"trials": [{"settings": {}, "accuracies": {"6": 2}}]}, "6 is 2"),
         ({"trials": 3}, "TypeError"),
+        ({"trials": [{"settings": 3}]}, "settings of a trial"),
+        ({"trials": [{"settings": {"model.clip": 1.0}}]}, "model.clip"),
+        ({"settings": {"model.nonsense": 1}}, "model.nonsense"),
+        ({"steps": 10**9}, "1000000000"),
+        ({"notes": "abc"}, "notes"),
         ({"notes": [1]}, "notes"),
         ({"taken_from": 4}, "taken_from"),
     ]:
@@ -113,6 +154,10 @@ SEARCHES = Search(
     sampler="hypercube",
 )
 STUDY = Study([Rule("backprop")], [{"L": 3}], Sizes([64, 512]), search=SEARCHES, settings={"model.network.width": 8})
+
+
+def in_both_orders():
+    return SEARCHES.settings, dict(reversed(SEARCHES.settings.items()))
 
 
 def question(study):
@@ -168,7 +213,7 @@ def test_what_no_run_of_the_search_has_does_not_change_what_it_asks(change):
                 {"first": [{"model.clip": 1.0}]},
                 {"sampler": "random"},
                 {"rounds": 2},
-                {"settings": dict(reversed(SEARCHES.settings.items()))},  # in whose order random draws are made
+                {"settings": in_both_orders()[1]},  # in which random draws are made
             )
         ),
     ],
@@ -176,6 +221,17 @@ def test_what_no_run_of_the_search_has_does_not_change_what_it_asks(change):
 )
 def test_what_a_search_depends_on_changes_what_it_asks(change):
     assert question(replace(STUDY, **change)) != question(STUDY)
+
+
+def test_what_hides_what_is_searched_is_part_of_what_is_asked():
+    """The runs with the rule's own file are given what the study sets, and not what is searched."""
+    own = replace(SEARCHES, own_file=True)
+    asked = {
+        question(replace(STUDY, search=own, settings={"model.clip": clip, "model.optimizer.lr": 0.1})) for clip in (1.0, 5.0)
+    }
+    settings = {"model.clip": 1.0, "model.optimizer.lr": 0.1}
+    asked |= {question(replace(STUDY, settings=settings, search=replace(SEARCHES, settings=s))) for s in in_both_orders()}
+    assert len(asked) == 4
 
 
 def test_a_rules_file_is_part_of_what_is_asked_and_its_place_is_not(tmp_path):

@@ -38,7 +38,8 @@ def test_the_studies_that_are_shipped_can_be_run(path, quick, tmp_path, monkeypa
     main(["sweep", f"-c={path}", "--run_dir=nowhere", *(["--quick"] if quick else [])])
     (study,) = asked
     combinations, skipped = expand(study)
-    assert all("strings" in reason or "leaves none" in reason for reason in skipped), skipped
+    dear = path.stem == "all_rules"  # the full study leaves some rules to the quick one
+    assert all("strings" in reason or (dear and "leaves none" in reason) for reason in skipped), skipped
     small = [
         replace(c, cell={key: 4 if key.endswith("width") else value for key, value in c.cell.items()}) for c in combinations
     ]
