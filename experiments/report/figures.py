@@ -42,8 +42,9 @@ STYLED = (
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
     ("brsf", "frsf", "class_contrastive", "local_expansion", "exchange_clustering_label", "ddtp", "rung 8"),
     ("equilibrium_propagation", "forward_gradient", "dtp", "predictive_coding", "dfa", "sigprop", "mono_forward"),
-    ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive", "masked copies"),
-    (None, "siblings", None, "channel halves", "position halves", None, "random halves"),
+    ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive"),
+    (),
+    (None, "siblings", None, "channel halves", "position halves", "masked copies", "random halves"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
 with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""
