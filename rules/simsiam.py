@@ -28,13 +28,12 @@ class SimSiam(LayerwiseRule):
     without scale and shift, and in the predictor's hidden layer, there with them); without it the rule was at chance here.
     Their projector has three layers.
 
-    Still unstable here, we think because what siblings tell of one another differs from feature to feature, and a code of
-    the most telling one alone has the smallest loss. In layer 2 the participation ratio of the code's covariance falls from
-    5 to 1.4 and less within 150 steps, while the loss falls on (two of two grammars, 5,632 strings, rate 3e-3, 64 hidden
-    units), and the code of a single feature is no symbol. Batch norm keeps each channel alive and lets all be the same. A
-    predictor of 8 hidden units, a quarter of its inputs as the authors have it, saves one grammar of two and does worse
-    with fewer strings. A rate of 1e-2, at which each grammar is solved or lost, is the best on average
-    (docs/rules-at-their-best.md).
+    A bottleneck as wide as the vocabulary, which other rules on pairs like, makes it unstable: each grammar is solved or
+    lost, we think because what siblings tell of one another differs from feature to feature, and a code of the most telling
+    one alone has the smallest loss. In layer 2 the participation ratio of the code's covariance falls from 5 to 1.4 and less
+    within 150 steps, while the loss falls on, and the code of a single feature is no symbol. Batch norm keeps each channel
+    alive and lets all be the same. Layers that hand on all their units, normalised, are stable, those without
+    normalisation are not; decay helps with few strings (docs/rules-at-their-best.md).
 
     Args:
         network, optimizer, clip, block: see :class:`rules.base.layerwise.LayerwiseRule`.
