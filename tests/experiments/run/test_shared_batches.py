@@ -34,10 +34,10 @@ def learned(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if not key.startswith("accuracy")}
 
 
-def check(name: str, *args: str) -> None:
+def check(name: str, *args: str, steps: int = STEPS) -> None:
     start = copy.deepcopy(from_settings(name, *args).state_dict())
-    one = learned(train(from_settings(name, *args), steps=STEPS))
-    two = learned(on_two_ranks(from_settings(name, *args), steps=STEPS))
+    one = learned(train(from_settings(name, *args), steps=steps))
+    two = learned(on_two_ranks(from_settings(name, *args), steps=steps))
     assert any(not torch.equal(one[key], start[key]) for key in one)
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
@@ -46,6 +46,10 @@ def check(name: str, *args: str) -> None:
 @pytest.mark.parametrize("name", every(3, RULES))
 def test_two_ranks_end_with_the_weights_of_one(name):
     check(name, "--model.clip=0.1")
+
+
+def test_two_ranks_return_to_a_layer_with_the_counts_of_both():
+    check("exchange_clustering_label", "--model.turn=2", "--model.returns=1", steps=8)
 
 
 OTHERWISE = {
