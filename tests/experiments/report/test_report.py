@@ -18,6 +18,7 @@ from study_helpers import BACKPROP, SIBLINGS, STUDY, fake_study, p_star, results
 
 from experiments.cli import main
 from experiments.report.page import Page
+from experiments.study.chosen import read_chosen
 from experiments.study.folder import StudyFolder
 from experiments.study.study import Rule, Sizes, Study
 from experiments.study.tidy import complexities, gather
@@ -180,7 +181,8 @@ def test_the_reports_in_the_documents_have_each_figure_once():
         page = (folder / "index.html").read_text()
         pictures = sorted(path.name for path in folder.glob("*.png"))
         assert sorted(unquote(link) for link in re.findall('src="([^"]+)"', page)) == pictures
-        assert {path.suffix for path in folder.iterdir()} == {".png", ".html", ".csv"}
+        assert {path.suffix for path in folder.iterdir()} - {".json"} == {".png", ".html", ".csv"}
+        read_chosen(folder / "chosen.json")  # what its searches have chosen, where it is kept
     assert sum(path.stat().st_size for path in (ROOT / "docs/results").rglob("*") if path.is_file()) < 8e6
 
 
