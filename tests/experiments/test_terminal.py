@@ -148,7 +148,7 @@ def test_a_study_shows_each_number_in_one_line(narrow, tmp_path):
     study = Study([Rule("backprop", name=LONG), Rule("dfa")], [{"L": [3, 4]}], Sizes([64, 512, 40000]), seeds=[0, 1, 2])
     fake_study(tmp_path, study, sigmoid_curve(p_star))
     combinations, _ = expand(study)
-    state = _Sweep(study, StudyFolder(tmp_path), combinations, [], Launcher("debug"), False, wide_console())
+    state = _Sweep(study, StudyFolder(tmp_path), combinations, [], Launcher("debug"), False, wide_console(), {})
     state.planned = [c.run("grid", c.sizes, study.seeds, {}) for c in combinations]
     state._say()
     shown = narrow()
