@@ -43,8 +43,6 @@ STYLED = (
     ("brsf", "frsf", "class_contrastive", "local_expansion", "exchange_clustering_label", "ddtp", "rung 8"),
     ("equilibrium_propagation", "forward_gradient", "dtp", "predictive_coding", "dfa", "sigprop", "mono_forward"),
     ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive"),
-    (),
-    (None, "siblings", None, "channel halves", "position halves", "masked copies", "random halves"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
 with the project at most two rules have one colour, and rules that are close in grey differ in marker and line."""
@@ -93,7 +91,7 @@ class Line(NamedTuple):
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
     """A style for each name, all different: that of ``STYLED``, or one that the name decides."""
-    places = {name: (row, column) for row, line in enumerate(STYLED) for column, name in enumerate(line) if name}
+    places = {name: (row, column) for row, line in enumerate(STYLED) for column, name in enumerate(line)}
     found = {name: places[name] for name in names if name in places}
     for name in sorted(set(names) - found.keys()):
         start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")

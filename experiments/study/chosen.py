@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,11 +98,6 @@ def read_chosen(path: Path, key: str = "run_dir") -> dict[str, Chosen]:
     except UNREADABLE as error:
         got = f"{path} ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
         raise InvalidInput(key, got, "a readable file; without it settings are chosen again") from error
-
-
-def by_question(chosen: Iterable[Chosen]) -> dict[str, Chosen]:
-    """What is known already: answers by their questions."""
-    return {own.question: own for own in chosen if own.question}
 
 
 def write_chosen(path: Path, chosen: dict[str, Chosen]) -> None:

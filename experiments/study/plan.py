@@ -49,12 +49,6 @@ class Run:
         return len(self.sizes) * len(self.seeds)
 
     @property
-    def given(self) -> dict[str, str]:
-        """Settings by their dotted names, as text."""
-        pairs = (argument.removeprefix("--").partition("=") for argument in self.args if argument.startswith("--"))
-        return {name: value for name, _, value in pairs}
-
-    @property
     def is_search(self) -> bool:
         """Whether it is of a search, and of no figure."""
         return self.stage.startswith("search")

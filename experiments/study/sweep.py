@@ -14,7 +14,7 @@ from experiments.classes import check_class
 from experiments.files import write_atomically
 from experiments.run.requeue import listen
 from experiments.study.check import fitting
-from experiments.study.chosen import Chosen, by_question, read_chosen, write_chosen
+from experiments.study.chosen import Chosen, read_chosen, write_chosen
 from experiments.study.dry_run import print_costs
 from experiments.study.folder import StudyFolder, alone
 from experiments.study.grid import Combination, expand
@@ -95,7 +95,7 @@ def known_answers(study: Study, chosen: str | None) -> dict[str, Chosen]:
         raise InvalidInput("chosen", chosen, "nothing, as the study has no search")
     if not Path(chosen).is_file():
         raise InvalidInput("chosen", chosen, f"a file: {StudyFolder(Path('RUN_DIR')).chosen} of a sweep, or of its report")
-    found = by_question(read_chosen(Path(chosen), "chosen").values())
+    found = {own.question: own for own in read_chosen(Path(chosen), "chosen").values() if own.question}
     if not found:
         raise InvalidInput("chosen", f"{chosen}, which does not say what was asked", "a file of a search, of this version")
     return {question: replace(own, taken_from=own.taken_from or chosen) for question, own in found.items()}
@@ -176,7 +176,7 @@ class _Sweep:
         self._write_plan()
         jobs = []
         for run in sorted(runs, key=lambda run: -run.work):
-            callbacks = [] if run.stage.startswith("search") else self.study.callbacks
+            callbacks = [] if run.is_search else self.study.callbacks
             job = job_of(run.name, run.args, self.folder.runs.resolve() / run.name, callbacks, run.steps)
             again = self.retry and self._why(run.name) != NOTHING_CHOSEN
             if job.finished or run.name not in self.failed or again:
