@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from benchmarks import floor
+from benchmarks import elimination, floor
 from benchmarks.gpu import main
 from benchmarks.steps import Steps, operations, rule_of
 
@@ -51,3 +51,34 @@ def test_the_floor_is_the_first_number_of_strings_with_so_small_an_error():
     for which, P in enumerate(floor.strings(4, 2)):
         at, before = floor.errors(4, 2, P)[which], floor.errors(4, 2, P - 1)[which]
         assert at <= 0.01 * 0.75 < before
+
+
+@pytest.mark.parametrize("P", [4, 12])
+def test_with_the_true_symbols_as_codes_a_table_is_at_the_floor(P):
+    """Both expected errors, over many grammars, are those that have been counted without any string."""
+    n, m, v, R = 4, 2, 4, 2000
+    rule_RB = torch.randint(n * m, (R, P), generator=torch.Generator().manual_seed(0))
+    pair_RC = torch.rand(R, v * v, generator=torch.Generator().manual_seed(1)).argsort(1)[
+        :, : n * m
+    ]  # of each of the root's rules
+    all_RB = torch.arange(n * m).expand(R, -1)
+    size_R = torch.full((R,), P)
+    found = elimination.read_off(pair_RC.gather(1, rule_RB), rule_RB // m, size_R, pair_RC, all_RB // m, n, v * v)
+    for accuracy_R, error in zip(found, floor.errors(n, m, P, trials=200_000), strict=True):
+        assert 1 - accuracy_R.mean() == pytest.approx(error, abs=4 * float(accuracy_R.std()) / R**0.5 + 1e-3)
+
+
+def test_a_table_has_the_strings_of_its_size_alone():
+    """Two replicas of the same strings: one has all pairs, the other lacks both of class 1, and by elimination neither."""
+    pair_RB, y_RB = torch.tensor([[0, 1, 2, 3]] * 2), torch.tensor([[0, 0, 1, 1]] * 2)
+    guessed_R, eliminated_R = elimination.read_off(pair_RB, y_RB, torch.tensor([4, 2]), pair_RB, y_RB, 2, 4)
+    assert guessed_R.tolist() == [1.0, 0.75]
+    assert eliminated_R.tolist() == [1.0, 1.0]
+
+
+def test_codes_of_a_run_are_read_in_three_ways(monkeypatch):
+    monkeypatch.setattr(elimination, "SIZES", [16, 32])
+    monkeypatch.setattr(elimination, "SEEDS", [0])
+    found = elimination.accuracies(steps=2)
+    assert [values_R.shape for values_R in found] == [(2,)] * 3
+    assert all(((0 <= values_R) & (values_R <= 1)).all() for values_R in found)
