@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,6 +18,9 @@ from experiments.study.plan import Run
 from experiments.study.space import Space
 from experiments.study.study import HALVING, TASK_KEYS, VARIED, Rule, Study
 from rhm import InvalidInput, Task
+
+SUFFIXES = {".yaml", ".yml", ".json", ".npz"}
+"""Of files that are a setting's value: a network's settings, a grammar, strings."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +151,11 @@ class Combination:
     @property
     def question(self) -> str:
         """What its search asks, as a hash: the space, how it is searched, all arguments of its runs, and the rule's settings
-        file. Of two searches with the same question one is enough. Code is not part of it."""
+        file. Of two searches with the same question one is enough. Code is not part of it, files that settings name are."""
         assert self.study.search is not None and self.space is not None
         rule = self.rule.rule if self.rule.is_class else yaml.safe_load(self.rule.file.read_text(encoding="utf-8"))
         own = self.run("search", self.search_sizes, self.study.search.seeds, {}, 1)  # with what the study and the file have
-        runs = {json.dumps(run.args[1:]): None for run in [*self.search_runs(), own]}
+        runs = {json.dumps([content_of(arg) for arg in run.args[1:]]): None for run in [*self.search_runs(), own]}
         space = {**self.space.lists, **{name: asdict(own) for name, own in self.space.ranges.items()}}
         search = {**asdict(self.study.search), "settings": None, "sizes": None, "each_task": None}  # of which others have these
         asked = [rule, list(runs), self.space.names, space, search]
@@ -191,6 +195,15 @@ class Combination:
         task, own = asdict(self.task), self.rule.settings
         name, label = f"{self.name}/{stage}", self.rule.label
         return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, steps, args)
+
+
+def content_of(argument: str) -> str:
+    """A setting with a hash of the file that it names in place of the file's path, if it names one."""
+    key, _, value = argument.partition("=")
+    path = Path(value)
+    if path.suffix not in SUFFIXES or len(value) > 255 or not path.is_file():
+        return argument
+    return f"{key}=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

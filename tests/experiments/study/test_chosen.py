@@ -243,3 +243,14 @@ def test_a_rules_file_is_part_of_what_is_asked_and_its_place_is_not(tmp_path):
     content["model"]["init_args"] |= {"clip": 3.0}
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(content))
     assert question(replace(STUDY, rules=[Rule(str(tmp_path / "two.yaml"))])) != asked[0]
+
+
+def test_a_file_that_a_setting_names_is_part_of_what_is_asked_and_its_place_is_not(tmp_path):
+    for name, width in ("one.yaml", 8), ("two.yaml", 8), ("three.yaml", 16):
+        (tmp_path / name).write_text(f"class_path: HierarchicalNetwork\ninit_args: {{width: {width}}}\n")
+
+    def asked(name):
+        return question(replace(STUDY, settings={"model.network": str(tmp_path / name)}))
+
+    assert asked("one.yaml") == asked("two.yaml") != asked("three.yaml")
+    assert asked("not there.yaml") != asked("nor there.yaml")
