@@ -4,7 +4,7 @@ Exchange clustering, with the class as context, finds the two codes below the ro
 three ways: by the run's own readout, a linear one; from a table of the pairs in training strings, by a guess where a pair is
 not in it; and in place of the guess the class of which the fewest pairs have been seen, as each has as many rules.
 
-Shape suffixes: R replica, B string, C pair of codes, N class.
+Shape suffixes: R replica, B string, D position, C pair of codes, N class.
 """
 
 from __future__ import annotations
