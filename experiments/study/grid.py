@@ -19,7 +19,7 @@ from experiments.study.space import Space
 from experiments.study.study import HALVING, TASK_KEYS, VARIED, Rule, Study
 from rhm import InvalidInput, Task
 
-SUFFIXES = {".yaml", ".yml", ".json", ".npz"}
+SUFFIXES = {".yaml", ".yml", ".json", ".npz", ".csv", ".pt"}
 """Of files that are a setting's value: a network's settings, a grammar, strings."""
 
 
@@ -155,10 +155,10 @@ class Combination:
         assert self.study.search is not None and self.space is not None
         rule = self.rule.rule if self.rule.is_class else yaml.safe_load(self.rule.file.read_text(encoding="utf-8"))
         own = self.run("search", self.search_sizes, self.study.search.seeds, {}, 1)  # with what the study and the file have
-        runs = {json.dumps([content_of(arg) for arg in run.args[1:]]): None for run in [*self.search_runs(), own]}
+        runs = {json.dumps(with_contents(run.args[1:])): None for run in [*self.search_runs(), own]}
         space = {**self.space.lists, **{name: asdict(own) for name, own in self.space.ranges.items()}}
         search = {**asdict(self.study.search), "settings": None, "sizes": None, "each_task": None}  # of which others have these
-        asked = [rule, list(runs), self.space.names, space, search]
+        asked = [with_contents(rule), list(runs), self.space.names, with_contents(space), with_contents(search)]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -197,13 +197,24 @@ class Combination:
         return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, steps, args)
 
 
-def content_of(argument: str) -> str:
-    """A setting with a hash of the file that it names in place of the file's path, if it names one."""
-    key, _, value = argument.partition("=")
-    path = Path(value)
-    if path.suffix not in SUFFIXES or len(value) > 255 or not path.is_file():
-        return argument
-    return f"{key}=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+def with_contents(value: Any) -> Any:
+    """Settings with a hash of its content in place of each path of a file that is there: alone, in lists and mappings, or as
+    the value of an argument."""
+    if isinstance(value, dict):
+        return {key: with_contents(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [with_contents(own) for own in value]
+    if not isinstance(value, str):
+        return value
+    key, equals, own = value.rpartition("=")
+    if own.startswith(("[", "{")):
+        plain = json.loads(own)
+        found = with_contents(plain)
+        return value if found == plain else f"{key}={json.dumps(found)}"
+    path = Path(own)
+    if path.suffix not in SUFFIXES or len(own) > 255 or not path.is_file():
+        return value
+    return f"{key}{equals}sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

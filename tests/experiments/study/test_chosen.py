@@ -245,12 +245,24 @@ def test_a_rules_file_is_part_of_what_is_asked_and_its_place_is_not(tmp_path):
     assert question(replace(STUDY, rules=[Rule(str(tmp_path / "two.yaml"))])) != asked[0]
 
 
-def test_a_file_that_a_setting_names_is_part_of_what_is_asked_and_its_place_is_not(tmp_path):
+@pytest.mark.parametrize(
+    "study",
+    [
+        lambda file: replace(STUDY, settings={"model.network": file}),
+        lambda file: replace(STUDY, settings={"trainer.callbacks": [{"class_path": "Mine", "init_args": {"file": file}}]}),
+        lambda file: replace(STUDY, rules=[Rule("backprop", settings={"model.network": file})]),
+        lambda file: replace(STUDY, search=replace(SEARCHES, settings=SEARCHES.settings | {"model.network": [file, "other"]})),
+        lambda file: replace(
+            STUDY,
+            search=replace(
+                SEARCHES, settings=SEARCHES.settings | {"model.network": [file, "other"]}, first=[{"model.network": file}]
+            ),
+        ),
+    ],
+)
+def test_a_file_that_a_setting_names_is_part_of_what_is_asked_and_its_place_is_not(study, tmp_path):
     for name, width in ("one.yaml", 8), ("two.yaml", 8), ("three.yaml", 16):
         (tmp_path / name).write_text(f"class_path: HierarchicalNetwork\ninit_args: {{width: {width}}}\n")
-
-    def asked(name):
-        return question(replace(STUDY, settings={"model.network": str(tmp_path / name)}))
-
-    assert asked("one.yaml") == asked("two.yaml") != asked("three.yaml")
-    assert asked("not there.yaml") != asked("nor there.yaml")
+    one, two, three, *absent = (question(study(str(tmp_path / f"{name}.yaml"))) for name in ("one", "two", "three", "a", "b"))
+    assert one == two != three
+    assert len({one, three, *absent}) == 4
