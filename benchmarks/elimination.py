@@ -54,8 +54,9 @@ def read_off(
 def codes(rule: ExchangeClustering, index: Tensor) -> tuple[Tensor, Tensor]:
     """The pair of codes below the root of the strings of these numbers, and their classes, both ``[R, B]``."""
     strings = rule.data.strings(index)
-    code_RBD = rule(strings.x_RBD)[-2].out_RBDC.argmax(-1)
-    return code_RBD[..., 0] * rule.table(len(rule.network) - 1).symbols + code_RBD[..., 1], strings.y_RB.long()
+    out_RBDC = rule(strings.x_RBD)[-2].out_RBDC
+    left_RB, right_RB = out_RBDC.argmax(-1).unbind(-1)
+    return left_RB * out_RBDC.shape[-1] + right_RB, strings.y_RB.long()
 
 
 def accuracies(steps: int = 600) -> list[Tensor]:
@@ -69,9 +70,8 @@ def accuracies(steps: int = 600) -> list[Tensor]:
     trainer.test(rule, data, verbose=False)
     with torch.no_grad():
         train, test = codes(rule, torch.arange(max(SIZES))), codes(rule, torch.arange(*data.test_range))
-    symbols = rule.table(len(rule.network) - 1).symbols
     size_R = torch.tensor(data.replica_sizes)
-    return [rule.test_accuracy_R, *read_off(*train, size_R, *test, data.task.n, symbols**2)]
+    return [rule.test_accuracy_R, *read_off(*train, size_R, *test, data.task.n, data.task.v**2)]
 
 
 def main() -> None:

@@ -154,8 +154,10 @@ class Combination:
         file. Of two searches with the same question one is enough. Code is not part of it, files that settings name are."""
         assert self.study.search is not None and self.space is not None
         rule = self.rule.rule if self.rule.is_class else yaml.safe_load(self.rule.file.read_text(encoding="utf-8"))
-        own = self.run("search", self.search_sizes, self.study.search.seeds, {}, 1)  # with what the study and the file have
-        runs = {json.dumps(with_contents(run.args[1:])): None for run in [*self.search_runs(), own]}
+        example, sizes = next(self.space.examples()), self.search_sizes
+        given = [self.settings(sizes, run.seeds, example, run.steps) for run in self.search_runs()]
+        given.append(self.settings(sizes, self.study.search.seeds, {}, 1))  # with what the study and the file have
+        runs = {json.dumps(as_arguments(with_contents(own))): None for own in given}
         space = {**self.space.lists, **{name: asdict(own) for name, own in self.space.ranges.items()}}
         search = {**asdict(self.study.search), "settings": None, "sizes": None, "each_task": None}  # of which others have these
         asked = [with_contents(rule), list(runs), self.space.names, with_contents(space), with_contents(search)]
@@ -178,7 +180,14 @@ class Combination:
             steps: those of the grid by default.
         """
         steps = steps or self.steps
-        settings = {
+        args = [self.rule.argument, *as_arguments(self.settings(sizes, seeds, trial, steps))]
+        task, own = asdict(self.task), self.rule.settings
+        name, label = f"{self.name}/{stage}", self.rule.label
+        return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, steps, args)
+
+    def settings(self, sizes: list[int], seeds: list[int], trial: dict[str, Any], steps: int) -> dict[str, Any]:
+        """All settings of such a run by their dotted names."""
+        return {
             **{f"data.{key}": value for key, value in vars(self.task).items()},
             "data.test_size": self.kept(self.study.test_size),
             "data.probe_size": self.kept(DATA["probe_size"]),
@@ -191,30 +200,17 @@ class Combination:
             f"data.{self.varied}": sizes,
             "data.seeds": seeds,
         }
-        args = [self.rule.argument, *as_arguments(settings)]
-        task, own = asdict(self.task), self.rule.settings
-        name, label = f"{self.name}/{stage}", self.rule.label
-        return Run(name, label, stage, task, own, self.cell, sizes, seeds, self.varied, steps, args)
 
 
 def with_contents(value: Any) -> Any:
-    """Settings with a hash of its content in place of each path of a file that is there: alone, in lists and mappings, or as
-    the value of an argument."""
+    """Settings with a hash of its content in place of the path of each file that is there."""
     if isinstance(value, dict):
         return {key: with_contents(own) for key, own in value.items()}
     if isinstance(value, list):
         return [with_contents(own) for own in value]
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > 255 or Path(value).suffix not in SUFFIXES or not Path(value).is_file():
         return value
-    key, equals, own = value.rpartition("=")
-    if own.startswith(("[", "{")):
-        plain = json.loads(own)
-        found = with_contents(plain)
-        return value if found == plain else f"{key}={json.dumps(found)}"
-    path = Path(own)
-    if path.suffix not in SUFFIXES or len(own) > 255 or not path.is_file():
-        return value
-    return f"{key}{equals}sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
 
 
 def crossed(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
