@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install docs notebook demo digits curves compare equal-footing near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install docs notebook demo digits curves compare equal-footing bottleneck near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -55,6 +55,12 @@ equal-footing: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/equal_footing.yaml --run_dir=runs/equal_footing && $(BIN)/rhm report runs/equal_footing --tables=docs/equal-footing.md
 	cp runs/equal_footing/report/learning_curves.png docs/images/equal_footing.png
 
+# The same rules with a bottleneck of v, and without; writes the page docs/results/bottleneck. About half an hour on 2 idle cores.
+bottleneck: $(STAMP)
+	chosen=docs/results/bottleneck/chosen.json; \
+	$(BIN)/rhm sweep -c configs/comparisons/bottleneck.yaml --run_dir=runs/bottleneck $$(test -n "$(SEARCH)" || test ! -f $$chosen || echo --chosen=$$chosen) && \
+	$(BIN)/rhm report runs/bottleneck --out=docs/results/bottleneck --linked=true
+
 # Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About half an hour on 2 idle cores.
 near-the-floor: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/near_the_floor.yaml --run_dir=runs/near_the_floor && $(BIN)/rhm report runs/near_the_floor --tables=docs/near-the-floor.md
@@ -69,11 +75,11 @@ search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
 # All tables and pages of docs/: about seven hours on 2 idle cores; what is finished is not made again.
-results: compare rules-table equal-footing near-the-floor studies-quick
+results: compare rules-table equal-footing bottleneck near-the-floor studies-quick
 
-# The six studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
+# The seven studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
 # searches have chosen before; SEARCH=again makes these, too, in a folder of its own: two hours. Full: one GPU.
-STUDIES := data_efficiency depth direct_feedback masking negative_control labels statistics
+STUDIES := data_efficiency depth direct_feedback masking negative_control labels source_conditions statistics
 QUICK := runs/studies-$(if $(SEARCH),search,quick)
 studies-quick: $(STAMP)
 	for study in $(STUDIES); do \

@@ -64,7 +64,7 @@ CONTENTS = {
         "cluster",
         "performance",
     ),
-    "Results": ("rules-at-their-best", "findings", "objections", "rules", "equal-footing", "near-the-floor"),
+    "Results": ("rules-at-their-best", "findings", "objections", "rules", "equal-footing", "near-the-floor", "earlier"),
     "Build on it": ("add-a-rule", "architecture", "testing", "dependencies", "python", "/CONTRIBUTING", "/CHANGELOG"),
 }
 """Pages below docs/ in the order of the site; one that is forgotten is a warning."""
