@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install docs notebook demo digits curves compare equal-footing bottleneck near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install docs notebook demo digits curves compare equal-footing equal-footing-L5 bottleneck near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -55,11 +55,18 @@ equal-footing: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/equal_footing.yaml --run_dir=runs/equal_footing && $(BIN)/rhm report runs/equal_footing --tables=docs/equal-footing.md
 	cp runs/equal_footing/report/learning_curves.png docs/images/equal_footing.png
 
+# A study's file, the folder for its run, options: with the searches whose choices lie beside its page already, unless SEARCH is set; then the page.
+PAGE = page() { name=$$(basename $$1 .yaml); chosen=docs/results/$$name/chosen.json; \
+	  $(BIN)/rhm sweep -c $$1 --run_dir=$$2/$$name $$3 $$(test -n "$(SEARCH)" || test ! -f $$chosen || echo --chosen=$$chosen) && \
+	  $(BIN)/rhm report $$2/$$name --out=docs/results/$$name --linked=true; }; page
+
+# The rival and the two layerwise rules at L = 5, searched alike; writes the page docs/results/equal_footing_L5. About an hour on 2 idle cores.
+equal-footing-L5: $(STAMP)
+	$(PAGE) configs/comparisons/equal_footing_L5.yaml runs$(if $(SEARCH),/search)
+
 # The same rules with a bottleneck of v, and without; writes the page docs/results/bottleneck. About half an hour on 2 idle cores.
 bottleneck: $(STAMP)
-	chosen=docs/results/bottleneck/chosen.json; \
-	$(BIN)/rhm sweep -c configs/comparisons/bottleneck.yaml --run_dir=runs/bottleneck $$(test -n "$(SEARCH)" || test ! -f $$chosen || echo --chosen=$$chosen) && \
-	$(BIN)/rhm report runs/bottleneck --out=docs/results/bottleneck --linked=true
+	$(PAGE) configs/comparisons/bottleneck.yaml runs$(if $(SEARCH),/search)
 
 # Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About half an hour on 2 idle cores.
 near-the-floor: $(STAMP)
@@ -75,18 +82,14 @@ search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
 # All tables and pages of docs/: about seven hours on 2 idle cores; what is finished is not made again.
-results: compare rules-table equal-footing bottleneck near-the-floor studies-quick
+results: compare rules-table equal-footing equal-footing-L5 bottleneck near-the-floor studies-quick
 
 # The seven studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
 # searches have chosen before; SEARCH=again makes these, too, in a folder of its own: two hours. Full: one GPU.
 STUDIES := data_efficiency depth direct_feedback masking negative_control labels source_conditions statistics
 QUICK := runs/studies-$(if $(SEARCH),search,quick)
 studies-quick: $(STAMP)
-	for study in $(STUDIES); do \
-	  chosen=docs/results/$$study/chosen.json; \
-	  $(BIN)/rhm sweep -c configs/studies/$$study.yaml --quick --run_dir=$(QUICK)/$$study $$(test -n "$(SEARCH)" || test ! -f $$chosen || echo --chosen=$$chosen) && \
-	  $(BIN)/rhm report $(QUICK)/$$study --out=docs/results/$$study --linked=true || exit 1; \
-	done
+	for study in $(STUDIES); do $(PAGE) configs/studies/$$study.yaml $(QUICK) --quick || exit 1; done
 
 studies: $(STAMP)
 	for study in $(STUDIES); do \
