@@ -25,10 +25,11 @@ class ExchangeClustering(CellClustering):
     of cells seen side by side under one parent, ``a`` left of ``b``; ``y`` is the class at the top layer that has siblings if
     ``label_context``, else one and the same; of three siblings and more it is also the place of ``a``. It climbs
 
-        sum_ykl ln G(J[y, k, l] + a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k]),    e(n, c) = ln G(n) - ln G(n + c),
+        sum_ykl ln G(J[y, k, l] + a) + sum_k e(n_k, c_k),    e(n, c) = ln G(n) - ln G(n + c),
 
-    where ``J`` are the counts by code, ``n_k`` is the number of cells with code ``k`` and ``G`` the gamma function: the log of
-    the counts' probability, with those of pairs of codes and of a code's cells integrated out. In each step of a layer's turn a
+    where ``J`` are the counts by code, ``n_k`` is the number of cells with code ``k``, ``c_k = J[., k, .] + J[., ., k]`` how often
+    it stood on either side, and ``G`` the gamma function: the log of the counts' probability, with those of pairs of codes and of
+    a code's cells, the same on either side, integrated out. In each step of a layer's turn a
     fraction of the cells that it has seen decides again, all at once:
 
         z(t) = argmax_k F[t, k] + T g
@@ -47,7 +48,7 @@ class ExchangeClustering(CellClustering):
     from before the turn. Each turn counts anew and starts with the codes of the last.
 
     In the neural form (``drive``: ``weights``) units are driven by their siblings' codes, through lateral weights like those of
-    BCPNN (Lansner, Ekeberg 1989): ``w = ln (J + a)`` less the logarithm of a row's sum, ``u`` of a column's,
+    BCPNN (Lansner, Ekeberg 1989): ``w`` and ``u`` are ``ln (J + a)`` less the logarithm of how often the unit was active,
 
         F[t, k] = sum_yl R[y, t, l] w[y, k, l] + Q[y, t, l] u[y, l, k],
 

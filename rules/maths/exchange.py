@@ -69,15 +69,19 @@ def cells_of(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> Tensor:
 
 
 def objective(counts_RYTT: Tensor, codes_RST: Tensor, K: int, evidence: Evidence) -> Tensor:
-    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k])``, ``[R, S]``; ``e`` is :func:`emission`.
+    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, c_k)`` with ``c_k = J[., k, .] + J[., ., k]``, ``[R, S]``; ``e`` is :func:`emission`.
 
     Up to a number that all codes share it is the log of the counts' probability, where siblings draw a pair of codes and each
-    code one of its ``n`` cells, with all these probabilities integrated out: under a Dirichlet prior of ``a`` a pair, and a
-    flat one over a code's cells.
+    code one of its ``n`` cells, left and right with the same probabilities, with all these probabilities integrated out: under a
+    Dirichlet prior of ``a`` a pair, and a flat one over a code's cells.
     """
     joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
-    of_rows, of_columns = (emission(cells_RSK, joint_RSYKK.sum((2, axis))).sum(-1) for axis in (4, 3))
-    return evidence(joint_RSYKK).sum((2, 3, 4)) + of_rows + of_columns
+    return evidence(joint_RSYKK).sum((2, 3, 4)) + emission(cells_RSK, occurrences(joint_RSYKK)).sum(-1)
+
+
+def occurrences(joint_RSYKK: Tensor) -> Tensor:
+    """How often each code stood on either side of another, ``[R, S, K]``."""
+    return joint_RSYKK.sum((2, 4)) + joint_RSYKK.sum((2, 3))
 
 
 def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evidence: Evidence) -> Tensor:
@@ -101,13 +105,9 @@ def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evi
 
     one_RSN1 = seen(counts_RYTT)[:, None].expand_as(codes_RST).gather(2, cells_RSN)[..., None].long()
     others_RSNK = cells_of(counts_RYTT, codes_RST, K)[:, :, None] - own_RSNK * one_RSN1
-    for all_RS1K, here_RSN1 in (
-        (joint_RSYKK.sum((2, 4))[:, :, None], right_RSYNK.sum((2, 4))[..., None]),
-        (joint_RSYKK.sum((2, 3))[:, :, None], left_RSYNK.sum((2, 4))[..., None]),
-    ):
-        without_RSNK = all_RS1K - own_RSNK * here_RSN1
-        of_pairs = of_pairs + emission(others_RSNK + one_RSN1, without_RSNK + here_RSN1) - emission(others_RSNK, without_RSNK)
-    return of_pairs
+    here_RSN1 = (right_RSYNK.sum((2, 4)) + left_RSYNK.sum((2, 4)))[..., None]
+    rest_RSNK = occurrences(joint_RSYKK)[:, :, None] - own_RSNK * here_RSN1
+    return of_pairs + emission(others_RSNK + one_RSN1, rest_RSNK + here_RSN1) - emission(others_RSNK, rest_RSNK)
 
 
 def without(joint_RSYKK: Tensor, own: Tensor, right_RSYNK: Tensor, left_RSYNK: Tensor, itself_RSYN1: Tensor) -> Tensor:
@@ -124,9 +124,9 @@ def without(joint_RSYKK: Tensor, own: Tensor, right_RSYNK: Tensor, left_RSYNK: T
 def drives(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a: float, own_share: bool) -> Tensor:
     """What the siblings' codes say to cell ``n`` of code ``k`` through Bayesian weights, ``[R, S, N, K]``.
 
-    ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w = ln (J + a) / (sum_yl J + a)``, the log of how often code
-    ``k`` has a right sibling ``l`` in context ``y``, and ``u`` the same of left ones. To first order in a cell's counts it is
-    what :func:`gains` is, less ``ln n / (n + c)`` for either side of a code, of its ``n`` cells and ``c`` counts.
+    ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w[y, k, l] = ln (J[y, k, l] + a) / p_k``, the log of how often
+    code ``k`` has a right sibling ``l`` in context ``y``, of all that it has on either side, and ``u`` the same of left ones. To
+    first order in a cell's counts it is what :func:`gains` is, less ``ln n / (n + c)`` of a code's ``n`` cells and ``c`` counts.
 
     Args:
         a: pseudo-count of a pair of codes in a context.
@@ -139,9 +139,9 @@ def drives(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a:
         own_RSNK = functional.one_hot(codes_RST.gather(2, cells_RSN), K).to(joint_RSYKK.dtype)
         others = without(joint_RSYKK, own_RSNK[:, :, None], right_RSYNK, left_RSYNK, of_itself(counts_RYTT, cells_RSN))
     share = others + a
-    by_right = share.log() - share.sum((2, 5), keepdim=True).log()
-    by_left = share.log() - share.sum((2, 4), keepdim=True).log()
-    return (by_right * right_RSYNK[..., None, :]).sum((2, 5)) + (by_left * left_RSYNK[..., :, None]).sum((2, 4))
+    said = (share.log() * right_RSYNK[..., None, :]).sum((2, 5)) + (share.log() * left_RSYNK[..., :, None]).sum((2, 4))
+    count_RSN1 = (right_RSYNK.sum((2, 4)) + left_RSYNK.sum((2, 4)))[..., None]
+    return said - count_RSN1 * (share.sum((2, 5)) + share.sum((2, 4))).log()
 
 
 def of_itself(counts_RYTT: Tensor, cells_RSN: Tensor) -> Tensor:

@@ -59,6 +59,21 @@ def test_the_objective_is_that_of_a_loop_over_pairs_of_cells():
     np.testing.assert_allclose(ours, enumerated(counts_RYTT, codes_RST), rtol=1e-12)
 
 
+def test_codes_with_the_same_right_siblings_are_told_apart_by_how_often_they_are_right_siblings_themselves():
+    """Codes 0 and 1, of cells 0 to 3, stand left of the same cells, and code 1 alone stands right of another, which seldom happens.
+
+    A flat prior over a code's cells for either side by itself would hardly mind if they were one code.
+    """
+    counts_RYTT = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    counts_RYTT[..., :4, 4:] = 8
+    counts_RYTT[..., 6:, 2:4] = 3
+    apart, together = torch.tensor([[[0, 0, 1, 1, 2, 2, 3, 3]]]), torch.tensor([[[0, 0, 0, 0, 2, 2, 3, 3]]])
+    larger, smaller = (
+        batched_objective(counts_RYTT, codes_RST, 8, Evidence(0.1, 1000)).item() for codes_RST in (apart, together)
+    )
+    assert larger > smaller + 1
+
+
 def test_what_is_looked_up_is_what_is_computed():
     count = torch.arange(40.0)
     torch.testing.assert_close(Evidence(A, 39)(count), Evidence(A, LARGEST_TABLE + 1)(count), rtol=1e-12, atol=1e-12)
@@ -121,7 +136,7 @@ def test_drives_are_sums_over_siblings_of_the_logarithms_of_what_stands_beside_a
 
 
 def test_drives_are_gains_to_first_order_of_a_cells_counts():
-    """Of a cell that was seen once on either side: but for ``ln n / (n + c)`` of a code's ``n`` cells and ``c`` counts, each side."""
+    """Of a cell that was seen once on either side: but for ``ln n / (n + c)`` of a code's ``n`` cells and ``c`` counts."""
     generator = torch.Generator().manual_seed(0)
     rate = 60.0 * 10 ** torch.rand(1, 1, 12, 12, generator=generator)  # so that codes differ in what stands beside them
     counts_RYTT = torch.poisson(rate.double(), generator=generator)
@@ -135,8 +150,8 @@ def test_drives_are_gains_to_first_order_of_a_cells_counts():
     without_YTT[:, 0], without_YTT[:, :, 0] = 0, 0
     member_TK = torch.nn.functional.one_hot(codes_RST[0, 0], K).double()
     cells_K = member_TK[1:].sum(0)
-    sides = (without_YTT.sum((0, 2)) @ member_TK, without_YTT.sum((0, 1)) @ member_TK)
-    ours = ours + sum((cells_K / (cells_K + side_K)).log() for side_K in sides)
+    count_K = (without_YTT.sum((0, 2)) + without_YTT.sum((0, 1))) @ member_TK
+    ours = ours + (cells_K / (cells_K + count_K)).log()
     assert (exact - exact[..., :1]).abs().max() > 0.05
     torch.testing.assert_close(ours - ours[..., :1], exact - exact[..., :1], rtol=0, atol=0.01)
 
@@ -214,14 +229,14 @@ def test_in_a_further_turn_the_layer_above_is_seen_and_else_it_is_not():
 
 
 def test_further_turns_find_codes_that_the_first_ones_miss():
-    """Four synonyms of six symbols at 120 strings, too few for layer 1 by its siblings alone."""
-    task = ("--data.v=6", "--data.n=6", "--data.m=4", "--data.train_size=120", "--data.batch_size=60", "--model.turn=40")
+    """Four synonyms of six symbols at 110 strings, too few for layer 1 by its siblings alone."""
+    task = ("--data.v=6", "--data.n=6", "--data.m=4", "--data.train_size=110", "--data.batch_size=55", "--model.turn=40")
     found = []
     for returns in 0, 2:
-        rule = from_settings("exchange_clustering_label", *task, f"--model.returns={returns}", seeds=range(4))
+        rule = from_settings("exchange_clustering_label", *task, f"--model.returns={returns}", seeds=range(8))
         train(rule, steps=40 * (2 + 2 * returns))
         found.append(purity(rule))
-    assert found[1].mean() > found[0].mean() + 0.05, found
+    assert found[1].mean() > found[0].mean() + 0.03, found
 
 
 def counted(rule: ExchangeClustering, steps: int) -> list[torch.Tensor]:

@@ -22,7 +22,7 @@ def emission(cells: int, count: float) -> float:
 
 
 def objective(counts_YTT: Array, codes_T: Array, K: int, a: float) -> float:
-    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .]) + e(n_k, J[., ., k])`` by going through all pairs of cells."""
+    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .] + J[., ., k])`` by going through all pairs of cells."""
     joint = np.zeros((len(counts_YTT), K, K))
     for y, left, right in np.argwhere(counts_YTT):
         joint[y, codes_T[left], codes_T[right]] += counts_YTT[y, left, right]
@@ -31,7 +31,7 @@ def objective(counts_YTT: Array, codes_T: Array, K: int, a: float) -> float:
         total += math.lgamma(joint[at] + a) - math.lgamma(a)
     for k in range(K):
         cells = sum(codes_T[t] == k for t, seen in enumerate(cells_seen(counts_YTT)) if seen)
-        total += emission(cells, joint[:, k].sum()) + emission(cells, joint[:, :, k].sum())
+        total += emission(cells, joint[:, k].sum() + joint[:, :, k].sum())
     return total
 
 
@@ -44,9 +44,9 @@ def drive(weights_YTT: Array, counts_YTT: Array, codes_T: Array, cell: int, k: i
     for y, left, right in np.argwhere(counts_YTT):
         count = counts_YTT[y, left, right]
         if left == cell:
-            total += count * math.log(joint[y, k, codes_T[right]] / joint[:, k].sum())
+            total += count * math.log(joint[y, k, codes_T[right]] / (joint[:, k].sum() + joint[:, :, k].sum()))
         if right == cell:
-            total += count * math.log(joint[y, codes_T[left], k] / joint[:, :, k].sum())
+            total += count * math.log(joint[y, codes_T[left], k] / (joint[:, k].sum() + joint[:, :, k].sum()))
     return total
 
 
