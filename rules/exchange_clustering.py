@@ -27,10 +27,10 @@ class ExchangeClustering(CellClustering):
 
         sum_ykl ln G(J[y, k, l] + a) + sum_k e(n_k, c_k),    e(n, c) = ln G(n) - ln G(n + c),
 
-    where ``J`` are the counts by code, ``n_k`` is the number of cells with code ``k``, ``c_k = J[., k, .] + J[., ., k]`` how often
-    it stood on either side, and ``G`` the gamma function: the log of the counts' probability, with those of pairs of codes and of
-    a code's cells, the same on either side, integrated out. In each step of a layer's turn a
-    fraction of the cells that it has seen decides again, all at once:
+    where ``J`` are the counts by code, ``n_k`` is the number of cells with code ``k``, ``c_k = J[., k, .] + J[., ., k]`` how
+    often it stood on either side, and ``G`` the gamma function: the log of the counts' probability, with those of pairs of
+    codes and of a code's cells, the same on either side, integrated out. In each step of a layer's turn a fraction of the cells
+    that it has seen decides again, all at once:
 
         z(t) = argmax_k F[t, k] + T g
 

@@ -69,11 +69,11 @@ def cells_of(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> Tensor:
 
 
 def objective(counts_RYTT: Tensor, codes_RST: Tensor, K: int, evidence: Evidence) -> Tensor:
-    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, c_k)`` with ``c_k = J[., k, .] + J[., ., k]``, ``[R, S]``; ``e`` is :func:`emission`.
+    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .] + J[., ., k])``, ``[R, S]``; ``e`` is :func:`emission`.
 
     Up to a number that all codes share it is the log of the counts' probability, where siblings draw a pair of codes and each
-    code one of its ``n`` cells, left and right with the same probabilities, with all these probabilities integrated out: under a
-    Dirichlet prior of ``a`` a pair, and a flat one over a code's cells.
+    code one of its ``n`` cells, left and right with the same probabilities, with all these probabilities integrated out:
+    under a Dirichlet prior of ``a`` a pair, and a flat one over a code's cells.
     """
     joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
     return evidence(joint_RSYKK).sum((2, 3, 4)) + emission(cells_RSK, occurrences(joint_RSYKK)).sum(-1)
@@ -124,9 +124,10 @@ def without(joint_RSYKK: Tensor, own: Tensor, right_RSYNK: Tensor, left_RSYNK: T
 def drives(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a: float, own_share: bool) -> Tensor:
     """What the siblings' codes say to cell ``n`` of code ``k`` through Bayesian weights, ``[R, S, N, K]``.
 
-    ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w[y, k, l] = ln (J[y, k, l] + a) / p_k``, the log of how often
-    code ``k`` has a right sibling ``l`` in context ``y``, of all that it has on either side, and ``u`` the same of left ones. To
-    first order in a cell's counts it is what :func:`gains` is, less ``ln n / (n + c)`` of a code's ``n`` cells and ``c`` counts.
+    ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w[y, k, l] = ln (J[y, k, l] + a) / p_k``, the log of how
+    often code ``k`` has a right sibling ``l`` in context ``y``, of all that it has on either side, and ``u`` the same of left
+    ones. To first order in a cell's counts it is what :func:`gains` is, less ``ln n / (n + c)`` of a code's ``n`` cells and
+    ``c`` counts.
 
     Args:
         a: pseudo-count of a pair of codes in a context.
