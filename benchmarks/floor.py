@@ -1,6 +1,7 @@
-"""``python -m benchmarks.floor``: strings that tell the root's rules, and the best accuracy where tokens are replaced.
+"""``python -m benchmarks.floor``: strings that tell the root's rules, the best accuracy where tokens are replaced, and grammars
+two of whose symbols have the same siblings.
 
-Shape suffixes: T trial, N class; R replica, B string, D position.
+Shape suffixes: T trial, N class; R replica, B string, D position; A, B symbol, P pair of siblings.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rhm.posterior import class_posterior
 SHARE = 0.01
 """Of the chance error."""
 TRIALS = 4000
+GRAMMARS = 4000
 
 
 def errors(n: int, m: int, P: int, trials: int = TRIALS) -> tuple[float, float]:
@@ -64,6 +66,34 @@ def best_accuracies(L: int, noise: float, seeds: int = 5, strings: int = 4096) -
     return right_RB.double().mean(1).tolist()
 
 
+def with_alike(model: RandomHierarchyModel) -> torch.Tensor:
+    """Which grammars have two symbols of a level below the root with the same siblings, left and right: bool ``[R]``.
+
+    Each symbol is the same share of the siblings of both, on either side. No rule that learns from siblings alone tells them
+    apart, however many strings it is shown.
+
+    Raises:
+        ValueError: tuples of three and more.
+    """
+    v, found_R = model.task.v, torch.zeros(model.replicas, dtype=torch.bool)
+    if model.task.s != 2:
+        raise ValueError(f"tuples of {model.task.s}, not of two")
+    for level in range(2, model.task.L + 1):
+        pairs_RP2 = model.rules(level).long().flatten(1, 2)
+        beside_RAB = torch.zeros(model.replicas, v * v, dtype=torch.float64)
+        beside_RAB.scatter_add_(
+            1, pairs_RP2[..., 0] * v + pairs_RP2[..., 1], torch.ones(pairs_RP2.shape[:2], dtype=torch.float64)
+        )
+        beside_RAB = beside_RAB.unflatten(1, (v, v))
+        siblings_RAB = torch.cat([beside_RAB, beside_RAB.transpose(1, 2)], 2)
+        total_RA1 = siblings_RAB.sum(2, keepdim=True)
+        share_RAB = siblings_RAB / total_RA1.clamp_min(1)
+        alike_RAA = (share_RAB[:, :, None] - share_RAB[:, None]).abs().amax(-1) < 1e-9
+        occurs_RAA = (total_RA1 > 0) & (total_RA1 > 0).transpose(1, 2)
+        found_R |= (alike_RAA & occurs_RAA).triu(1).flatten(1).any(1)
+    return found_R
+
+
 def main() -> None:
     """Print the floors of docs/near-the-floor.md and docs/findings.md."""
     table = Table("m (n = 8)", "n m ln 10", f"an error of {SHARE:g}, guessed", "by elimination")
@@ -74,6 +104,11 @@ def main() -> None:
     for noise in 0.05, 0.1, 0.2:
         cells = [best_accuracies(L, noise) for L in (3, 4)]
         table.add_row(f"{noise:g}", *(f"{np.mean(own):.3f} ± {np.std(own, ddof=1):.3f}" for own in cells))
+    Console().print(table)
+    table = Table("m (v = n = 8, s = 2)", "L = 2: grammars with two symbols that have the same siblings", "L = 4", "L = 8")
+    for m in range(2, 9):
+        shares = [with_alike(RandomHierarchyModel(8, 8, m, 2, L, tuple(range(GRAMMARS)))).double().mean() for L in (2, 4, 8)]
+        table.add_row(str(m), *(f"{share:.2%}" for share in shares))
     Console().print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from benchmarks import elimination, floor
 from benchmarks.gpu import main
 from benchmarks.steps import Steps, operations, rule_of
+from rhm import RandomHierarchyModel
 
 
 def test_the_gpu_benchmark_says_so_where_there_is_no_gpu(capsys, monkeypatch):
@@ -81,3 +83,24 @@ def test_with_enough_strings_all_three_readouts_of_a_run_are_right_and_with_few_
     for few, enough in elimination.accuracies(steps=600):
         assert few < 0.5
         assert enough > 0.98
+
+
+def test_symbols_are_alike_if_they_have_the_same_siblings_in_all_strings():
+    """Counted string by string; where all pairs are used all symbols are, and no symbol is like one that never occurs."""
+    model = RandomHierarchyModel(v=3, n=3, m=2, s=2, L=2, seeds=range(60))
+    strings = model.sample(torch.arange(model.task.P_max).expand(60, -1)).symbols[1].tolist()
+    wanted = []
+    for of_grammar in strings:
+        siblings = {(side, pair[side], pair[1 - side]): 0 for pair in of_grammar for side in (0, 1)}
+        for pair in of_grammar:
+            for side in 0, 1:
+                siblings[side, pair[side], pair[1 - side]] += 1
+        shares = []
+        for symbol in {own for _, own, _ in siblings}:
+            of_symbol = {(side, other): count for (side, own, other), count in siblings.items() if own == symbol}
+            shares.append({key: Fraction(count, sum(of_symbol.values())) for key, count in of_symbol.items()})
+        wanted.append(any(one == two for one, two in itertools.combinations(shares, 2)))
+    assert floor.with_alike(model).tolist() == wanted and 0 < sum(wanted) < 60
+    assert floor.with_alike(RandomHierarchyModel(v=4, n=4, m=4, s=2, L=3, seeds=range(3))).all()
+    with pytest.raises(ValueError, match="tuples of 3"):
+        floor.with_alike(RandomHierarchyModel(v=4, n=4, m=2, s=3, L=2))
