@@ -85,9 +85,10 @@ def test_with_enough_strings_all_three_readouts_of_a_run_are_right_and_with_few_
         assert enough > 0.98
 
 
-def test_symbols_are_alike_if_they_have_the_same_siblings_in_all_strings():
-    """Counted string by string; where all pairs are used all symbols are, and no symbol is like one that never occurs."""
-    model = RandomHierarchyModel(v=3, n=3, m=2, s=2, L=2, seeds=range(60))
+@pytest.mark.parametrize(("v", "n"), [(3, 3), (6, 2)])
+def test_symbols_are_alike_if_they_have_the_same_siblings_in_all_strings(v, n):
+    """Counted string by string; where all pairs are used all symbols are, and symbols that never occur are not."""
+    model = RandomHierarchyModel(v=v, n=n, m=2, s=2, L=2, seeds=range(60))
     strings = model.sample(torch.arange(model.task.P_max).expand(60, -1)).symbols[1].tolist()
     wanted = []
     for of_grammar in strings:
