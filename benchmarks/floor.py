@@ -1,7 +1,7 @@
 """``python -m benchmarks.floor``: strings that tell the root's rules, the best accuracy where tokens are replaced, and grammars
 two of whose symbols have the same siblings.
 
-Shape suffixes: T trial, N class; R replica, B string, D position; A, B symbol, P pair of siblings.
+Shape suffixes: T trial, N class; R replica, B string, D position; A, B symbol, P rule, E pair of symbols.
 """
 
 from __future__ import annotations
@@ -69,28 +69,30 @@ def best_accuracies(L: int, noise: float, seeds: int = 5, strings: int = 4096) -
 def with_alike(model: RandomHierarchyModel) -> torch.Tensor:
     """Which grammars have two symbols of a level below the root with the same siblings, left and right: bool ``[R]``.
 
-    Each symbol is the same share of the siblings of both, on either side. No rule that learns from siblings alone tells them
-    apart, however many strings it is shown.
+    Each symbol is the same share of the siblings of both, on either side, in the strings of all classes. A rule that learns
+    from siblings alone is told nothing that would tell them apart, however many strings it is shown.
 
     Raises:
         ValueError: tuples of three and more.
     """
-    v, found_R = model.task.v, torch.zeros(model.replicas, dtype=torch.bool)
-    if model.task.s != 2:
-        raise ValueError(f"tuples of {model.task.s}, not of two")
-    for level in range(2, model.task.L + 1):
+    task, R = model.task, model.replicas
+    if task.s != 2:
+        raise ValueError(f"tuples of {task.s}, not of two")
+    found_R = torch.zeros(R, dtype=torch.bool)
+    often_RA = torch.full(
+        (R, task.n), 1 / task.n, dtype=torch.float64
+    )  # how often a symbol of the level above stands at a place
+    for level in range(task.L, 1, -1):
         pairs_RP2 = model.rules(level).long().flatten(1, 2)
-        beside_RAB = torch.zeros(model.replicas, v * v, dtype=torch.float64)
-        beside_RAB.scatter_add_(
-            1, pairs_RP2[..., 0] * v + pairs_RP2[..., 1], torch.ones(pairs_RP2.shape[:2], dtype=torch.float64)
-        )
-        beside_RAB = beside_RAB.unflatten(1, (v, v))
+        pair_RP = pairs_RP2[..., 0] * task.v + pairs_RP2[..., 1]
+        beside_RE = torch.zeros(R, task.v**2, dtype=torch.float64)
+        beside_RE.scatter_add_(1, pair_RP, often_RA.repeat_interleave(task.m, 1) / task.m)
+        beside_RAB = beside_RE.unflatten(1, (task.v, task.v))
         siblings_RAB = torch.cat([beside_RAB, beside_RAB.transpose(1, 2)], 2)
-        total_RA1 = siblings_RAB.sum(2, keepdim=True)
-        share_RAB = siblings_RAB / total_RA1.clamp_min(1)
+        often_RA = siblings_RAB.sum(2) / 2
+        share_RAB = siblings_RAB / siblings_RAB.sum(2, keepdim=True)  # NaN, and so like no other, of a symbol that never occurs
         alike_RAA = (share_RAB[:, :, None] - share_RAB[:, None]).abs().amax(-1) < 1e-9
-        occurs_RAA = (total_RA1 > 0) & (total_RA1 > 0).transpose(1, 2)
-        found_R |= (alike_RAA & occurs_RAA).triu(1).flatten(1).any(1)
+        found_R |= alike_RAA.triu(1).flatten(1).any(1)
     return found_R
 
 

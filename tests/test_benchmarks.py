@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from fractions import Fraction
 
 import pytest
@@ -85,23 +86,26 @@ def test_with_enough_strings_all_three_readouts_of_a_run_are_right_and_with_few_
         assert enough > 0.98
 
 
-@pytest.mark.parametrize(("v", "n"), [(3, 3), (6, 2)])
-def test_symbols_are_alike_if_they_have_the_same_siblings_in_all_strings(v, n):
-    """Counted string by string; where all pairs are used all symbols are, and symbols that never occur are not."""
-    model = RandomHierarchyModel(v=v, n=n, m=2, s=2, L=2, seeds=range(60))
-    strings = model.sample(torch.arange(model.task.P_max).expand(60, -1)).symbols[1].tolist()
-    wanted = []
-    for of_grammar in strings:
-        siblings = {(side, pair[side], pair[1 - side]): 0 for pair in of_grammar for side in (0, 1)}
-        for pair in of_grammar:
-            for side in 0, 1:
-                siblings[side, pair[side], pair[1 - side]] += 1
-        shares = []
-        for symbol in {own for _, own, _ in siblings}:
-            of_symbol = {(side, other): count for (side, own, other), count in siblings.items() if own == symbol}
-            shares.append({key: Fraction(count, sum(of_symbol.values())) for key, count in of_symbol.items()})
-        wanted.append(any(one == two for one, two in itertools.combinations(shares, 2)))
+@pytest.mark.parametrize(("v", "n", "L"), [(3, 3, 2), (6, 2, 2), (3, 3, 3)])
+def test_symbols_are_alike_if_they_have_the_same_siblings_in_all_strings(v, n, L):
+    """Counted string by string; below the uppermost level symbols are not equally frequent, and some never occur."""
+    model = RandomHierarchyModel(v=v, n=n, m=2, s=2, L=L, seeds=range(60))
+    symbols = model.sample(torch.arange(model.task.P_max).expand(60, -1)).symbols
+    wanted = [any(two_alike(symbols[level][r].view(-1, 2).tolist()) for level in range(1, L)) for r in range(60)]
     assert floor.with_alike(model).tolist() == wanted and 0 < sum(wanted) < 60
+
+
+def two_alike(pairs: list[list[int]]) -> bool:
+    """Whether two symbols have the same siblings, each the same part of both's."""
+    siblings = Counter((side, pair[side], pair[1 - side]) for pair in pairs for side in (0, 1))
+    shares = []
+    for symbol in {own for _, own, _ in siblings}:
+        of_symbol = {(side, other): count for (side, own, other), count in siblings.items() if own == symbol}
+        shares.append({key: Fraction(count, sum(of_symbol.values())) for key, count in of_symbol.items()})
+    return any(one == two for one, two in itertools.combinations(shares, 2))
+
+
+def test_where_all_pairs_are_used_all_symbols_are_alike():
     assert floor.with_alike(RandomHierarchyModel(v=4, n=4, m=4, s=2, L=3, seeds=range(3))).all()
     with pytest.raises(ValueError, match="tuples of 3"):
         floor.with_alike(RandomHierarchyModel(v=4, n=4, m=2, s=3, L=2))
