@@ -68,7 +68,7 @@ equal-footing-L5: $(STAMP)
 bottleneck: $(STAMP)
 	$(PAGE) configs/comparisons/bottleneck.yaml runs$(if $(SEARCH),/search)
 
-# Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About half an hour on 2 idle cores.
+# Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About fifty minutes on 2 idle cores.
 near-the-floor: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/near_the_floor.yaml --run_dir=runs/near_the_floor && $(BIN)/rhm report runs/near_the_floor --tables=docs/near-the-floor.md
 	cp runs/near_the_floor/report/sample_complexity.png docs/images/near_the_floor.png
@@ -81,12 +81,12 @@ rules-table: $(STAMP)
 search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
-# All tables and pages of docs/: about seven hours on 2 idle cores; what is finished is not made again.
+# All tables and pages of docs/: about nine hours on 2 idle cores; what is finished is not made again.
 results: compare rules-table equal-footing equal-footing-L5 bottleneck near-the-floor studies-quick
 
-# The seven studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
+# The six studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
 # searches have chosen before; SEARCH=again makes these, too, in a folder of its own: two hours. Full: one GPU.
-STUDIES := data_efficiency depth direct_feedback masking negative_control labels source_conditions statistics
+STUDIES := data_efficiency depth direct_feedback masking negative_control labels statistics
 QUICK := runs/studies-$(if $(SEARCH),search,quick)
 studies-quick: $(STAMP)
 	for study in $(STUDIES); do $(PAGE) configs/studies/$$study.yaml $(QUICK) --quick || exit 1; done

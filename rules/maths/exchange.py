@@ -73,7 +73,8 @@ def objective(counts_RYTT: Tensor, codes_RST: Tensor, K: int, evidence: Evidence
 
     Up to a number that all codes share it is the log of the counts' probability, where siblings draw a pair of codes and each
     code one of its ``n`` cells, left and right with the same probabilities, with all these probabilities integrated out:
-    under a Dirichlet prior of ``a`` a pair, and a flat one over a code's cells.
+    under a Dirichlet prior of ``a`` a pair, and a flat one over a code's cells. Of three siblings and more each stands in two
+    pairs, and is counted twice.
     """
     joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
     return evidence(joint_RSYKK).sum((2, 3, 4)) + emission(cells_RSK, occurrences(joint_RSYKK)).sum(-1)
@@ -125,9 +126,9 @@ def drives(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a:
     """What the siblings' codes say to cell ``n`` of code ``k`` through Bayesian weights, ``[R, S, N, K]``.
 
     ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w[y, k, l] = ln (J[y, k, l] + a) / p_k``, the log of how
-    often code ``k`` has a right sibling ``l`` in context ``y``, of all that it has on either side, and ``u`` the same of left
-    ones. To first order in a cell's counts it is what :func:`gains` is, less ``ln n / (n + c)`` of a code's ``n`` cells and
-    ``c`` counts.
+    often code ``k`` has a right sibling ``l`` in context ``y``, of all its siblings, ``p_k = sum_yl J[y, k, l] + J[y, l, k] +
+    2 a``, and ``u`` the same of left ones. To first order in a cell's counts it is what :func:`gains` is, less ``ln n / (n +
+    c)`` of a code's ``n`` cells and ``c`` counts.
 
     Args:
         a: pseudo-count of a pair of codes in a context.
