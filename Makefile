@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install docs notebook demo digits curves compare equal-footing equal-footing-L5 bottleneck near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install docs notebook demo digits curves compare equal-footing five-levels bottleneck near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -61,7 +61,7 @@ PAGE = page() { name=$$(basename $$1 .yaml); chosen=docs/results/$$name/chosen.j
 	  $(BIN)/rhm report $$2/$$name --out=docs/results/$$name --linked=true; }; page
 
 # The rival and the two layerwise rules at L = 5, searched alike; writes the page docs/results/equal_footing_L5. About an hour on 2 idle cores.
-equal-footing-L5: $(STAMP)
+five-levels: $(STAMP)
 	$(PAGE) configs/comparisons/equal_footing_L5.yaml runs$(if $(SEARCH),/search)
 
 # The same rules with a bottleneck of v, and without; writes the page docs/results/bottleneck. About half an hour on 2 idle cores.
@@ -82,7 +82,7 @@ search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
 # All tables and pages of docs/: about nine hours on 2 idle cores; what is finished is not made again.
-results: compare rules-table equal-footing equal-footing-L5 bottleneck near-the-floor studies-quick
+results: compare rules-table equal-footing five-levels bottleneck near-the-floor studies-quick
 
 # The six studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
 # searches have chosen before; SEARCH=again makes these, too, in a folder of its own: two hours. Full: one GPU.

@@ -1,7 +1,7 @@
 """``python -m benchmarks.floor``: strings that tell the root's rules, the best accuracy where tokens are replaced, and grammars
 two of whose symbols have the same siblings.
 
-Shape suffixes: T trial, N class; R replica, B string, D position; A, B symbol, P rule, E pair of symbols.
+Shape suffixes: T trial, N class; R replica, B string, D position; A symbol, P rule, E pair of symbols, O sibling.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def with_alike(model: RandomHierarchyModel) -> torch.Tensor:
         pair_RP = pairs_RP2[..., 0] * task.v + pairs_RP2[..., 1]
         beside_RE = torch.zeros(R, task.v**2, dtype=torch.float64)
         beside_RE.scatter_add_(1, pair_RP, often_RA.repeat_interleave(task.m, 1) / task.m)
-        beside_RAB = beside_RE.unflatten(1, (task.v, task.v))
-        siblings_RAB = torch.cat([beside_RAB, beside_RAB.transpose(1, 2)], 2)
-        often_RA = siblings_RAB.sum(2) / 2
-        share_RAB = siblings_RAB / siblings_RAB.sum(2, keepdim=True)  # NaN, and so like no other, of a symbol that never occurs
-        alike_RAA = (share_RAB[:, :, None] - share_RAB[:, None]).abs().amax(-1) < 1e-9
+        beside_RAA = beside_RE.unflatten(1, (task.v, task.v))
+        siblings_RAO = torch.cat([beside_RAA, beside_RAA.transpose(1, 2)], 2)
+        often_RA = siblings_RAO.sum(2) / 2
+        share_RAO = siblings_RAO / siblings_RAO.sum(2, keepdim=True)  # NaN, and so like no other, of a symbol that never occurs
+        alike_RAA = (share_RAO[:, :, None] - share_RAO[:, None]).abs().amax(-1) < 1e-9
         found_R |= alike_RAA.triu(1).flatten(1).any(1)
     return found_R
 
