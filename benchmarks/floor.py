@@ -79,9 +79,7 @@ def with_alike(model: RandomHierarchyModel) -> torch.Tensor:
     if task.s != 2:
         raise ValueError(f"tuples of {task.s}, not of two")
     found_R = torch.zeros(R, dtype=torch.bool)
-    often_RA = torch.full(
-        (R, task.n), 1 / task.n, dtype=torch.float64
-    )  # how often a symbol of the level above stands at a place
+    often_RA = torch.full((R, task.n), 1 / task.n, dtype=torch.float64)  # how frequent symbols of the level above are
     for level in range(task.L, 1, -1):
         pairs_RP2 = model.rules(level).long().flatten(1, 2)
         pair_RP = pairs_RP2[..., 0] * task.v + pairs_RP2[..., 1]
