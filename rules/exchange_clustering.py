@@ -165,16 +165,16 @@ class ExchangeClustering(CellClustering):
         before = {f"{name}.before_RT": self.before_RT(k) for k, name in self.learning() if self.returned(k)}
         return super().tracked(estimates) | before
 
-    def evidence(self, k: int) -> exchange.Evidence:
-        """``ln G(c + a) - ln G(a)`` for counts of layer ``k``: pairs of codes, and classes, share the pseudo-counts."""
+    def prior(self, k: int, counts_RYTT: Tensor, codes_RST: Tensor) -> exchange.Prior:
+        """What the counts of layer ``k`` make most probable of themselves."""
         most = self.turn * self.data.batch_size
         if self.data.train_sizes_R is not None:
             most = min(most, max(size or 0 for size in self.data.replica_sizes))
         pairs = self.network.positions[k - 1] // self.network.layers[k].patch * self.places(k)
-        return exchange.Evidence(self.pseudo_counts / (self.table(k).symbols ** 2 * self.classes(k)), most * pairs)
+        return exchange.Prior(counts_RYTT, codes_RST, self.table(k).symbols, most * pairs)
 
     def objective(self, k: int, counts_RYTT: Tensor, codes_RST: Tensor) -> Tensor:
-        return exchange.objective(counts_RYTT, codes_RST, self.table(k).symbols, self.evidence(k))
+        return self.prior(k, counts_RYTT, codes_RST).value_RS
 
     def decided(self, k: int, counts_RYTT: Tensor) -> Tensor:
         """The codes of layer ``k`` after a fraction of the cells that have been seen has decided again."""
@@ -193,9 +193,8 @@ class ExchangeClustering(CellClustering):
 
     def values(self, k: int, counts_RYTT: Tensor, cells_RSN: Tensor) -> Tensor:
         """``F`` of cells of layer ``k`` in each code."""
-        table, evidence = self.table(k), self.evidence(k)
+        codes_RST, K = self.table(k).codes_RST, self.table(k).symbols
         if self.drive == "gain":
-            return exchange.gains(counts_RYTT, table.codes_RST, cells_RSN, table.symbols, evidence)
-        return exchange.drives(
-            counts_RYTT, table.codes_RST, cells_RSN, table.symbols, evidence.a, own_share=self.drive == "own_weights"
-        )
+            return exchange.gains(counts_RYTT, codes_RST, cells_RSN, K, self.prior(k, counts_RYTT, codes_RST))
+        pseudo_count = self.pseudo_counts / (K**2 * self.classes(k))
+        return exchange.drives(counts_RYTT, codes_RST, cells_RSN, K, pseudo_count, own_share=self.drive == "own_weights")

@@ -16,7 +16,16 @@ from torch import Tensor
 from torch.nn import functional
 
 LARGEST_TABLE = 2**23
-"""Counts up to which logarithms of the gamma function are looked up: 64 MiB."""
+"""Logarithms of the gamma function that are looked up at the most: 64 MiB."""
+
+SHARES = tuple(2 ** (-i / 4) for i in range(33))
+"""Of the pairs of codes, which occur: 1 to 1/256."""
+
+SHAPES = 0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0
+"""Of the rates of those that do: from very unequal to nearly equal."""
+
+EVENNESS = 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0
+"""Of the probabilities of a code's cells: from any to nearly equal."""
 
 
 def tally(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,38 +37,93 @@ def tally(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> tuple[Tensor, Tenso
     return right_RSYTK, left_RSYTK, joint_RSYKK
 
 
-class Evidence:
-    """``ln G(c + a) - ln G(a)`` of counts ``c``: of ``c`` occurrences of one kind under a pseudo-count ``a``.
+class Prior:
+    """What is believed of a layer's counts before they are seen, for each codebook: what its counts make most probable.
 
-    Counts are integers, so that it is looked up, some four times faster than it is computed.
+    A pair of codes occurs at all with a probability ``w``, of :data:`SHARES`. One that does has a rate with the density of a
+    gamma variable of shape ``b``, of :data:`SHAPES`, and such a mean that all pairs together are expected as often as they were
+    counted, ``N``. So ``J`` counts have the probability
+
+        w C(J) + (1 - w) [J = 0],    ln C(J) = ln G(J + b) - ln G(b) + b ln b / (b + r) + J ln r / (b + r),
+
+    with ``r`` counts expected, ``N / w`` over the number of pairs: negative binomial, without the factorial that the order of
+    strings takes out. A code's ``n`` cells have probabilities under a Dirichlet prior of ``d`` a cell, of :data:`EVENNESS`.
 
     Args:
-        a: pseudo-count.
+        counts_RYTT, codes_RST, K: of the layer.
         largest: that a count can be.
+
+    Attributes:
+        value_RS: the log of the counts' probability, the largest of all ``w``, ``b`` and ``d``.
+        share_RS, shape_RS, even_RS: the ``w``, ``b`` and ``d`` that have it.
     """
 
-    def __init__(self, a: float, largest: int):
-        self.a, self.largest = a, largest
+    def __init__(self, counts_RYTT: Tensor, codes_RST: Tensor, K: int, largest: int):
+        joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
+        self.largest = largest
+        device = joint_RSYKK.device
+        share_W1, shape_H, even_E = grid(SHARES, device)[:, None], grid(SHAPES, device), grid(EVENNESS, device)
+        kinds, met_RS11 = joint_RSYKK[0, 0].numel(), (joint_RSYKK > 0).sum((2, 3, 4))[..., None, None]
+        N_R111 = counts_RYTT.sum((1, 2, 3))[:, None, None, None]
+        rate_R1W1 = (N_R111 / (kinds * share_W1)).clamp_min(torch.finfo(torch.float64).tiny)
+        unmet_R1WH = shape_H * (shape_H / (shape_H + rate_R1W1)).log()
+        met_R1WH = share_W1.log() + unmet_R1WH
+        none_R1WH = torch.logaddexp(torch.log1p(-share_W1), met_R1WH)
+        counted_RSH = torch.stack([self.rising(joint_RSYKK, h).sum((2, 3, 4)) for h in range(len(SHAPES))], -1)
+        value_RSWH = counted_RSH[:, :, None] + N_R111 * (rate_R1W1 / (shape_H + rate_R1W1)).log()
+        value_RSWH = value_RSWH + met_RS11 * met_R1WH + (kinds - met_RS11) * none_R1WH
+        of_pairs_RS, at_RS = value_RSWH.where(N_R111 > 0, 0.0).flatten(2).max(-1)
+        self.kind_RS = at_RS % len(SHAPES)
+        self.share_RS, self.shape_RS = share_W1[:, 0][at_RS // len(SHAPES)], shape_H[self.kind_RS]
+        self.met_RS = (met_R1WH - none_R1WH).expand_as(value_RSWH).flatten(2).gather(2, at_RS[..., None])[..., 0]
 
-    def __call__(self, count: Tensor) -> Tensor:
-        """Of each count, in float64."""
-        if self.largest > LARGEST_TABLE:
-            return torch.lgamma(count + self.a) - torch.lgamma(torch.full_like(count, self.a))
-        return table_of(self.a, self.largest, count.device).take(count.long())
+        count_R1T1 = (counts_RYTT.sum((1, 2)) + counts_RYTT.sum((1, 3)))[:, None, :, None]
+        of_cells_R1E = (torch.lgamma(count_R1T1 + even_E) - torch.lgamma(even_E)).where(count_R1T1 > 0, 0.0).sum(2)
+        emitted_RSKE = emission(even_E * cells_RSK[..., None], occurrences(joint_RSYKK)[..., None])
+        of_codes_RS, at_RS = (emitted_RSKE.sum(2) + of_cells_R1E).max(-1)
+        self.even_RS, self.value_RS = even_E[at_RS], of_pairs_RS + of_codes_RS
+
+    def rising(self, count: Tensor, kind: int | Tensor) -> Tensor:
+        """``ln G(J + b) - ln G(b)`` of counts ``[R, S, ...]`` for the shape of a number, or of a number for each ``[R, S]``."""
+        if len(SHAPES) * self.largest > LARGEST_TABLE:
+            shape = grid(SHAPES, count.device)[kind]
+            shape = shape.view(*shape.shape, *[1] * (count.dim() - shape.dim()))
+            return torch.lgamma(count + shape) - torch.lgamma(shape)
+        row = torch.as_tensor(kind, device=count.device) * (self.largest + 1)
+        return rising_factorials(self.largest, count.device).take(
+            count.long() + row.view(*row.shape, *[1] * (count.dim() - row.dim()))
+        )
+
+    def of_pairs(self, count: Tensor) -> Tensor:
+        """The log of the probability of counts ``[R, S, ...]`` of a pair of codes over that of none, less its share of ``N``,
+        which is the same for all codes."""
+        met = self.met_RS.view(*self.met_RS.shape, *[1] * (count.dim() - 2))
+        return self.rising(count, self.kind_RS) + met * (count > 0)
+
+    def of_cells(self, cells_RSNK: Tensor, count_RSNK: Tensor) -> Tensor:
+        """The log of the probability of counts of a code's cells, less what is the same for all codes."""
+        return emission(self.even_RS[..., None, None] * cells_RSNK, count_RSNK)
 
 
 @lru_cache(maxsize=32)
-def table_of(a: float, largest: int, device: torch.device) -> Tensor:
-    """``ln G(c + a) - ln G(a)`` for ``c`` from 0."""
+def grid(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers on a device."""
     with torch.inference_mode(False):
-        table = torch.lgamma(torch.arange(largest + 1, dtype=torch.float64, device=device) + a)
-        return table - table[0]
+        return torch.tensor(values, dtype=torch.float64, device=device)
 
 
-def emission(cells: Tensor, count: Tensor) -> Tensor:
-    """``ln G(n) - ln G(n + c)``: of ``c`` occurrences of a code that can be any of ``n`` cells; 0 for no cells."""
-    some = cells.clamp_min(1)
-    return torch.where(cells > 0, torch.lgamma(some) - torch.lgamma(some + count), 0.0)
+@lru_cache(maxsize=32)
+def rising_factorials(largest: int, device: torch.device) -> Tensor:
+    """``ln G(c + b) - ln G(b)`` for each of :data:`SHAPES`, ``c`` from 0. Looked up it is four times as fast."""
+    with torch.inference_mode(False):
+        shape_H1 = grid(SHAPES, device)[:, None]
+        return torch.lgamma(torch.arange(largest + 1, dtype=torch.float64, device=device) + shape_H1) - torch.lgamma(shape_H1)
+
+
+def emission(weight: Tensor, count: Tensor) -> Tensor:
+    """``ln G(d n) - ln G(d n + c)``: of ``c`` occurrences of a code whose ``n`` cells have the weight ``d n``; 0 for none."""
+    some = torch.where(weight > 0, weight, 1.0)
+    return torch.where(weight > 0, torch.lgamma(some) - torch.lgamma(some + count), 0.0)
 
 
 def cells_of(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> Tensor:
@@ -68,25 +132,15 @@ def cells_of(counts_RYTT: Tensor, codes_RST: Tensor, K: int) -> Tensor:
     return (member_RSTK * seen(counts_RYTT)[:, None, :, None]).sum(2)
 
 
-def objective(counts_RYTT: Tensor, codes_RST: Tensor, K: int, evidence: Evidence) -> Tensor:
-    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .] + J[., ., k])``, ``[R, S]``; ``e`` is :func:`emission`.
-
-    Up to a number that all codes share it is the log of the counts' probability, where siblings draw a pair of codes and each
-    code one of its ``n`` cells, left and right with the same probabilities, with all these probabilities integrated out:
-    under a Dirichlet prior of ``a`` a pair, and a flat one over a code's cells. Of three siblings and more each stands in two
-    pairs, and is counted twice.
-    """
-    joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
-    return evidence(joint_RSYKK).sum((2, 3, 4)) + emission(cells_RSK, occurrences(joint_RSYKK)).sum(-1)
-
-
 def occurrences(joint_RSYKK: Tensor) -> Tensor:
     """How often each code stood on either side of another, ``[R, S, K]``."""
     return joint_RSYKK.sum((2, 4)) + joint_RSYKK.sum((2, 3))
 
 
-def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evidence: Evidence) -> Tensor:
-    """The objective with cell ``n`` in code ``k``, all others as they are, less a number of the cell: ``[R, S, N, K]``.
+def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, prior: Prior) -> Tensor:
+    """The log of the counts' probability with cell ``n`` in code ``k``, all others as they are, less a number of the cell.
+
+    ``[R, S, N, K]``; under the prior that is given, which is that of the codes as they are.
 
     The cell's own counts are taken out of ``J``, from its row, its column, and, where it stood beside itself, once and not
     twice; then they are put into row and column ``k``.
@@ -101,14 +155,14 @@ def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, evi
     eye_KK = torch.eye(K, dtype=rest.dtype, device=rest.device)
     in_row = rest + to_right[..., None, :] + eye_KK * (to_left + itself_RSYN1)[..., :, None]
     in_column = rest + to_left[..., :, None] * (1 - eye_KK)  # what stands in row and column is in the row
-    before = evidence(rest)
-    of_pairs = (evidence(in_row) - before).sum((2, 5)) + (evidence(in_column) - before).sum((2, 4))
+    before = prior.of_pairs(rest)
+    of_pairs = (prior.of_pairs(in_row) - before).sum((2, 5)) + (prior.of_pairs(in_column) - before).sum((2, 4))
 
     one_RSN1 = seen(counts_RYTT)[:, None].expand_as(codes_RST).gather(2, cells_RSN)[..., None].long()
     others_RSNK = cells_of(counts_RYTT, codes_RST, K)[:, :, None] - own_RSNK * one_RSN1
     here_RSN1 = (right_RSYNK.sum((2, 4)) + left_RSYNK.sum((2, 4)))[..., None]
     rest_RSNK = occurrences(joint_RSYKK)[:, :, None] - own_RSNK * here_RSN1
-    return of_pairs + emission(others_RSNK + one_RSN1, rest_RSNK + here_RSN1) - emission(others_RSNK, rest_RSNK)
+    return of_pairs + prior.of_cells(others_RSNK + one_RSN1, rest_RSNK + here_RSN1) - prior.of_cells(others_RSNK, rest_RSNK)
 
 
 def without(joint_RSYKK: Tensor, own: Tensor, right_RSYNK: Tensor, left_RSYNK: Tensor, itself_RSYN1: Tensor) -> Tensor:

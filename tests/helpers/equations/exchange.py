@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,24 +16,69 @@ from equations.case import Answer, Case, Equation, State, descend
 from equations.network import Array, Parameters, Run, whitened
 from rhm.hashing import fold, uniform
 
+SHARES = [2 ** (-i / 4) for i in range(33)]
+SHAPES = [0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
+EVENNESS = [2.0**i for i in range(7)]
 
-def emission(cells: int, count: float) -> float:
-    """``ln G(n) - ln G(n + c)``, the log of ``(n - 1)! / (n + c - 1)!``, one factor after another; 0 without cells."""
-    return -sum(math.log(cells + i) for i in range(round(count))) if cells else 0.0
+
+@dataclass(frozen=True)
+class Belief:
+    """What is thought of counts before they are seen: the share of pairs of codes that occur, how equal their rates are, and how
+    equal the probabilities of a code's cells."""
+
+    share: float
+    shape: float
+    even: float
 
 
-def objective(counts_YTT: Array, codes_T: Array, K: int, a: float) -> float:
-    """``sum ln G(J + a) - ln G(a) + sum_k e(n_k, J[., k, .] + J[., ., k])`` by going through all pairs of cells."""
+def rising(start: float, count: float) -> float:
+    """``ln start (start + 1) ... (start + count - 1)``, one factor after another."""
+    return sum(math.log(start + i) for i in range(round(count)))
+
+
+def of_pairs(joint: Array, share: float, shape: float) -> float:
+    """The log of the probability of counts of pairs of codes, each of which occurs or does not."""
+    expected, total = joint.sum() / (share * joint.size), 0.0
+    for count, times in zip(*np.unique(joint, return_counts=True), strict=True):
+        occurs = rising(shape, count) - shape * math.log((shape + expected) / shape)
+        if count:
+            total += times * (math.log(share) + occurs - count * math.log((shape + expected) / expected))
+        else:
+            total += times * math.log(share * math.exp(occurs) + 1 - share)
+    return total
+
+
+def of_cells(counts_YTT: Array, codes_T: Array, joint: Array, even: float) -> float:
+    """The log of the probability of which of its cells each code had, under a Dirichlet prior of ``even`` a cell."""
+    total, cells = 0.0, [0] * joint.shape[1]
+    for t, seen in enumerate(cells_seen(counts_YTT)):
+        if seen:
+            cells[codes_T[t]] += 1
+            total += rising(even, counts_YTT[:, t].sum() + counts_YTT[:, :, t].sum())
+    for k, count in enumerate(cells):
+        total -= rising(even * count, joint[:, k].sum() + joint[:, :, k].sum()) if count else 0.0
+    return total
+
+
+def joint_of(counts_YTT: Array, codes_T: Array, K: int) -> Array:
+    """How often each code stood left of each, by going through all pairs of cells."""
     joint = np.zeros((len(counts_YTT), K, K))
     for y, left, right in np.argwhere(counts_YTT):
         joint[y, codes_T[left], codes_T[right]] += counts_YTT[y, left, right]
-    total = 0.0
-    for at in np.ndindex(joint.shape):
-        total += math.lgamma(joint[at] + a) - math.lgamma(a)
-    for k in range(K):
-        cells = sum(codes_T[t] == k for t, seen in enumerate(cells_seen(counts_YTT)) if seen)
-        total += emission(cells, joint[:, k].sum() + joint[:, :, k].sum())
-    return total
+    return joint
+
+
+def belief(counts_YTT: Array, codes_T: Array, K: int) -> Belief:
+    """Under which the counts are most probable, of all that are tried."""
+    joint = joint_of(counts_YTT, codes_T, K)
+    pairs = max(((share, shape) for share in SHARES for shape in SHAPES), key=lambda both: of_pairs(joint, *both))
+    return Belief(*pairs, max(EVENNESS, key=lambda even: of_cells(counts_YTT, codes_T, joint, even)))
+
+
+def objective(counts_YTT: Array, codes_T: Array, K: int, under: Belief | None = None) -> float:
+    """The log of the counts' probability under a belief, else under the one that makes them most probable."""
+    joint, under = joint_of(counts_YTT, codes_T, K), under or belief(counts_YTT, codes_T, K)
+    return of_pairs(joint, under.share, under.shape) + of_cells(counts_YTT, codes_T, joint, under.even)
 
 
 def drive(weights_YTT: Array, counts_YTT: Array, codes_T: Array, cell: int, k: int, K: int, a: float) -> float:
@@ -136,22 +182,23 @@ class Layer:
         codes_ST = self.codes_ST.copy()
         for s in range(S):
             cells = sorted(range(self.T), key=lambda t: -order_ST[s, t] - seen[t])[: max(1, round(fraction * sum(seen)))]
+            under = belief(counts_YTT, self.codes_ST[s], self.K)
             for n, cell in enumerate(cells):
                 values = []
                 for k in range(self.K):
                     noise = -math.log(-math.log(noise_SNK[s, n, k]))
-                    values.append(self.says(counts_YTT, self.codes_ST[s], cell, k) + temperature * noise)
+                    values.append(self.says(counts_YTT, self.codes_ST[s], cell, k, under) + temperature * noise)
                 if seen[cell]:
                     codes_ST[s, cell] = int(np.argmax(values))
         return codes_ST
 
-    def says(self, counts_YTT: Array, codes_T: Array, cell: int, k: int) -> float:
+    def says(self, counts_YTT: Array, codes_T: Array, cell: int, k: int, under: Belief) -> float:
         """How good a cell finds a code."""
         form = self.case.setting("drive", "gain")
         if form == "gain":
             other_T = codes_T.copy()
             other_T[cell] = k
-            return objective(counts_YTT, other_T, self.K, self.a)
+            return objective(counts_YTT, other_T, self.K, under)
         weights_YTT = counts_YTT.copy()
         if form == "weights":
             weights_YTT[:, cell], weights_YTT[:, :, cell] = 0, 0
@@ -159,7 +206,7 @@ class Layer:
 
     def value(self, counts_YTT: Array, codes_T: Array) -> float:
         """How good codes are."""
-        return objective(counts_YTT, codes_T, self.K, self.a)
+        return objective(counts_YTT, codes_T, self.K)
 
     def told(self) -> dict[str, float]:
         best, seen = self.objective_S.max(), cells_seen(self.counts_YTT)
