@@ -23,20 +23,25 @@ class ExchangeClustering(CellClustering):
 
     A layer has a cell ``t`` for each tuple of the codes below, a code ``z(t)`` for each cell, and Hebbian counts ``C[y, a, b]``
     of cells seen side by side under one parent, ``a`` left of ``b``; ``y`` is the class at the top layer that has siblings if
-    ``label_context``, else one and the same; of three siblings and more it is also the place of ``a``. It climbs
+    ``label_context``, else one and the same; of three siblings and more it is also the place of ``a``. It climbs the log of the
+    counts' probability
 
-        sum_ykl ln G(J[y, k, l] + a) + sum_k e(n_k, c_k),    e(n, c) = ln G(n) - ln G(n + c),
+        sum_ykl ln p(J[y, k, l]) + sum_k ln G(d n_k) / G(d n_k + c_k) + sum_t ln G(d + c_t) / G(d),
 
     where ``J`` are the counts by code, ``n_k`` is the number of cells with code ``k``, ``c_k = J[., k, .] + J[., ., k]`` how
-    often it stood on either side, and ``G`` the gamma function: the log of the counts' probability, with those of pairs of
-    codes and of a code's cells, the same on either side, integrated out. In each step of a layer's turn a fraction of the cells
-    that it has seen decides again, all at once:
+    often it stood on either side, ``c_t`` the same of a cell, and ``G`` the gamma function. Siblings draw a pair of codes, of
+    which a share ``w`` occurs at all and the others never do, and a code draws one of its cells, the same on either side; the
+    probabilities of both are integrated out. How many pairs occur, how equal their rates are and how equal a code's cells is
+    not told: ``w``, the shape ``b`` of ``p`` and ``d`` are those under which the counts are most probable, anew in each step
+    (:class:`rules.maths.exchange.Prior`). Of the symbols of a grammar they are ``m / v^(s-1)``, and many for both.
+
+    In each step of a layer's turn a fraction of the cells that it has seen decides again, all at once:
 
         z(t) = argmax_k F[t, k] + T g
 
     ``F`` is the objective with ``t`` in code ``k`` and its own counts nowhere else (leave one out), ``g`` Gumbel noise. ``T``
-    falls in a line from ``temperature`` times the counts of a cell to 0 at ``falling`` of the turn. ``a`` is ``pseudo_counts``
-    over the number of pairs of codes and, where they are contexts, of classes. The best of the layer's codebooks is handed on.
+    falls in a line from ``temperature`` times the counts of a cell to 0 at ``falling`` of the turn. The best of the layer's
+    codebooks is handed on.
 
     The layer below that one sees no label, and at high m it is what fails: ``J`` alone does not tell its codes. In ``returns``
     further turns, each followed by one of the layer above, its pairs are counted by the code that their parent is expected to
@@ -52,10 +57,11 @@ class ExchangeClustering(CellClustering):
 
         F[t, k] = sum_yl R[y, t, l] w[y, k, l] + Q[y, t, l] u[y, l, k],
 
-    ``R`` and ``Q`` how often code ``l`` was right and left of ``t``. It has no gamma function, and no number of cells.
+    ``R`` and ``Q`` how often code ``l`` was right and left of ``t``, and ``a`` is ``pseudo_counts`` over the number of pairs of
+    codes and, where they are contexts, of classes. It has no gamma function, and no number of cells.
 
     Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. New are
-    the integrated form, the noise and the contexts.
+    the integrated form and its prior, the noise and the contexts.
 
     What is counted, seen and learned: see :class:`rules.base.cell_clustering.CellClustering`. A cell decides by its own counts,
     ``z`` of its siblings and the layer's ``J``; with ``returns`` also by codes and counts of the layer above.
@@ -66,10 +72,12 @@ class ExchangeClustering(CellClustering):
         fraction: of the cells that have been seen, which decides in a step; at least one does. With 1 they undo one another.
         temperature: ``T`` at the start for each count of a cell.
         falling: part of the turn at whose end ``T`` is 0.
-        pseudo_counts: of all pairs of codes and classes together.
+        pseudo_counts: of all pairs of codes and classes together, in the neural form.
         drive: what ``F`` is: ``gain``, as above; ``weights``, the neural form; ``own_weights``, the same with the cell's own
             counts in the weights.
         returns: further turns of the two uppermost layers that have siblings, after all have had theirs.
+        spare_codes: whether ``K`` is a bound, and codes may stay unused: the more are used, the more pairs might occur. Wanted
+            where there are more codes than symbols; where there are as many, it merges symbols.
 
     Raises:
         InvalidInput: a value out of its range; another network; pairs that are not siblings, or layers that have none;
@@ -92,6 +100,7 @@ class ExchangeClustering(CellClustering):
         pseudo_counts: float = 6.4,
         drive: str = "gain",
         returns: int = 0,
+        spare_codes: bool = False,
     ):
         super().__init__(network, optimizer, clip, turn, one_by_one)
         for key, value in ("fraction", fraction), ("falling", falling):
@@ -103,7 +112,7 @@ class ExchangeClustering(CellClustering):
             raise InvalidInput("model.pseudo_counts", pseudo_counts, "a number above 0")
         if drive not in DRIVES:
             raise InvalidInput("model.drive", drive, f"one of {', '.join(DRIVES)}")
-        self.label_context, self.fraction, self.drive = label_context, fraction, drive
+        self.label_context, self.fraction, self.drive, self.spare_codes = label_context, fraction, drive, spare_codes
         self.temperature, self.falling, self.pseudo_counts = temperature, falling, pseudo_counts
         if label_context:
             self.knowledge = "labels"
@@ -171,7 +180,7 @@ class ExchangeClustering(CellClustering):
         if self.data.train_sizes_R is not None:
             most = min(most, max(size or 0 for size in self.data.replica_sizes))
         pairs = self.network.positions[k - 1] // self.network.layers[k].patch * self.places(k)
-        return exchange.Prior(counts_RYTT, codes_RST, self.table(k).symbols, most * pairs)
+        return exchange.Prior(counts_RYTT, codes_RST, self.table(k).symbols, most * pairs, self.spare_codes)
 
     def objective(self, k: int, counts_RYTT: Tensor, codes_RST: Tensor) -> Tensor:
         return self.prior(k, counts_RYTT, codes_RST).value_RS

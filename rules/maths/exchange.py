@@ -52,30 +52,32 @@ class Prior:
     Args:
         counts_RYTT, codes_RST, K: of the layer.
         largest: that a count can be.
+        spare: whether codes that no cell has are none, and pairs are those of the others.
 
     Attributes:
         value_RS: the log of the counts' probability, the largest of all ``w``, ``b`` and ``d``.
         share_RS, shape_RS, even_RS: the ``w``, ``b`` and ``d`` that have it.
     """
 
-    def __init__(self, counts_RYTT: Tensor, codes_RST: Tensor, K: int, largest: int):
+    def __init__(self, counts_RYTT: Tensor, codes_RST: Tensor, K: int, largest: int, spare: bool = False):
         joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
-        self.largest = largest
+        self.largest, self.spare, self.contexts = largest, spare, joint_RSYKK.shape[2]
         device = joint_RSYKK.device
         share_W1, shape_H, even_E = grid(SHARES, device)[:, None], grid(SHAPES, device), grid(EVENNESS, device)
-        kinds, met_RS11 = joint_RSYKK[0, 0].numel(), (joint_RSYKK > 0).sum((2, 3, 4))[..., None, None]
-        N_R111 = counts_RYTT.sum((1, 2, 3))[:, None, None, None]
-        rate_R1W1 = (N_R111 / (kinds * share_W1)).clamp_min(torch.finfo(torch.float64).tiny)
-        unmet_R1WH = shape_H * (shape_H / (shape_H + rate_R1W1)).log()
-        met_R1WH = share_W1.log() + unmet_R1WH
-        none_R1WH = torch.logaddexp(torch.log1p(-share_W1), met_R1WH)
+        met_RS11, N_R111 = (joint_RSYKK > 0).sum((2, 3, 4))[..., None, None], counts_RYTT.sum((1, 2, 3))[:, None, None, None]
+        codes_RS11 = ((cells_RSK > 0).sum(-1).clamp_min(1) if spare else torch.full_like(cells_RSK[..., 0], K))[..., None, None]
+        pairs_RS11 = self.contexts * codes_RS11.double() ** 2
+        rate_RSW1 = (N_R111 / (pairs_RS11 * share_W1)).clamp_min(torch.finfo(torch.float64).tiny)
+        met_RSWH = share_W1.log() + shape_H * (shape_H / (shape_H + rate_RSW1)).log()
+        none_RSWH = torch.logaddexp(torch.log1p(-share_W1), met_RSWH)
         counted_RSH = torch.stack([self.rising(joint_RSYKK, h).sum((2, 3, 4)) for h in range(len(SHAPES))], -1)
-        value_RSWH = counted_RSH[:, :, None] + N_R111 * (rate_R1W1 / (shape_H + rate_R1W1)).log()
-        value_RSWH = value_RSWH + met_RS11 * met_R1WH + (kinds - met_RS11) * none_R1WH
+        value_RSWH = counted_RSH[:, :, None] + N_R111 * (rate_RSW1 / (shape_H + rate_RSW1)).log()
+        value_RSWH = value_RSWH + met_RS11 * met_RSWH + (pairs_RS11 - met_RS11) * none_RSWH
         of_pairs_RS, at_RS = value_RSWH.where(N_R111 > 0, 0.0).flatten(2).max(-1)
         self.kind_RS = at_RS % len(SHAPES)
         self.share_RS, self.shape_RS = share_W1[:, 0][at_RS // len(SHAPES)], shape_H[self.kind_RS]
-        self.met_RS = (met_R1WH - none_R1WH).expand_as(value_RSWH).flatten(2).gather(2, at_RS[..., None])[..., 0]
+        met_RS1, self.none_RS1 = (of.flatten(2).gather(2, at_RS[..., None]) for of in (met_RSWH, none_RSWH))
+        self.met_RS = (met_RS1 - self.none_RS1)[..., 0]
 
         count_R1T1 = (counts_RYTT.sum((1, 2)) + counts_RYTT.sum((1, 3)))[:, None, :, None]
         of_cells_R1E = (torch.lgamma(count_R1T1 + even_E) - torch.lgamma(even_E)).where(count_R1T1 > 0, 0.0).sum(2)
@@ -99,6 +101,17 @@ class Prior:
         which is the same for all codes."""
         met = self.met_RS.view(*self.met_RS.shape, *[1] * (count.dim() - 2))
         return self.rising(count, self.kind_RS) + met * (count > 0)
+
+    def of_codes(self, others_RSNK: Tensor) -> Tensor:
+        """The log of the probability that a code's pairs with the others are not met, where a cell is the first that has it.
+
+        Args:
+            others_RSNK: how many cells but one have each code.
+        """
+        if not self.spare:
+            return torch.zeros_like(others_RSNK, dtype=torch.float64)
+        used_RSN1 = (others_RSNK > 0).sum(-1, keepdim=True)
+        return self.none_RS1[..., None] * self.contexts * (2 * used_RSN1 + 1) * (others_RSNK == 0)
 
     def of_cells(self, cells_RSNK: Tensor, count_RSNK: Tensor) -> Tensor:
         """The log of the probability of counts of a code's cells, less what is the same for all codes."""
@@ -162,7 +175,8 @@ def gains(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, pri
     others_RSNK = cells_of(counts_RYTT, codes_RST, K)[:, :, None] - own_RSNK * one_RSN1
     here_RSN1 = (right_RSYNK.sum((2, 4)) + left_RSYNK.sum((2, 4)))[..., None]
     rest_RSNK = occurrences(joint_RSYKK)[:, :, None] - own_RSNK * here_RSN1
-    return of_pairs + prior.of_cells(others_RSNK + one_RSN1, rest_RSNK + here_RSN1) - prior.of_cells(others_RSNK, rest_RSNK)
+    emitted = prior.of_cells(others_RSNK + one_RSN1, rest_RSNK + here_RSN1) - prior.of_cells(others_RSNK, rest_RSNK)
+    return of_pairs + emitted + one_RSN1 * prior.of_codes(others_RSNK)
 
 
 def without(joint_RSYKK: Tensor, own: Tensor, right_RSYNK: Tensor, left_RSYNK: Tensor, itself_RSYN1: Tensor) -> Tensor:

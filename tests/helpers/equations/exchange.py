@@ -24,11 +24,12 @@ EVENNESS = [2.0**i for i in range(7)]
 @dataclass(frozen=True)
 class Belief:
     """What is thought of counts before they are seen: the share of pairs of codes that occur, how equal their rates are, and how
-    equal the probabilities of a code's cells."""
+    equal the probabilities of a code's cells; how often one that occurs is expected."""
 
     share: float
     shape: float
     even: float
+    expected: float
 
 
 def rising(start: float, count: float) -> float:
@@ -36,9 +37,9 @@ def rising(start: float, count: float) -> float:
     return sum(math.log(start + i) for i in range(round(count)))
 
 
-def of_pairs(joint: Array, share: float, shape: float) -> float:
+def of_pairs(joint: Array, share: float, shape: float, expected: float) -> float:
     """The log of the probability of counts of pairs of codes, each of which occurs or does not."""
-    expected, total = joint.sum() / (share * joint.size), 0.0
+    total = 0.0
     for count, times in zip(*np.unique(joint, return_counts=True), strict=True):
         occurs = rising(shape, count) - shape * math.log((shape + expected) / shape)
         if count:
@@ -68,17 +69,26 @@ def joint_of(counts_YTT: Array, codes_T: Array, K: int) -> Array:
     return joint
 
 
-def belief(counts_YTT: Array, codes_T: Array, K: int) -> Belief:
+def possible(joint: Array, counts_YTT: Array, codes_T: Array, spare: bool) -> Array:
+    """The counts of all pairs of codes or, of spare ones, of those that cells have that were seen."""
+    has = sorted({codes_T[t] for t, seen in enumerate(cells_seen(counts_YTT)) if seen}) if spare else slice(None)
+    return joint[:, has][:, :, has]
+
+
+def belief(counts_YTT: Array, codes_T: Array, K: int, spare: bool = False) -> Belief:
     """Under which the counts are most probable, of all that are tried."""
     joint = joint_of(counts_YTT, codes_T, K)
-    pairs = max(((share, shape) for share in SHARES for shape in SHAPES), key=lambda both: of_pairs(joint, *both))
-    return Belief(*pairs, max(EVENNESS, key=lambda even: of_cells(counts_YTT, codes_T, joint, even)))
+    pairs = possible(joint, counts_YTT, codes_T, spare)
+    tried = [(share, shape, pairs.sum() / (share * max(1, pairs.size))) for share in SHARES for shape in SHAPES]
+    share, shape, expected = max(tried, key=lambda all_three: of_pairs(pairs, *all_three))
+    return Belief(share, shape, max(EVENNESS, key=lambda even: of_cells(counts_YTT, codes_T, joint, even)), expected)
 
 
-def objective(counts_YTT: Array, codes_T: Array, K: int, under: Belief | None = None) -> float:
+def objective(counts_YTT: Array, codes_T: Array, K: int, under: Belief | None = None, spare: bool = False) -> float:
     """The log of the counts' probability under a belief, else under the one that makes them most probable."""
-    joint, under = joint_of(counts_YTT, codes_T, K), under or belief(counts_YTT, codes_T, K)
-    return of_pairs(joint, under.share, under.shape) + of_cells(counts_YTT, codes_T, joint, under.even)
+    joint, under = joint_of(counts_YTT, codes_T, K), under or belief(counts_YTT, codes_T, K, spare)
+    pairs = possible(joint, counts_YTT, codes_T, spare)
+    return of_pairs(pairs, under.share, under.shape, under.expected) + of_cells(counts_YTT, codes_T, joint, under.even)
 
 
 def drive(weights_YTT: Array, counts_YTT: Array, codes_T: Array, cell: int, k: int, K: int, a: float) -> float:
@@ -123,6 +133,7 @@ class Layer:
         self.returned = returns > 0 and k == top - 1 and now >= top * self.turn
         if returns > 0 and k == top - 1 and not self.returned:
             self.Y = 1
+        self.spare = case.setting("spare_codes", False)
         self.a = case.setting("pseudo_counts", 6.4) / (self.K**2 * self.Y / self.places)
 
     def handed_on(self) -> Array:
@@ -182,7 +193,7 @@ class Layer:
         codes_ST = self.codes_ST.copy()
         for s in range(S):
             cells = sorted(range(self.T), key=lambda t: -order_ST[s, t] - seen[t])[: max(1, round(fraction * sum(seen)))]
-            under = belief(counts_YTT, self.codes_ST[s], self.K)
+            under = belief(counts_YTT, self.codes_ST[s], self.K, self.spare)
             for n, cell in enumerate(cells):
                 values = []
                 for k in range(self.K):
@@ -198,7 +209,7 @@ class Layer:
         if form == "gain":
             other_T = codes_T.copy()
             other_T[cell] = k
-            return objective(counts_YTT, other_T, self.K, under)
+            return objective(counts_YTT, other_T, self.K, under, self.spare)
         weights_YTT = counts_YTT.copy()
         if form == "weights":
             weights_YTT[:, cell], weights_YTT[:, :, cell] = 0, 0
@@ -206,7 +217,7 @@ class Layer:
 
     def value(self, counts_YTT: Array, codes_T: Array) -> float:
         """How good codes are."""
-        return objective(counts_YTT, codes_T, self.K)
+        return objective(counts_YTT, codes_T, self.K, spare=self.spare)
 
     def told(self) -> dict[str, float]:
         best, seen = self.objective_S.max(), cells_seen(self.counts_YTT)
@@ -289,6 +300,7 @@ VARIANTS = (
     (AT_ONCE, "--model.network.bottleneck=3", "--model.network.codebooks=2", "--model.fraction=1.0", "--model.temperature=0"),
     (AT_ONCE, "--data.s=3", "--data.L=3", "--data.m=3"),
     (AT_ONCE, "--model.drive=weights"),
+    (AT_ONCE, "--model.spare_codes=true", "--model.network.bottleneck=7", "--model.temperature=0"),
     (AT_ONCE, "--model.drive=own_weights", "--data.s=3", "--data.L=3", "--data.m=3"),
     (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.37", "--model.falling=0.2", "--model.temperature=1"),
 )
