@@ -73,34 +73,35 @@ class Prior:
         counted_RSH = torch.stack([self.rising(joint_RSYKK, h).sum((2, 3, 4)) for h in range(len(SHAPES))], -1)
         value_RSWH = counted_RSH[:, :, None] + N_R111 * (rate_RSW1 / (shape_H + rate_RSW1)).log()
         value_RSWH = value_RSWH + met_RS11 * met_RSWH + (pairs_RS11 - met_RS11) * none_RSWH
-        of_pairs_RS, at_RS = value_RSWH.where(N_R111 > 0, 0.0).flatten(2).max(-1)
-        self.kind_RS = at_RS % len(SHAPES)
-        self.share_RS, self.shape_RS = share_W1[:, 0][at_RS // len(SHAPES)], shape_H[self.kind_RS]
+        of_pairs_RS, at_RS = first_best(value_RSWH.where(N_R111 > 0, 0.0).flatten(2))
+        kind_RS = at_RS % len(SHAPES)
+        self.share_RS, self.shape_RS = share_W1[:, 0][at_RS // len(SHAPES)], shape_H[kind_RS]
         met_RS1, self.none_RS1 = (of.flatten(2).gather(2, at_RS[..., None]) for of in (met_RSWH, none_RSWH))
         self.met_RS = (met_RS1 - self.none_RS1)[..., 0]
+        self.looked_up: Tensor | None = None
+        if kind_RS.numel() * largest <= LARGEST_TABLE:
+            self.looked_up = rising_factorials(largest, device)[kind_RS] + self.met_RS[..., None]
+            self.looked_up[..., 0] = 0
 
         count_R1T1 = (counts_RYTT.sum((1, 2)) + counts_RYTT.sum((1, 3)))[:, None, :, None]
         of_cells_R1E = (torch.lgamma(count_R1T1 + even_E) - torch.lgamma(even_E)).where(count_R1T1 > 0, 0.0).sum(2)
         emitted_RSKE = emission(even_E * cells_RSK[..., None], occurrences(joint_RSYKK)[..., None])
-        of_codes_RS, at_RS = (emitted_RSKE.sum(2) + of_cells_R1E).max(-1)
+        of_codes_RS, at_RS = first_best(emitted_RSKE.sum(2) + of_cells_R1E)
         self.even_RS, self.value_RS = even_E[at_RS], of_pairs_RS + of_codes_RS
 
-    def rising(self, count: Tensor, kind: int | Tensor) -> Tensor:
-        """``ln G(J + b) - ln G(b)`` of counts ``[R, S, ...]`` for the shape of a number, or of a number for each ``[R, S]``."""
+    def rising(self, count: Tensor, kind: int) -> Tensor:
+        """``ln G(J + b) - ln G(b)`` of counts for the shape of this number."""
         if len(SHAPES) * self.largest > LARGEST_TABLE:
-            shape = grid(SHAPES, count.device)[kind]
-            shape = shape.view(*shape.shape, *[1] * (count.dim() - shape.dim()))
-            return torch.lgamma(count + shape) - torch.lgamma(shape)
-        row = torch.as_tensor(kind, device=count.device) * (self.largest + 1)
-        return rising_factorials(self.largest, count.device).take(
-            count.long() + row.view(*row.shape, *[1] * (count.dim() - row.dim()))
-        )
+            return rising_factorial(count, grid(SHAPES, count.device)[kind])
+        return rising_factorials(self.largest, count.device)[kind].take(count.long())
 
     def of_pairs(self, count: Tensor) -> Tensor:
         """The log of the probability of counts ``[R, S, ...]`` of a pair of codes over that of none, less its share of ``N``,
         which is the same for all codes."""
-        met = self.met_RS.view(*self.met_RS.shape, *[1] * (count.dim() - 2))
-        return self.rising(count, self.kind_RS) + met * (count > 0)
+        if self.looked_up is not None:
+            return self.looked_up.gather(2, count.flatten(2).long()).view(count.shape)
+        met, shape = (of.view(*of.shape, *[1] * (count.dim() - 2)) for of in (self.met_RS, self.shape_RS))
+        return rising_factorial(count, shape) + met * (count > 0)
 
     def of_codes(self, others_RSNK: Tensor) -> Tensor:
         """The log of the probability that a code's pairs with the others are not met, where a cell is the first that has it.
@@ -108,14 +109,19 @@ class Prior:
         Args:
             others_RSNK: how many cells but one have each code.
         """
-        if not self.spare:
-            return torch.zeros_like(others_RSNK, dtype=torch.float64)
         used_RSN1 = (others_RSNK > 0).sum(-1, keepdim=True)
-        return self.none_RS1[..., None] * self.contexts * (2 * used_RSN1 + 1) * (others_RSNK == 0)
+        more_RSNK = (2 * used_RSN1 + 1) * (others_RSNK == 0)  # pairs of codes
+        return self.spare * self.none_RS1[..., None] * self.contexts * more_RSNK
 
     def of_cells(self, cells_RSNK: Tensor, count_RSNK: Tensor) -> Tensor:
         """The log of the probability of counts of a code's cells, less what is the same for all codes."""
         return emission(self.even_RS[..., None, None] * cells_RSNK, count_RSNK)
+
+
+def first_best(value: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest of the last dimension, and the first that has it but for rounding: counts may not decide between priors."""
+    best = value.amax(-1, keepdim=True)
+    return best[..., 0], (value >= best - 1e-9).to(torch.uint8).argmax(-1)
 
 
 @lru_cache(maxsize=32)
@@ -125,12 +131,16 @@ def grid(values: tuple[float, ...], device: torch.device) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=device)
 
 
+def rising_factorial(count: Tensor, start: Tensor) -> Tensor:
+    """``ln G(c + b) - ln G(b)`` of counts ``c``, starting with ``b``."""
+    return torch.lgamma(count + start) - torch.lgamma(start)
+
+
 @lru_cache(maxsize=32)
 def rising_factorials(largest: int, device: torch.device) -> Tensor:
-    """``ln G(c + b) - ln G(b)`` for each of :data:`SHAPES`, ``c`` from 0. Looked up it is four times as fast."""
+    """:func:`rising_factorial` for each of :data:`SHAPES`, of counts from 0. Looked up it is four times as fast."""
     with torch.inference_mode(False):
-        shape_H1 = grid(SHAPES, device)[:, None]
-        return torch.lgamma(torch.arange(largest + 1, dtype=torch.float64, device=device) + shape_H1) - torch.lgamma(shape_H1)
+        return rising_factorial(torch.arange(largest + 1, dtype=torch.float64, device=device), grid(SHAPES, device)[:, None])
 
 
 def emission(weight: Tensor, count: Tensor) -> Tensor:

@@ -80,8 +80,14 @@ def belief(counts_YTT: Array, codes_T: Array, K: int, spare: bool = False) -> Be
     joint = joint_of(counts_YTT, codes_T, K)
     pairs = possible(joint, counts_YTT, codes_T, spare)
     tried = [(share, shape, pairs.sum() / (share * max(1, pairs.size))) for share in SHARES for shape in SHAPES]
-    share, shape, expected = max(tried, key=lambda all_three: of_pairs(pairs, *all_three))
-    return Belief(share, shape, max(EVENNESS, key=lambda even: of_cells(counts_YTT, codes_T, joint, even)), expected)
+    share, shape, expected = tried[first_best([of_pairs(pairs, *all_three) for all_three in tried])]
+    even = EVENNESS[first_best([of_cells(counts_YTT, codes_T, joint, one) for one in EVENNESS])]
+    return Belief(share, shape, even, expected)
+
+
+def first_best(values: list[float]) -> int:
+    """The first of the largest, which may be several, but for rounding."""
+    return next(i for i, value in enumerate(values) if value >= max(values) - 1e-9)
 
 
 def objective(counts_YTT: Array, codes_T: Array, K: int, under: Belief | None = None, spare: bool = False) -> float:
@@ -300,7 +306,7 @@ VARIANTS = (
     (AT_ONCE, "--model.network.bottleneck=3", "--model.network.codebooks=2", "--model.fraction=1.0", "--model.temperature=0"),
     (AT_ONCE, "--data.s=3", "--data.L=3", "--data.m=3"),
     (AT_ONCE, "--model.drive=weights"),
-    (AT_ONCE, "--model.spare_codes=true", "--model.network.bottleneck=7", "--model.temperature=0"),
+    (AT_ONCE, "--model.spare_codes=true", "--model.network.bottleneck=5", "--data.s=3", "--data.L=3", "--data.m=3"),
     (AT_ONCE, "--model.drive=own_weights", "--data.s=3", "--data.L=3", "--data.m=3"),
     (AT_ONCE, "--model.pseudo_counts=1.5", "--model.fraction=0.37", "--model.falling=0.2", "--model.temperature=1"),
 )
