@@ -33,7 +33,8 @@ class ExchangeClustering(CellClustering):
     which a share ``w`` occurs at all and the others never do, and a code draws one of its cells, the same on either side; the
     probabilities of both are integrated out. How many pairs occur, how equal their rates are and how equal a code's cells is
     not told: ``w``, the shape ``b`` of ``p`` and ``d`` are those under which the counts are most probable, anew in each step
-    (:class:`rules.maths.exchange.Prior`). Of the symbols of a grammar they are ``m / v^(s-1)``, and many for both.
+    (:class:`rules.maths.exchange.Prior`). Of the symbols of a grammar with ``s`` = 2, without contexts, ``w`` is ``m / v``; ``b``
+    and ``d`` are large where rates and rules are equally frequent.
 
     In each step of a layer's turn a fraction of the cells that it has seen decides again, all at once:
 
@@ -60,8 +61,9 @@ class ExchangeClustering(CellClustering):
     ``R`` and ``Q`` how often code ``l`` was right and left of ``t``, and ``a`` is ``pseudo_counts`` over the number of pairs of
     codes and, where they are contexts, of classes. It has no gamma function, and no number of cells.
 
-    Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. New are
-    the integrated form and its prior, the noise and the contexts.
+    Class-based bigrams: Brown et al. 1992; exchanges, leaving one out: Kneser, Ney 1993, Martin, Liermann, Ney 1998. The
+    integrated form is that of block models with degrees (Karrer, Newman 2011; Peixoto 2017); its prior for siblings, the noise
+    and the contexts are ours.
 
     What is counted, seen and learned: see :class:`rules.base.cell_clustering.CellClustering`. A cell decides by its own counts,
     ``z`` of its siblings and the layer's ``J``; with ``returns`` also by codes and counts of the layer above.
@@ -77,11 +79,12 @@ class ExchangeClustering(CellClustering):
             counts in the weights.
         returns: further turns of the two uppermost layers that have siblings, after all have had theirs.
         spare_codes: whether ``K`` is a bound, and codes may stay unused: the more are used, the more pairs might occur. Wanted
-            where there are more codes than symbols; where there are as many, it merges symbols.
+            where there are more codes than symbols; where there are as many, it merges symbols. With ``gain`` alone.
 
     Raises:
         InvalidInput: a value out of its range; another network; pairs that are not siblings, or layers that have none;
-            ``returns`` without ``label_context`` or ``one_by_one``, of fewer than two layers, or of tuples of three and more.
+            ``returns`` without ``label_context`` or ``one_by_one``, of fewer than two layers, or of tuples of three and more;
+            ``spare_codes`` in the neural form.
     """
 
     source = "this project, after Brown et al. 1992, Computational Linguistics 18, and Martin, Liermann, Ney 1998"
@@ -112,6 +115,8 @@ class ExchangeClustering(CellClustering):
             raise InvalidInput("model.pseudo_counts", pseudo_counts, "a number above 0")
         if drive not in DRIVES:
             raise InvalidInput("model.drive", drive, f"one of {', '.join(DRIVES)}")
+        if spare_codes and drive != "gain":
+            raise InvalidInput("model.spare_codes", spare_codes, f"false with model.drive={drive}")
         self.label_context, self.fraction, self.drive, self.spare_codes = label_context, fraction, drive, spare_codes
         self.temperature, self.falling, self.pseudo_counts = temperature, falling, pseudo_counts
         if label_context:

@@ -9,7 +9,7 @@ N cells that decide, K codes.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -47,7 +47,8 @@ class Prior:
         w C(J) + (1 - w) [J = 0],    ln C(J) = ln G(J + b) - ln G(b) + b ln b / (b + r) + J ln r / (b + r),
 
     with ``r`` counts expected, ``N / w`` over the number of pairs: negative binomial, without the factorial that the order of
-    strings takes out. A code's ``n`` cells have probabilities under a Dirichlet prior of ``d`` a cell, of :data:`EVENNESS`.
+    strings takes out. A code's ``n`` cells have probabilities under a Dirichlet prior of ``d`` a cell, of :data:`EVENNESS`. Of
+    three siblings and more each stands in two pairs and is counted twice, so that it is no probability of the strings then.
 
     Args:
         counts_RYTT, codes_RST, K: of the layer.
@@ -77,11 +78,7 @@ class Prior:
         kind_RS = at_RS % len(SHAPES)
         self.share_RS, self.shape_RS = share_W1[:, 0][at_RS // len(SHAPES)], shape_H[kind_RS]
         met_RS1, self.none_RS1 = (of.flatten(2).gather(2, at_RS[..., None]) for of in (met_RSWH, none_RSWH))
-        self.met_RS = (met_RS1 - self.none_RS1)[..., 0]
-        self.looked_up: Tensor | None = None
-        if kind_RS.numel() * largest <= LARGEST_TABLE:
-            self.looked_up = rising_factorials(largest, device)[kind_RS] + self.met_RS[..., None]
-            self.looked_up[..., 0] = 0
+        self.met_RS, self.kind_RS = (met_RS1 - self.none_RS1)[..., 0], kind_RS
 
         count_R1T1 = (counts_RYTT.sum((1, 2)) + counts_RYTT.sum((1, 3)))[:, None, :, None]
         of_cells_R1E = (torch.lgamma(count_R1T1 + even_E) - torch.lgamma(even_E)).where(count_R1T1 > 0, 0.0).sum(2)
@@ -95,11 +92,20 @@ class Prior:
             return rising_factorial(count, grid(SHAPES, count.device)[kind])
         return rising_factorials(self.largest, count.device)[kind].take(count.long())
 
+    @cached_property
+    def table_RSC(self) -> Tensor | None:
+        """What :meth:`of_pairs` says of counts from 0, if that is no more than what can be looked up."""
+        if max(self.kind_RS.numel(), len(SHAPES)) * self.largest > LARGEST_TABLE:
+            return None
+        table_RSC = rising_factorials(self.largest, self.kind_RS.device)[self.kind_RS] + self.met_RS[..., None]
+        table_RSC[..., 0] = 0
+        return table_RSC
+
     def of_pairs(self, count: Tensor) -> Tensor:
         """The log of the probability of counts ``[R, S, ...]`` of a pair of codes over that of none, less its share of ``N``,
         which is the same for all codes."""
-        if self.looked_up is not None:
-            return self.looked_up.gather(2, count.flatten(2).long()).view(count.shape)
+        if self.table_RSC is not None:
+            return self.table_RSC.gather(2, count.flatten(2).long()).view(count.shape)
         met, shape = (of.view(*of.shape, *[1] * (count.dim() - 2)) for of in (self.met_RS, self.shape_RS))
         return rising_factorial(count, shape) + met * (count > 0)
 
@@ -121,7 +127,7 @@ class Prior:
 def first_best(value: Tensor) -> tuple[Tensor, Tensor]:
     """The largest of the last dimension, and the first that has it but for rounding: counts may not decide between priors."""
     best = value.amax(-1, keepdim=True)
-    return best[..., 0], (value >= best - 1e-9).to(torch.uint8).argmax(-1)
+    return best[..., 0], (value >= best - 1e-9 * best.abs().clamp_min(1)).to(torch.uint8).argmax(-1)
 
 
 @lru_cache(maxsize=32)
@@ -205,8 +211,8 @@ def drives(counts_RYTT: Tensor, codes_RST: Tensor, cells_RSN: Tensor, K: int, a:
 
     ``sum_yl R[y, n, l] w[y, k, l] + Q[y, n, l] u[y, l, k]`` with ``w[y, k, l] = ln (J[y, k, l] + a) / p_k``, the log of how
     often code ``k`` has a right sibling ``l`` in context ``y``, of all its siblings, ``p_k = sum_yl J[y, k, l] + J[y, l, k] +
-    2 a``, and ``u`` the same of left ones. To first order in a cell's counts it is what :func:`gains` is, less ``ln n / (n +
-    c)`` of a code's ``n`` cells and ``c`` counts.
+    2 a``, and ``u`` the same of left ones. To first order in a cell's counts it is what :func:`gains` is where all pairs occur,
+    with ``w`` = 1, ``d`` = 1 and ``b = a``, less ``ln n / (n + c)`` of a code's ``n`` cells and ``c`` counts.
 
     Args:
         a: pseudo-count of a pair of codes in a context.

@@ -371,6 +371,7 @@ def test_layers_learn_one_after_another(steps):
         (("--model.temperature=-1",), "model.temperature", "at least 0"),
         (("--model.pseudo_counts=0",), "model.pseudo_counts", "above 0"),
         (("--model.drive=loss",), "model.drive", "one of gain, weights, own_weights"),
+        (("--model.drive=weights", "--model.spare_codes=true"), "model.spare_codes", "false with model.drive=weights"),
         (("--model.returns=-1",), "model.returns", "at least 0"),
         (("--model.returns=1",), "model.returns", "0 without model.label_context"),
         ((*LABEL, "--model.returns=1", "--model.one_by_one=false"), "model.returns", "without model.one_by_one"),
