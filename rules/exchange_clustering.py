@@ -33,8 +33,8 @@ class ExchangeClustering(CellClustering):
     which a share ``w`` occurs at all and the others never do, and a code draws one of its cells, the same on either side; the
     probabilities of both are integrated out. How many pairs occur, how equal their rates are and how equal a code's cells is
     not told: ``w``, the shape ``b`` of ``p`` and ``d`` are those under which the counts are most probable, anew in each step
-    (:class:`rules.maths.exchange.Prior`). With ``s`` = 2, without contexts, ``w`` of the true symbols is ``m / v``; ``b`` and ``d``
-    are large where rates and rules are equally frequent.
+    (:class:`rules.maths.exchange.Prior`). With ``s`` = 2, without contexts, ``w`` of the true symbols is ``m / v``; ``b`` and
+    ``d`` are large where rates and rules are equally frequent.
 
     In each step of a layer's turn a fraction of the cells that it has seen decides again, all at once:
 
