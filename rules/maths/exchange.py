@@ -4,7 +4,7 @@ Counts of siblings, ``C[y, a, b]``: how often cell ``a`` stood left of cell ``b`
 ``J[y, k, l]`` is how often code ``k`` stood left of ``l``. All counts are integers in float64.
 
 Shape suffixes: R replica, B string, D position, H pair of siblings, S codebooks, Y contexts, T cells,
-N cells that decide, K codes.
+N cells that decide, K codes; W shares, F shapes, E evennesses that are tried, C counts from 0.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ class Prior:
         joint_RSYKK, cells_RSK = tally(counts_RYTT, codes_RST, K)[2], cells_of(counts_RYTT, codes_RST, K)
         self.largest, self.spare, self.contexts = largest, spare, joint_RSYKK.shape[2]
         device = joint_RSYKK.device
-        share_W1, shape_H, even_E = grid(SHARES, device)[:, None], grid(SHAPES, device), grid(EVENNESS, device)
+        share_W1, shape_F, even_E = grid(SHARES, device)[:, None], grid(SHAPES, device), grid(EVENNESS, device)
         met_RS11, N_R111 = (joint_RSYKK > 0).sum((2, 3, 4))[..., None, None], counts_RYTT.sum((1, 2, 3))[:, None, None, None]
         codes_RS11 = ((cells_RSK > 0).sum(-1).clamp_min(1) if spare else torch.full_like(cells_RSK[..., 0], K))[..., None, None]
         pairs_RS11 = self.contexts * codes_RS11.double() ** 2
         rate_RSW1 = (N_R111 / (pairs_RS11 * share_W1)).clamp_min(torch.finfo(torch.float64).tiny)
-        met_RSWH = share_W1.log() + shape_H * (shape_H / (shape_H + rate_RSW1)).log()
-        none_RSWH = torch.logaddexp(torch.log1p(-share_W1), met_RSWH)
-        counted_RSH = torch.stack([self.rising(joint_RSYKK, h).sum((2, 3, 4)) for h in range(len(SHAPES))], -1)
-        value_RSWH = counted_RSH[:, :, None] + N_R111 * (rate_RSW1 / (shape_H + rate_RSW1)).log()
-        value_RSWH = value_RSWH + met_RS11 * met_RSWH + (pairs_RS11 - met_RS11) * none_RSWH
-        of_pairs_RS, at_RS = first_best(value_RSWH.where(N_R111 > 0, 0.0).flatten(2))
+        met_RSWF = share_W1.log() + shape_F * (shape_F / (shape_F + rate_RSW1)).log()
+        none_RSWF = torch.logaddexp(torch.log1p(-share_W1), met_RSWF)
+        counted_RSF = torch.stack([self.rising(joint_RSYKK, h).sum((2, 3, 4)) for h in range(len(SHAPES))], -1)
+        value_RSWF = counted_RSF[:, :, None] + N_R111 * (rate_RSW1 / (shape_F + rate_RSW1)).log()
+        value_RSWF = value_RSWF + met_RS11 * met_RSWF + (pairs_RS11 - met_RS11) * none_RSWF
+        of_pairs_RS, at_RS = first_best(value_RSWF.where(N_R111 > 0, 0.0).flatten(2))
         kind_RS = at_RS % len(SHAPES)
-        self.share_RS, self.shape_RS = share_W1[:, 0][at_RS // len(SHAPES)], shape_H[kind_RS]
-        met_RS1, self.none_RS1 = (of.flatten(2).gather(2, at_RS[..., None]) for of in (met_RSWH, none_RSWH))
+        self.share_RS, self.shape_RS = share_W1[:, 0][at_RS // len(SHAPES)], shape_F[kind_RS]
+        met_RS1, self.none_RS1 = (of.flatten(2).gather(2, at_RS[..., None]) for of in (met_RSWF, none_RSWF))
         self.met_RS, self.kind_RS = (met_RS1 - self.none_RS1)[..., 0], kind_RS
 
         count_R1T1 = (counts_RYTT.sum((1, 2)) + counts_RYTT.sum((1, 3)))[:, None, :, None]
