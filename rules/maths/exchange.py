@@ -127,7 +127,7 @@ class Prior:
 def first_best(value: Tensor) -> tuple[Tensor, Tensor]:
     """The largest of the last dimension, and the first that has it but for rounding: counts may not decide between priors."""
     best = value.amax(-1, keepdim=True)
-    return best[..., 0], (value >= best - 1e-9 * best.abs().clamp_min(1)).to(torch.uint8).argmax(-1)
+    return best[..., 0], torch.isclose(value, best, rtol=1e-9, atol=1e-9).to(torch.uint8).argmax(-1)
 
 
 @lru_cache(maxsize=32)

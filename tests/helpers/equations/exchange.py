@@ -87,7 +87,7 @@ def belief(counts_YTT: Array, codes_T: Array, K: int, spare: bool = False) -> Be
 
 def first_best(values: list[float]) -> int:
     """The first of the largest, which may be several, but for rounding."""
-    return next(i for i, value in enumerate(values) if value >= max(values) - 1e-9 * max(1, abs(max(values))))
+    return next(i for i, value in enumerate(values) if math.isclose(value, max(values), rel_tol=1e-9, abs_tol=1e-9))
 
 
 def objective(counts_YTT: Array, codes_T: Array, K: int, under: Belief | None = None, spare: bool = False) -> float:
