@@ -57,7 +57,9 @@ class Prior:
 
     Attributes:
         value_RS: the log of the counts' probability, the largest of all ``w``, ``b`` and ``d``.
-        share_RS, shape_RS, even_RS: the ``w``, ``b`` and ``d`` that have it.
+        share_RS: the ``w`` that has it.
+        shape_RS: the ``b``.
+        even_RS: the ``d``.
     """
 
     def __init__(self, counts_RYTT: Tensor, codes_RST: Tensor, K: int, largest: int, spare: bool = False):
