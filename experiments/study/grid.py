@@ -57,9 +57,10 @@ class Combination:
     @property
     def steps(self) -> int:
         """Of all its runs."""
+        length = self.rule.steps or self.study.steps
         largest = self.sizes[-1] if self.varied == "train_size" else self.setting("train_size")
-        wanted = math.ceil(self.study.steps.epochs * largest / self.setting("batch_size"))
-        return min(max(wanted, self.study.steps.least), self.study.steps.most)
+        wanted = math.ceil(length.epochs * largest / self.setting("batch_size"))
+        return min(max(wanted, length.least), length.most)
 
     def setting(self, name: str) -> int:
         """A setting of its runs' data, or the default where the study says nothing.

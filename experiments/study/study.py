@@ -102,6 +102,29 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """Length of a run: so many epochs of its largest training set, between two limits.
+
+    Args:
+        least, most: in steps; equal for a fixed number.
+        epochs: of the largest training set.
+
+    Raises:
+        InvalidInput: limits or epochs that are none.
+    """
+
+    least: int = 1000
+    most: int = 4000
+    epochs: float = 30.0
+
+    def __post_init__(self) -> None:
+        _at_least("steps.least", self.least, 1)
+        _at_least("steps.most", self.most, self.least)
+        if not 0 < self.epochs < math.inf:
+            raise InvalidInput("steps.epochs", self.epochs, "a number above 0")
+
+
+@dataclass(frozen=True)
 class Rule:
     """A rule of a study.
 
@@ -110,7 +133,7 @@ class Rule:
             a class with its module, such as ``mylab.rules.MyRule``, for its defaults.
         name: what it is called in tables and figures; the file's or the class' name by default.
         settings: of this rule's runs, such as ``{model.masks: exact}``.
-        sizes: instead of the study's.
+        sizes, steps: instead of the study's.
         vary: ``train_size`` or ``label_size``, instead of the study's.
         only: values of the task's parameters that the rule is tried on; all by default.
         grid: instead of the study's.
@@ -124,6 +147,7 @@ class Rule:
     name: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     sizes: Sizes | None = None
+    steps: Steps | None = None
     vary: str | None = None
     only: dict[str, list[int]] = field(default_factory=dict)
     grid: list[dict[str, Any]] | None = None
@@ -167,29 +191,6 @@ class Rule:
     def argument(self) -> str:
         """What names the rule for a run."""
         return f"--model={self.rule}" if self.is_class else f"-c={self.file}"
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Length of a run: so many epochs of its largest training set, between two limits.
-
-    Args:
-        least, most: in steps; equal for a fixed number.
-        epochs: of the largest training set.
-
-    Raises:
-        InvalidInput: limits or epochs that are none.
-    """
-
-    least: int = 1000
-    most: int = 4000
-    epochs: float = 30.0
-
-    def __post_init__(self) -> None:
-        _at_least("steps.least", self.least, 1)
-        _at_least("steps.most", self.most, self.least)
-        if not 0 < self.epochs < math.inf:
-            raise InvalidInput("steps.epochs", self.epochs, "a number above 0")
 
 
 @dataclass(frozen=True)

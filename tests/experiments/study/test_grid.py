@@ -58,6 +58,15 @@ def test_a_run_has_all_sizes_and_seeds_as_replicas_and_the_same_length_for_all()
     assert combination.run("refined-1", [512], study.seeds, {}).steps == 160
 
 
+def test_a_rule_may_have_a_length_of_its_own():
+    rules = [Rule("backprop"), Rule("pepita", steps=Steps(6000, 6000)), Rule("dfa", steps=Steps(10, 5000, 40))]
+    lengths = {
+        c.rule.rule: c.run("grid", c.sizes, [0], {}).steps
+        for c in expand(Study(rules, [{}], Sizes([1024]), steps=Steps(5, 5)))[0]
+    }
+    assert lengths == {"backprop": 5, "pepita": 6000, "dfa": 320}
+
+
 def test_label_sizes_can_be_varied_instead():
     study = Study(
         [Rule("sibling_contrastive"), Rule("backprop", vary="train_size")],
