@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install docs notebook demo digits curves compare equal-footing five-levels bottleneck near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
+.PHONY: install docs notebook demo digits curves compare equal-footing five-levels bottleneck source-conditions near-the-floor rules-table search results studies studies-quick test test-learning test-chaos test-compiled test-mutations test-oldest test-all lint bench tensorboard clean
 
 install: $(STAMP)
 
@@ -68,6 +68,10 @@ five-levels: $(STAMP)
 bottleneck: $(STAMP)
 	$(PAGE) configs/comparisons/bottleneck.yaml runs$(if $(SEARCH),/search)
 
+# The source group's own pairs under the conditions of its public code, in small; writes the page docs/results/source_conditions.
+source-conditions: $(STAMP)
+	$(PAGE) configs/comparisons/source_conditions.yaml runs$(if $(SEARCH),/search) --quick
+
 # Rules that count, on ten grammars each; writes the tables of docs/near-the-floor.md. About fifty minutes on 2 idle cores.
 near-the-floor: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/near_the_floor.yaml --run_dir=runs/near_the_floor && $(BIN)/rhm report runs/near_the_floor --tables=docs/near-the-floor.md
@@ -82,7 +86,7 @@ search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
 # All tables and pages of docs/: about nine hours on 2 idle cores; what is finished is not made again.
-results: compare rules-table equal-footing five-levels bottleneck near-the-floor studies-quick
+results: compare rules-table equal-footing five-levels bottleneck source-conditions near-the-floor studies-quick
 
 # The six studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
 # searches have chosen before; SEARCH=again makes these, too, in a folder of its own: two hours. Full: one GPU.
