@@ -23,10 +23,10 @@ class Convergence(Callback):
     a gradient that has all but gone.
 
     Looked at are all losses that the rule reports, the readout's among them, each by itself: on the batch of every ``every``-th
-    step. It is small when it was under ``threshold`` in each of the last ``window`` looks. Else it is smoothed over as many,
-    ``m <- m + (l - m) / min(looks, window)``, and improves when ``m`` falls below the lowest ``m`` so far by a share
-    ``tolerance`` of its size. One that is no longer finite is not waited for. What was seen is kept in checkpoints: a run that
-    was stopped ends at the same step as one that was not.
+    step, where layers learn in turns of those after the last turn. A loss is small when it was under ``threshold`` in each of
+    the last ``window`` looks. Else it is smoothed over as many, ``m <- m + (l - m) / min(looks, window)``, and improves when
+    ``m`` falls below the lowest ``m`` so far by a share ``tolerance`` of its size. One that is no longer finite is not waited
+    for. What was seen is kept in checkpoints: a run that was stopped ends at the same step as one that was not.
 
     A rate that falls with ``trainer.max_steps`` has not fallen when a run ends early.
 
@@ -118,8 +118,9 @@ class Convergence(Callback):
     ) -> None:
         """Look, if it is time."""
         assert isinstance(pl_module, LocalRule)
-        if trainer.global_step % self.every == 0:
-            loss_WR = torch.stack([loss_R.double() for loss_R in outputs["losses"].values()])
+        if trainer.global_step % self.every == 0 and trainer.global_step > pl_module.turns_end:
+            losses = [loss_R.double() for name, loss_R in outputs["losses"].items() if name.startswith("loss/")]
+            loss_WR = torch.stack(losses)
             (loss_WR,) = pl_module.mean_over_ranks([loss_WR])
             self.look(trainer.global_step, loss_WR)
         self._end(trainer, pl_module)

@@ -122,6 +122,10 @@ class ReplicaDataModule(LightningDataModule, ABC):
         if train_size is not None and not _different(sizes, 1, 2**52):
             allowed = f"an integer of at least 1, a list of different ones, or null for {self.null_size}"
             raise InvalidInput("data.train_size", repr(given["train_size"]), allowed)
+        if not isinstance(labels, bool):
+            raise InvalidInput("data.labels", repr(labels), "true or false")
+        if not isinstance(pairs, Pairs | None):
+            raise InvalidInput("data.pairs", repr(pairs), "null, or pairs such as SiblingPairs()")
         most = min(size or 0 for size in sizes) if labels else 0
         if label_size is not None and not _different(one_or_more(given["label_size"]), 1, most + 1):
             allowed = f"null, or an integer (or different ones) from 1 to data.train_size, here {most}, with data.labels"
@@ -221,9 +225,15 @@ class ReplicaDataModule(LightningDataModule, ABC):
     # ---------------------------------------------------------------- Lightning's hooks
 
     def setup(self, stage: str) -> None:
-        """Move all to the device that trains; without a trainer it stays where it is."""
+        """Move all to the device that trains; without a trainer it stays where it is.
+
+        Raises:
+            InvalidInput: accumulated batches; a batch that ranks cannot share.
+        """
         if self.trainer is None:
             return
+        if (batches := self.trainer.accumulate_grad_batches) != 1:  # a batch is that of the trainer's step
+            raise InvalidInput("trainer.accumulate_grad_batches", batches, "1, with data.batch_size as large as wanted")
         self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
         if self.batch_size % self.world:
             raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {self.world}")

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.accelerators import AcceleratorRegistry
 
@@ -27,14 +28,14 @@ def check_settings(trainer: Any, checkpoint_every: int | None, matmul_precision:
     """Refuse settings of a run, as the parser has read them.
 
     Args:
-        trainer: settings of the trainer; None if a file has none.
+        trainer: settings of the trainer, or what a file has in their place.
         checkpoint_every, matmul_precision: of the run.
 
     Raises:
         InvalidInput: one that means something else here, or that this machine does not have.
     """
-    if trainer is None:
-        raise InvalidInput("trainer", None, "settings that `rhm fit --help` lists under trainer")
+    if not isinstance(trainer, Namespace):
+        raise InvalidInput("trainer", trainer, "settings that `rhm fit --help` lists under trainer")
     check_precision(trainer.precision)
     usable = accelerators()
     if isinstance(trainer.accelerator, str) and trainer.accelerator not in usable:

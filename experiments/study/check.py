@@ -69,7 +69,7 @@ class Check:
 
         Of settings that are searched some fit: values may exclude one another, and a trial that fails is a result.
         """
-        examples = [{}] if combination.space is None else combination.space.examples()
+        examples = [{}] if combination.space is None else combination.space.drawn()
         said = []
         for settings in examples:
             reason = self._with(combination, settings)

@@ -14,6 +14,13 @@ from experiments.settings import RULE_FILES
 from experiments.study.study import Study
 from rhm import InvalidInput
 
+PARTS = {
+    "sizes": "{unit: n m^L, multiples: [1, 2, 4]}",
+    "steps": "{least: 1000, most: 4000}",
+    "search": "{trials: 3, settings: {model.optimizer.lr: [0.001, 0.01]}}",
+}
+"""Parts of a study that have keys of their own, and one of each."""
+
 
 def study_settings(args: list[str]) -> list[str]:
     """Arguments of a study whose files are read: names of rules as entries, with ``--quick`` the quick variant of a file.
@@ -42,10 +49,18 @@ def study_settings(args: list[str]) -> list[str]:
             if not isinstance(variant, dict):
                 raise InvalidInput("quick", variant, f"a part `quick` of {path} that says what differs")
             content = merged(content, variant)
+        _check_parts("", content)
         if isinstance(content.get("rules"), list):
             content["rules"] = _entries(content["rules"])
         given.append(f"--config={json.dumps(content)}")
     return given
+
+
+def _check_parts(where: str, content: dict[str, Any]) -> None:
+    """Refuse something else in place of a part that has keys of its own, which the parser would take for a class."""
+    for key in PARTS.keys() & content.keys():
+        if not isinstance(content[key], dict) and not (content[key] is None and (where or key == "search")):
+            raise InvalidInput(f"{where}{key}", content[key], f"keys with values, such as {PARTS[key]}")
 
 
 def _listed(value: str) -> list[Any] | None:
@@ -61,9 +76,12 @@ def _entries(rules: list[Any]) -> list[Any]:
     """Names of rules as entries, paths from the root; ``all`` stands for every file in ``configs/rules`` without an entry."""
     entries = [{"rule": rule} if isinstance(rule, str) else rule for rule in rules]
     for entry in entries:
-        if isinstance(entry, dict) and str(entry.get("rule")).endswith(".yaml"):
+        if not isinstance(entry, dict):
+            raise InvalidInput("rules", entry, "names of settings files, or entries such as {rule: dfa, name: DFA}")
+        _check_parts("rules.", {key: value for key, value in entry.items() if key != "search"})
+        if str(entry.get("rule")).endswith(".yaml"):
             entry["rule"] = os.path.abspath(entry["rule"])  # as other processes may be in other folders
-    given = {entry["rule"] for entry in entries if isinstance(entry, dict) and "rule" in entry}
+    given = {entry["rule"] for entry in entries if "rule" in entry}
     others = [{"rule": name} for name in sorted(path.stem for path in RULE_FILES.glob("*.yaml")) if name not in given]
     return [own for entry in entries for own in (others if entry == {"rule": "all"} else [entry])]
 

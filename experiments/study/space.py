@@ -43,6 +43,11 @@ class Range:
         low, high, own = (math.log(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         return (own - low) / (high - low)
 
+    @property
+    def middle(self) -> float:
+        """A number as it may be drawn, half way between the ends."""
+        return math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+
 
 class Space:
     """What a search may choose.
@@ -81,18 +86,22 @@ class Space:
         return math.inf if self.ranges else math.prod(len(values) for values in self.lists.values())
 
     def examples(self) -> Iterator[dict[str, Any]]:
-        """Combinations in which each value of each list stands once or more."""
+        """Combinations in which each value of each list stands once or more, with the lower end of each range."""
         for i in range(max((len(values) for values in self.lists.values()), default=1)):
             yield {
                 name: self.lists[name][i % len(self.lists[name])] if name in self.lists else self.ranges[name].low
                 for name in self.names
             }
 
+    def drawn(self) -> Iterator[dict[str, Any]]:
+        """Such combinations with numbers as they are drawn in place of the ends of ranges."""
+        middles = {name: _to_digits(own.middle) for name, own in self.ranges.items()}
+        for example in self.examples():
+            yield example | middles
+
     def read(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Settings from what was drawn: an element of a list as JSON text, a number of a range to a few digits."""
-        return {
-            name: json.loads(drawn[name]) if name in self.lists else float(f"{drawn[name]:.{DIGITS}g}") for name in self.names
-        }
+        return {name: json.loads(drawn[name]) if name in self.lists else _to_digits(drawn[name]) for name in self.names}
 
     def fixed(self, key: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What would have to be drawn to read these settings, as far as they are of this space.
@@ -132,6 +141,10 @@ class Space:
             ordered = len(values) > 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
             found += [name] if ordered and settings[name] in (min(values), max(values)) and settings[name] != 0 else []
         return [name for name in self.names if name in found]
+
+
+def _to_digits(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")
 
 
 def switched_on(settings: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from rhm import InvalidInput, Task
 from rhm.errors import nearest
 
 TASK_KEYS = ("v", "n", "m", "s", "L")
-OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seeds"}
+OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seeds", "trainer.max_steps": "steps"}
 """Settings that every run is given by its study, and where from."""
 UNITS = ("strings", "n m", "n m^L", "v m^2", "v m^3")
 VARIED = ("train_size", "label_size")
@@ -44,6 +44,12 @@ def _not_the_studys(where: str, *entries: Mapping[str, Any]) -> None:
     for settings in entries:
         for key in OWN_KEYS.keys() & settings.keys():
             raise InvalidInput(f"{where}.{key}", settings[key], f"in its place, {OWN_KEYS[key]} of the study")
+
+
+def _not_its_sizes(where: str, vary: str, *entries: Mapping[str, Any]) -> None:
+    for settings in entries:
+        if f"data.{vary}" in settings:
+            raise InvalidInput(f"{where}.data.{vary}", settings[f"data.{vary}"], "in its place, sizes, as vary says")
 
 
 def _varied(vary: str) -> None:
@@ -351,6 +357,16 @@ class Study:
         _not_the_studys("settings", self.settings)
         _not_the_studys("grid", *self.grid)
         _varied(self.vary)
+        for rule in self.rules:
+            vary, searched = rule.vary or self.vary, {} if self.search is None else self.search.settings
+            _not_its_sizes("rules.settings", vary, rule.settings)
+            _not_its_sizes("rules.search", vary, rule.search)
+            _not_its_sizes("rules.grid", vary, *(rule.grid or []))
+            _not_its_sizes("grid", vary, *(self.grid if rule.grid is None else []))
+            _not_its_sizes("search.settings", vary, searched)
+        varied = {rule.vary or self.vary for rule in self.rules}
+        if len(varied) == 1:  # else others need it
+            _not_its_sizes("settings", varied.pop(), self.settings)
         if not 0 < self.threshold < 1:
             raise InvalidInput("threshold", self.threshold, "a share of the chance error, above 0 and below 1")
         _at_least("refine", self.refine, 0)

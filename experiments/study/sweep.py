@@ -51,7 +51,7 @@ def sweep(
             ``chosen.json``, ``runs/``.
         launcher: where the runs are made.
         retry: repeat runs that have failed.
-        strict: refuse a study of which something would be skipped.
+        strict: refuse a study of which something would be skipped, and exit with 1 if a run of the figures has failed.
         dry_run: print what would be run, how long and how large, and train nothing.
         chosen: file of an earlier sweep, or of its report, with what its searches have chosen: those that ask the same are not
             made again.
@@ -75,7 +75,10 @@ def sweep(
     with alone(StudyFolder(Path(run_dir)), study) as folder:
         before = listen(signal.SIGTERM, _stop)
         try:
-            _Sweep(study, folder, combinations, skipped, launcher, retry, console, answers).run()
+            own = _Sweep(study, folder, combinations, skipped, launcher, retry, console, answers)
+            own.run()
+            if strict and any(run.name in own.failed and not run.is_search for run in own.planned):
+                raise SystemExit(1)
         except (KeyboardInterrupt, _Terminated) as stop:
             print(f"stopped; the same command goes on with what is in {folder.path}", file=sys.stderr)
             raise SystemExit(143 if isinstance(stop, _Terminated) else 130) from None

@@ -33,7 +33,11 @@ def sweep_command(args: list[str]) -> None:
         "file of an earlier sweep, or of its report, with what its searches have chosen: those that ask the same are not made"
     )
     parser.add_argument("--chosen", type=str | None, default=None, help=known)
-    flags = {"quick": "the file's quick variant", "retry": "repeat what has failed", "strict": "refuse rather than skip"}
+    flags = {
+        "quick": "the file's quick variant",
+        "retry": "repeat what has failed",
+        "strict": "refuse rather than skip; exit with 1 if a run of the figures has failed",
+    }
     flags["dry_run"] = "print what would be run and train nothing"
     for flag, text in flags.items():
         parser.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", action="store_true", help=text)

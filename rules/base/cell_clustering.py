@@ -121,14 +121,16 @@ class CellClustering(LocalRule):
         assert isinstance(layer, CellLayer)
         return layer.code
 
+    @property
+    def turns_end(self) -> int:
+        return self.turn * (len(self.order) if self.one_by_one else 1)
+
     def on_fit_start(self) -> None:
         """Say so if a run is too short for all layers to have their turn, or a turn for all strings."""
         super().on_fit_start()
-        turns = len(self.order) if self.one_by_one else 1
-        if (steps := self.trainer.max_steps) < (needed := self.turn * turns):
-            rank_zero_warn(
-                f"trainer.max_steps={steps} leaves layers untrained: {turns} turns of {self.turn} steps need {needed}"
-            )
+        if (steps := self.trainer.max_steps) < self.turns_end:
+            needed = f"{self.turns_end // self.turn} turns of {self.turn} steps need {self.turns_end}"
+            rank_zero_warn(f"trainer.max_steps={steps} leaves layers untrained: {needed}")
         shown = self.turn * self.data.batch_size
         if self.data.train_sizes_R is not None and shown < (most := int(self.data.train_sizes_R.max())):
             rank_zero_warn(

@@ -136,6 +136,11 @@ class LocalRule(SharedBatch, Evaluation, Restorable, Knowledge, ABC):
         return len(self.patches)
 
     @property
+    def turns_end(self) -> int:
+        """The step at which the last layer's turn is over, where layers learn one after another; else 0."""
+        return 0
+
+    @property
     def trained_by(self) -> list[str]:
         """What trains each layer and, last, the readout: the ``rule``, ``labels`` or ``nothing``; known once there are data."""
         readout = "labels" if self.data.labels else "nothing"

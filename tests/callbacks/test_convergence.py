@@ -166,6 +166,20 @@ def test_a_run_that_hits_its_limit_says_which_replicas_had_converged_and_one_wit
     assert [replica["converged"] for replica in result(tmp_path / "b")["replicas"]] == [None, None]
 
 
+def test_rules_whose_layers_learn_in_turns_are_looked_at_after_the_last_one_and_by_their_losses_alone(tmp_path, monkeypatch):
+    """A layer's noise falls over its turn: before its end nothing has converged, and layers are not compared with one another."""
+    looks, look = [], Convergence.look
+    monkeypatch.setattr(
+        Convergence, "look", lambda own, step, loss_WR: looks.append((step, len(loss_WR))) or look(own, step, loss_WR)
+    )
+    arguments = ["fit", "-c=rules/exchange_clustering", *SMALL, "--tables=false", "--trainer.max_steps=60", "--model.turn=12"]
+    for together, end in ("true", 24), ("false", 12):
+        looks.clear()
+        folder = tmp_path / together
+        rhm(*arguments, f"--model.one_by_one={together}", callback(threshold=1e9), f"--run_dir={folder}")
+        assert looks == [(end + 4, 1), (end + 8, 1)] and result(folder)["steps"] == end + 8
+
+
 @pytest.mark.parametrize("wrong", [{"window": 0}, {"every": 0}, {"patience": 499}, {"tolerance": 1.0}, {"tolerance": -0.1}])
 def test_numbers_that_are_none_are_refused(wrong):
     with pytest.raises(InvalidInput, match=f"Convergence.{next(iter(wrong))}"):

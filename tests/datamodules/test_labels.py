@@ -102,6 +102,8 @@ def test_with_all_strings_labelled_nothing_changes():
         ({"label_size": 33, "train_size": [32, 64]}, ["33", "here 32"]),
         ({"label_size": 4, "train_size": None}, ["4", "here 0"]),
         ({"label_size": 4, "labels": False}, ["4", "data.labels"]),
+        ({"labels": "no"}, ["data.labels", "'no'", "true or false"]),
+        ({"labels": None}, ["data.labels", "None"]),
     ],
 )
 def test_label_sizes_that_cannot_be_are_refused(kwargs, words):

@@ -7,6 +7,7 @@ import torch
 import yaml
 from command_line import RUN, refused, results, rhm
 from oracles import assert_uniform, derivations, levels_of, rules_of, strings
+from pytorch_lightning.demos.boring_classes import BoringModel
 from rule_helpers import every, quiet_trainer
 
 import datamodules.base
@@ -299,6 +300,8 @@ def test_ranks_share_a_batch(scheme, world):
         ({"L": 1, "n": 8, "train_size": 4, "test_size": 4, "pairs": SiblingPairs()}, "data.pairs"),
         ({"pairs": SynonymPairs(0)}, "data.pairs.level"),
         ({"pairs": SynonymPairs(4)}, "data.pairs.level"),
+        ({"pairs": "SiblingPairs"}, "data.pairs"),
+        ({"pairs": SiblingPairs}, "data.pairs"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(changes, key):
@@ -306,6 +309,12 @@ def test_bad_arguments_are_refused_by_name(changes, key):
         module(**changes)
     assert caught.value.key == key
     assert "\n" not in str(caught.value)
+
+
+def test_a_trainer_of_any_model_that_would_show_a_batch_twice_is_refused():
+    trainer = quiet_trainer(max_steps=2, accumulate_grad_batches=2)
+    with pytest.raises(InvalidInput, match=r"trainer\.accumulate_grad_batches: got 2, allowed: 1"):
+        trainer.fit(BoringModel(), module())
 
 
 def test_a_list_of_one_size_is_that_size():

@@ -353,6 +353,7 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_written(command, ca
         ("data: {class_path: RHMDataModule, init_args: {mm: 3}}", ["data.mm", "unknown key"]),
         ("model: {class_path: Backprop, init_args: {network: {class_path: Hierarchical}}}", ["model.network", "Hierarchical"]),
         ("data: [", ["config"]),
+        ("trainer: 3", ["trainer: got 3", "rhm fit --help"]),
     ],
 )
 def test_a_settings_file_that_is_wrong_is_refused_in_one_line(text, words, capsys, tmp_path):

@@ -94,6 +94,9 @@ def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
     assert out.count("failed: ") == 2 and "gpuu" in out and "--retry" in out
     failed = json.loads((tmp_path / "f/failed.json").read_text())
     assert set(failed) == {f"{rule}/v4_n4_m2_s2_L3/grid" for rule in ("backprop", "dfa")}
+    with pytest.raises(SystemExit) as end:
+        sweep(study, *failing, "--strict")
+    assert end.value.code == 1
     sweep(study, run_dir)
     (tmp_path / "a/failed.json").write_text(json.dumps({"dfa/v4_n4_m2_s2_L3/grid": "no memory"}))
     kept = results(tmp_path / "a")
@@ -101,7 +104,7 @@ def test_failed_runs_are_listed_and_repeated_only_when_asked(tmp_path, capsys):
     capsys.readouterr()
     sweep(study, run_dir)
     assert "no memory" in capsys.readouterr().out and list(results(tmp_path / "a")) == ["backprop/v4_n4_m2_s2_L3/grid"]
-    sweep(study, run_dir, "--retry")
+    sweep(study, run_dir, "--retry", "--strict")
     assert "failed: " not in capsys.readouterr().out and results(tmp_path / "a") == kept
 
 

@@ -62,6 +62,37 @@ REFUSED = {
     "no epochs": ({"steps": {"epochs": 0}}, ["steps.epochs", "0"]),
     "a seed twice": ({"seeds": [0, 0]}, ["seeds", "[0, 0]", "different"]),
     "a task's parameter as a setting": ({"settings": {"data.L": 3}}, ["settings.data.L", "3", "tasks"]),
+    "steps as a number": ({"steps": 5}, ["steps: got 5", "{least: 1000, most: 4000}"]),
+    "a rule's steps as a number": ({"rules": [{"rule": "backprop", "steps": 5}]}, ["rules.steps: got 5", "least"]),
+    "sizes as a list": ({"sizes": [4, 8]}, ["sizes: got [4, 8]", "multiples"]),
+    "a search as a number": ({"search": 3}, ["search: got 3", "trials"]),
+    "a rule that is a number": ({"rules": [3]}, ["rules: got 3", "entries"]),
+    "steps as a setting": (
+        {"rules": [{"rule": "backprop", "settings": {"trainer.max_steps": 7}}]},
+        ["rules.settings.trainer.max_steps", "7", "steps of the study"],
+    ),
+    "sizes as a setting": ({"settings": {"data.train_size": 8}}, ["settings.data.train_size", "8", "sizes"]),
+    "sizes as a grid": ({"grid": [{"data.train_size": [5, 6]}]}, ["grid.data.train_size", "[5, 6]", "sizes"]),
+    "sizes of a rule as a grid": (
+        {"rules": [{"rule": "backprop", "grid": [{"data.train_size": [5, 6]}]}]},
+        ["rules.grid.data.train_size", "[5, 6]", "sizes"],
+    ),
+    "sizes as settings of a rule": (
+        {"rules": [{"rule": "backprop", "vary": "label_size", "settings": {"data.label_size": 3}}]},
+        ["rules.settings.data.label_size", "3", "sizes"],
+    ),
+    "sizes that are searched": (
+        {"search": {"trials": 1, "settings": {"data.train_size": [5, 6]}}},
+        ["search.settings.data.train_size", "[5, 6]", "sizes"],
+    ),
+    "sizes that a rule searches": (
+        {"search": {"trials": 1}, "rules": [{"rule": "backprop", "search": {"data.train_size": [5, 6]}}]},
+        ["rules.search.data.train_size", "[5, 6]", "sizes"],
+    ),
+    "a range of whole numbers": (
+        {"search": {"trials": 1, "settings": {"model.network.width": {"low": 4, "high": 17}}}},
+        ["model.network.width", "10.5", "int"],
+    ),
     "labels of an endless stream": ({"vary": "label_size", "settings": {"data.train_size": None}}, ["data.train_size", "None"]),
     "unknown setting": ({"settings": {"modle.x": 3}}, ["modle.x", "unknown key"]),
     "unknown setting of the trainer": ({"settings": {"trainer.max_stepz": 3}}, ["trainer.max_stepz", "max_steps"]),
