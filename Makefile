@@ -68,7 +68,7 @@ five-levels: $(STAMP)
 bottleneck: $(STAMP)
 	$(PAGE) configs/comparisons/bottleneck.yaml runs$(if $(SEARCH),/search)
 
-# The source group's own pairs under the conditions of its public code, in small; writes the page docs/results/source_conditions.
+# The source group's own pairs under the conditions of its public code, in small; writes the page docs/results/source_conditions. About half an hour on 2 idle cores.
 source-conditions: $(STAMP)
 	$(PAGE) configs/comparisons/source_conditions.yaml runs$(if $(SEARCH),/search) --quick
 
@@ -85,7 +85,7 @@ rules-table: $(STAMP)
 search: $(STAMP)
 	$(BIN)/rhm sweep -c configs/comparisons/without_negatives.yaml --run_dir=runs/without_negatives && $(BIN)/rhm report runs/without_negatives
 
-# All tables and pages of docs/: about nine hours on 2 idle cores; what is finished is not made again.
+# All tables and pages of docs/: about ten hours on 2 idle cores; what is finished is not made again.
 results: compare rules-table equal-footing five-levels bottleneck source-conditions near-the-floor studies-quick
 
 # The six studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their

@@ -67,16 +67,21 @@ class Check:
     def why_not(self, combination: Combination) -> str | None:
         """Why a combination's rule, network, pairs and settings do not fit together; None if they do.
 
-        Of settings that are searched some fit: values may exclude one another, and a trial that fails is a result.
+        Of settings that are searched some fit: values may exclude one another, and a trial that fails is a result. Of a range
+        both ends and what lies between fit, with values of lists that do.
         """
-        examples = [{}] if combination.space is None else combination.space.drawn()
-        said = []
-        for settings in examples:
-            reason = self._with(combination, settings)
-            if reason is None:
-                return None
-            said.append(reason)
-        return said[0]
+        if combination.space is None:
+            return self._with(combination, {})
+        for place in ("low", "middle", "high") if combination.space.ranges else ("low",):
+            said = []
+            for settings in combination.space.examples(place):
+                reason = self._with(combination, settings)
+                if reason is None:
+                    break
+                said.append(reason)
+            else:
+                return said[0]
+        return None
 
     def _with(self, combination: Combination, searched: dict[str, Any]) -> str | None:
         study = combination.study

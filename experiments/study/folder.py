@@ -9,7 +9,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from experiments.files import (
 from experiments.run.folder import LEFTOVERS
 from experiments.study.file import study_yaml
 from experiments.study.job import Failure
-from experiments.study.study import Study
+from experiments.study.study import Rule, Study
 from rhm import InvalidInput
 
 FREE_PARTS = {"max_runs", "refine", "question"}
@@ -66,7 +66,7 @@ class StudyFolder:
             raise InvalidInput("run_dir", got, f"a readable one; {error}") from error
         new = flatten(yaml.safe_load(study_yaml(study)))
         for key in sorted(old.keys() | new.keys()):
-            if key == "rules" and isinstance(old.get(key), list) and _all_in(old[key], new[key]):
+            if key == "rules" and isinstance(old.get(key), list) and _all_in(_whole(old[key]), new[key]):
                 continue
             if key == "tasks" and isinstance(old.get(key), list) and alike(old[key], new[key][: len(old[key])]):
                 continue
@@ -110,6 +110,12 @@ def alone(folder: StudyFolder, study: Study) -> Iterator[StudyFolder]:
             left.unlink()
         write_atomically(folder.study, study_yaml(study))
         yield folder
+
+
+def _whole(rules: list[Any]) -> list[Any]:
+    """Rules as they are written today: what an earlier version did not have is left to its default."""
+    defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(Rule)}
+    return [{**defaults, **own} if isinstance(own, dict) else own for own in rules]
 
 
 def _all_in(some: list[Any], rules: list[Any]) -> bool:

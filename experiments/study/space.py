@@ -85,19 +85,20 @@ class Space:
         """The number of combinations."""
         return math.inf if self.ranges else math.prod(len(values) for values in self.lists.values())
 
-    def examples(self) -> Iterator[dict[str, Any]]:
-        """Combinations in which each value of each list stands once or more, with the lower end of each range."""
+    def examples(self, place: str = "low") -> Iterator[dict[str, Any]]:
+        """Combinations in which each value of each list stands once or more.
+
+        Args:
+            place: what they have of each range: its ``low`` or ``high`` end, or its ``middle``, as a number that is drawn.
+        """
+        of_ranges = {name: getattr(own, place) for name, own in self.ranges.items()}
+        if place == "middle":
+            of_ranges = {name: _to_digits(number) for name, number in of_ranges.items()}
         for i in range(max((len(values) for values in self.lists.values()), default=1)):
             yield {
-                name: self.lists[name][i % len(self.lists[name])] if name in self.lists else self.ranges[name].low
+                name: self.lists[name][i % len(self.lists[name])] if name in self.lists else of_ranges[name]
                 for name in self.names
             }
-
-    def drawn(self) -> Iterator[dict[str, Any]]:
-        """Such combinations with numbers as they are drawn in place of the ends of ranges."""
-        middles = {name: _to_digits(own.middle) for name, own in self.ranges.items()}
-        for example in self.examples():
-            yield example | middles
 
     def read(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Settings from what was drawn: an element of a list as JSON text, a number of a range to a few digits."""

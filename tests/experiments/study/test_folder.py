@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 
+import yaml
 from sweeps import TINY, MadeUp, refused, sweep, write
 
 
@@ -76,6 +77,20 @@ def test_a_study_goes_on_with_more_rules_and_not_with_other_ones(tmp_path, capsy
     assert len(made.made) == 2 * before and all("dfa" in name for name in made.made[before:])
     for rules in ["[dfa]", "[backprop, {rule: dfa, settings: {model.network.width: 9}}]"]:
         assert "which holds a study with rules=" in refused(capsys, study, run_dir, f"--rules={rules}", "--launcher=debug")
+
+
+def test_a_study_of_before_a_setting_of_rules_was_there_goes_on(tmp_path, capsys, monkeypatch):
+    MadeUp(monkeypatch)
+    study, run_dir, file = write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}", tmp_path / "a/study.yaml"
+    sweep(study, run_dir)
+    written = yaml.safe_load(file.read_text())
+    assert written["rules"][0].pop("steps") is None
+    file.write_text(yaml.safe_dump(written))
+    sweep(study, run_dir)
+    assert yaml.safe_load(file.read_text())["rules"][0]["steps"] is None
+    file.write_text(yaml.safe_dump(written))
+    other = write(tmp_path / "t.yaml", rules=[{"rule": "backprop", "steps": {"least": 2, "most": 2}}])
+    assert "holds a study with rules=" in refused(capsys, other, run_dir, "--launcher=debug")
 
 
 def test_a_study_goes_on_with_more_tasks_and_not_with_other_ones(tmp_path, capsys, monkeypatch):

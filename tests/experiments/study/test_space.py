@@ -28,9 +28,9 @@ def test_examples_show_each_value_of_each_list():
     assert [list(example) for example in shown] == [list(GIVEN)] * 3
     assert {(e["decay"], e["bottleneck"]) for e in shown} == {(0, None), (0.1, 8), (1, 16)}
     assert {e["normalise"] for e in shown} == {False, True} and {e["lr"] for e in shown} == {1e-4}
-    drawn = list(Space("a", GIVEN).drawn())
-    assert [e | {"lr": 1e-4, "share": -1} for e in drawn] == shown  # the middles of ranges in place of their lower ends
-    assert {(e["lr"], e["share"]) for e in drawn} == {(0.00316, 0.0)}
+    for place, ends in ("middle", (0.00316, 0.0)), ("high", (0.1, 1)):
+        others = list(Space("a", GIVEN).examples(place))
+        assert [e | {"lr": 1e-4, "share": -1} for e in others] == shown and {(e["lr"], e["share"]) for e in others} == {ends}
 
 
 def test_what_was_drawn_is_read_as_values_and_numbers_of_three_digits():

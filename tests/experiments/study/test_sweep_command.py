@@ -93,6 +93,14 @@ REFUSED = {
         {"search": {"trials": 1, "settings": {"model.network.width": {"low": 4, "high": 17}}}},
         ["model.network.width", "10.5", "int"],
     ),
+    "a range from below zero": (
+        {"search": {"trials": 1, "settings": {"model.clip": {"low": -1.0, "high": 3.0}}}},
+        ["model.clip", "-1.0"],
+    ),
+    "a range to beyond": (
+        {"search": {"trials": 1, "settings": {"data.noise": {"low": 0.1, "high": 1.5}}}},
+        ["data.noise", "1.5"],
+    ),
     "labels of an endless stream": ({"vary": "label_size", "settings": {"data.train_size": None}}, ["data.train_size", "None"]),
     "unknown setting": ({"settings": {"modle.x": 3}}, ["modle.x", "unknown key"]),
     "unknown setting of the trainer": ({"settings": {"trainer.max_stepz": 3}}, ["trainer.max_stepz", "max_steps"]),
