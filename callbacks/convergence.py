@@ -119,8 +119,7 @@ class Convergence(Callback):
         """Look, if it is time."""
         assert isinstance(pl_module, LocalRule)
         if trainer.global_step % self.every == 0 and trainer.global_step > pl_module.turns_end:
-            losses = [loss_R.double() for name, loss_R in outputs["losses"].items() if name.startswith("loss/")]
-            loss_WR = torch.stack(losses)
+            loss_WR = torch.stack([loss_R.double() for loss_R in outputs["losses"].values()])
             (loss_WR,) = pl_module.mean_over_ranks([loss_WR])
             self.look(trainer.global_step, loss_WR)
         self._end(trainer, pl_module)

@@ -166,7 +166,7 @@ def test_a_run_that_hits_its_limit_says_which_replicas_had_converged_and_one_wit
     assert [replica["converged"] for replica in result(tmp_path / "b")["replicas"]] == [None, None]
 
 
-def test_rules_whose_layers_learn_in_turns_are_looked_at_after_the_last_one_and_by_their_losses_alone(tmp_path, monkeypatch):
+def test_rules_whose_layers_learn_in_turns_are_looked_at_after_the_last_one(tmp_path, monkeypatch):
     """A layer's noise falls over its turn: before its end nothing has converged, and layers are not compared with one another."""
     looks, look = [], Convergence.look
     monkeypatch.setattr(
