@@ -220,6 +220,8 @@ class Known:
     def not_a_class(self, path: str, name: str) -> str:
         """The line for the name of a class that is none, or of the wrong kind."""
         kinds = self._kinds(path.removesuffix(".help"))
+        if len(kinds) == 1 and self.command not in RUN:  # its class is not to be named
+            return f"{path}: got {name}, allowed: settings that `{self.help_of(path)}` lists"
         allowed = f"one of {', '.join(kinds)}" if 0 < len(kinds) < 10 else "the name of a class"
         others = lightning_callbacks.__all__ if path == "trainer.callbacks" else []
         if path == "model" and (RULE_FILES / f"{name}.yaml").is_file():

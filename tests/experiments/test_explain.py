@@ -128,6 +128,7 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
             ["sweep", STUDY, "--stepz=3"],
             "stepz: unknown key, allowed: keys that `rhm sweep --help` lists; did you mean 'steps'?",
         ),
+        (["sweep", STUDY, "--search=3"], "search: got 3, allowed: settings that `rhm sweep --help` lists"),
         (
             ["sweep", STUDY, '--search={"trails": 3}'],
             "search.trails: unknown key, allowed: keys that `rhm sweep --help` lists; did you mean 'trials'?",
