@@ -88,7 +88,7 @@ search: $(STAMP)
 # All tables and pages of docs/: about ten hours on 2 idle cores; what is finished is not made again.
 results: compare rules-table equal-footing five-levels bottleneck source-conditions near-the-floor studies-quick
 
-# The six studies of the paper's claims, that of statistics, and their pages. Quick: forty to fifty minutes together on 2 idle cores, with what their
+# The six studies of the paper's claims, that of statistics, and their pages. Quick: about an hour together on 2 idle cores, with what their
 # searches have chosen before; SEARCH=again makes these, too, in a folder of its own: two and a half hours. Full: one GPU.
 STUDIES := data_efficiency depth direct_feedback masking negative_control labels statistics
 QUICK := runs/studies-$(if $(SEARCH),search,quick)
