@@ -41,7 +41,7 @@ STYLED = (
     ("node_perturbation", "scff", "forward_forward", "softhebb", "ebd", "usf", "low_rank_feedback"),
     ("rung 1", "rung 2", "rung 3", "rung 4", "rung 5", "rung 6", "rung 7"),
     ("brsf", "frsf", "class_contrastive", "local_expansion", "exchange_clustering_label", "ddtp", "rung 8"),
-    ("equilibrium_propagation", "forward_gradient", "dtp", "predictive_coding", "dfa", "sigprop", "mono_forward"),
+    ("forward_gradient", "equilibrium_propagation", "dtp", "predictive_coding", "dfa", "sigprop", "mono_forward"),
     ("lls", "backprop_bottleneck", "frozen_below_top", "backprop_contrastive", "end_to_end_all_contrastive"),
 )
 """Rules by row and column, the column's colour theirs, so that each looks the same in every figure. In the studies that come
