@@ -133,7 +133,7 @@ def explain(
         return f"{path}: got {got}, allowed: {allowed}"
     if path and (no_path := NO_PATH.search(message)):
         got = NESTED.sub(r"\2", values[-1] if values else no_path[1]).strip(_QUOTES)
-        return f"{path}: got {got}, allowed: settings that `{known.help_of(f'{path}.')}` lists"
+        return f"{path}: got {got}, allowed: {known.inside(path)}"
     return " ".join(message.split())
 
 
@@ -202,8 +202,16 @@ class Known:
                 break
         return f"{key}: unknown key, allowed: keys that `{self.help_of(key)}` lists{self._meant(place, part)}"
 
+    def inside(self, place: str) -> str:
+        """The line's end for a value where there should be keys, of which it names some."""
+        listed = [f"--{key}" for key in sorted(self.options) if key.startswith(f"{place}.") and not key.endswith(".help")]
+        such = f", such as {', '.join(listed[:3])}" if listed else ""
+        return f"settings that `{self.help_of(f'{place}.')}` lists{such}"
+
     def _meant(self, place: str, part: str) -> str:
         """A key in the same place or in one below; the key itself where it exists elsewhere."""
+        if not place and part in ("data", "model", "trainer") and "settings" in self.options:  # a study's
+            return f"; a setting of all runs is given as '--settings.{part}.KEY'"
         if part in self.names(place):
             owners = [name for name, item in self._kinds(place).items() if part in _parameters(item)]
             return f"; '{part}' is a key of other classes, such as {owners[0]}" if owners else ""
@@ -221,7 +229,7 @@ class Known:
         """The line for the name of a class that is none, or of the wrong kind."""
         kinds = self._kinds(path.removesuffix(".help"))
         if len(kinds) == 1 and self.command not in RUN:  # its class is not to be named
-            return f"{path}: got {name}, allowed: settings that `{self.help_of(path)}` lists"
+            return f"{path}: got {name}, allowed: {self.inside(path)}"
         allowed = f"one of {', '.join(kinds)}" if 0 < len(kinds) < 10 else "the name of a class"
         others = lightning_callbacks.__all__ if path == "trainer.callbacks" else []
         if path == "model" and (RULE_FILES / f"{name}.yaml").is_file():

@@ -323,7 +323,7 @@ class Study:
         max_runs: a grid with more is refused.
 
     Raises:
-        InvalidInput: two rules of one name, an unknown reference or parameter, a limit that is none, a setting without values
+        InvalidInput: no rule or task, two rules of one name, an unknown reference or parameter, a limit that is none, a setting without values
             or one that is not the study's to give, fewer settings to search than trials, seeds of the figures in the search.
     """
 
@@ -345,6 +345,10 @@ class Study:
     max_runs: int = 500
 
     def __post_init__(self) -> None:
+        if not self.rules:
+            raise InvalidInput("rules", self.rules, "one rule or more")
+        if not self.tasks:
+            raise InvalidInput("tasks", self.tasks, "one task or more")
         labels = [rule.label for rule in self.rules]
         if len(set(labels)) < len(labels):
             raise InvalidInput("rules.name", labels, "a different name for each rule")

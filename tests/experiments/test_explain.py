@@ -130,6 +130,15 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
         ),
         (["sweep", STUDY, "--search=3"], "search: got 3, allowed: settings that `rhm sweep --help` lists"),
         (
+            ["sweep", STUDY, "--steps=5"],
+            "steps: got 5, allowed: settings that `rhm sweep --help` lists, such as --steps.epochs, --steps.least, --steps.most",
+        ),
+        (
+            ["sweep", STUDY, "--model.network.width=128"],
+            "model.network.width: unknown key, allowed: keys that `rhm sweep --help` lists; a setting of all runs is given as "
+            "'--settings.model.KEY'",
+        ),
+        (
             ["sweep", STUDY, '--search={"trails": 3}'],
             "search.trails: unknown key, allowed: keys that `rhm sweep --help` lists; did you mean 'trials'?",
         ),

@@ -6,7 +6,8 @@ import pytest
 from sweeps import refused, write
 
 REFUSED = {
-    "no run": ({"rules": []}, ["study", "without a run"]),
+    "no rule": ({"rules": []}, ["rules", "[]", "one rule or more"]),
+    "no task": ({"tasks": []}, ["tasks", "[]", "one task or more"]),
     "no size fits": ({"sizes": {"multiples": [10**9]}}, ["study", "without a run", "strings"]),
     "too many runs": ({"max_runs": 1, "refine": 1}, ["study", "2 runs", "max_runs=1"]),
     "unknown rule": ({"rules": ["backprob"]}, ["rules", "backprob", "'backprop'"]),
