@@ -228,12 +228,10 @@ class ReplicaDataModule(LightningDataModule, ABC):
         """Move all to the device that trains; without a trainer it stays where it is.
 
         Raises:
-            InvalidInput: accumulated batches; a batch that ranks cannot share.
+            InvalidInput: a batch that ranks cannot share.
         """
         if self.trainer is None:
             return
-        if (batches := self.trainer.accumulate_grad_batches) != 1:  # a batch is that of the trainer's step
-            raise InvalidInput("trainer.accumulate_grad_batches", batches, "1, with data.batch_size as large as wanted")
         self.rank, self.world = self.trainer.global_rank, self.trainer.world_size
         if self.batch_size % self.world:
             raise InvalidInput("data.batch_size", self.batch_size, f"a multiple of the number of ranks, {self.world}")
@@ -304,11 +302,23 @@ class ReplicaDataModule(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> Batch:
         """Make the batch of a step, on the device."""
         assert self.trainer is not None
-        if self.trainer.training:  # the trainer's step, not the loader's: it is right also after a resume
-            return self.train_batch(self.trainer.global_step, self.rank, self.world)
+        if self.trainer.training:
+            return self.train_batch(self._training_step, self.rank, self.world)
         if dataloader_idx == PROBE:  # every rank fits its probes on all strings: so they are equal without being sent
             return self.eval_batch(batch, *self.probe_range)
         return self.eval_batch(batch, *self.test_range, self.rank, self.world)
+
+    @property
+    def _training_step(self) -> int:
+        """Which batch is next: the trainer's count of steps, not the loader's, so that it is right also after a resume.
+
+        A module that steps more or less than once a batch has the trainer's count of batches, which repeats the last one
+        after a resume.
+        """
+        assert self.trainer is not None
+        if len(self.trainer.optimizers) > 1 or self.trainer.accumulate_grad_batches > 1:
+            return self.trainer.fit_loop.total_batch_idx + 1  # of the batch before; -1 at the start
+        return self.trainer.global_step
 
     # ---------------------------------------------------------------- batches
 

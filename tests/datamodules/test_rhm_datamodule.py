@@ -311,10 +311,48 @@ def test_bad_arguments_are_refused_by_name(changes, key):
     assert "\n" not in str(caught.value)
 
 
-def test_a_trainer_of_any_model_that_would_show_a_batch_twice_is_refused():
-    trainer = quiet_trainer(max_steps=2, accumulate_grad_batches=2)
-    with pytest.raises(InvalidInput, match=r"trainer\.accumulate_grad_batches: got 2, allowed: 1"):
-        trainer.fit(BoringModel(), module())
+class TwoOptimizers(BoringModel):
+    """A module of somebody's own whose two optimizers each step at every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.seen = []
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.parameters(), lr=0.1), torch.optim.SGD(self.parameters(), lr=0.1)]
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch)
+        for optimizer in self.optimizers():
+            optimizer.step()
+
+
+class Accumulates(BoringModel):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch)
+        return self.step(torch.ones(1, 32))
+
+
+@pytest.mark.parametrize(
+    ("model", "limits"),
+    [
+        (TwoOptimizers, {"max_steps": 8}),
+        (Accumulates, {"max_steps": 2, "accumulate_grad_batches": 2}),
+        (Accumulates, {"max_steps": 4}),
+    ],
+    ids=["two optimizers", "accumulated", "plain"],
+)
+def test_a_module_of_ones_own_is_shown_each_batch_once(model, limits):
+    model, data = model(), module()
+    quiet_trainer(**limits, limit_val_batches=0).fit(model, data)
+    assert len(model.seen) == 4
+    for step, batch in enumerate(model.seen):
+        assert_same(batch, data.train_batch(step))
 
 
 def test_a_list_of_one_size_is_that_size():
