@@ -323,8 +323,9 @@ class Study:
         max_runs: a grid with more is refused.
 
     Raises:
-        InvalidInput: no rule or task, two rules of one name, an unknown reference or parameter, a limit that is none, a setting without values
-            or one that is not the study's to give, fewer settings to search than trials, seeds of the figures in the search.
+        InvalidInput: no rule or task, two rules of one name, an unknown reference or parameter, a limit that is none, a setting
+            without values or one that is not the study's to give, fewer settings to search than trials, seeds of the figures in
+            the search.
     """
 
     rules: list[Rule]
