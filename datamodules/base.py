@@ -310,15 +310,12 @@ class ReplicaDataModule(LightningDataModule, ABC):
 
     @property
     def _training_step(self) -> int:
-        """Which batch is next: the trainer's count of steps, not the loader's, so that it is right also after a resume.
-
-        A module that steps more or less than once a batch has the trainer's count of batches, which repeats the last one
-        after a resume.
-        """
+        """Which batch is next, right also after a resume: the trainer's count of batches, as a module may step its optimizers
+        more or less than once a batch; its count of steps for our rules, which make several of a batch."""
         assert self.trainer is not None
-        if len(self.trainer.optimizers) > 1 or self.trainer.accumulate_grad_batches > 1:
-            return self.trainer.fit_loop.total_batch_idx + 1  # of the batch before; -1 at the start
-        return self.trainer.global_step
+        if hasattr(self.trainer.lightning_module, "steps_per_call"):
+            return self.trainer.global_step
+        return self.trainer.fit_loop.total_batch_idx + 1  # of the batch before; -1 at the start
 
     # ---------------------------------------------------------------- batches
 

@@ -25,10 +25,13 @@ PARTS = {
 def study_settings(args: list[str]) -> list[str]:
     """Arguments of a study whose files are read: names of rules as entries, with ``--quick`` the quick variant of a file.
 
+    Settings of all runs that are given one by one, ``--settings.model.clip=1``, are put among those of the files.
+
     Raises:
         InvalidInput: a file that cannot be read.
     """
     quick, given = "--quick" in args, []
+    settings, one_by_one = dict[str, Any](), dict[str, Any]()
     rest = iter(args)
     for argument in rest:
         option, _, value = argument.partition("=")
@@ -37,6 +40,11 @@ def study_settings(args: list[str]) -> list[str]:
             rules = _listed(value)
             given.append(f"--rules={value if rules is None else json.dumps(_entries(rules))}")
             continue
+        if option.startswith("--settings."):
+            one_by_one[option.removeprefix("--settings.")] = _said(value or next(rest, ""))
+            continue
+        if option == "--settings" and isinstance(said := _said(value), dict):
+            settings = said
         if option not in ("-c", "--config"):
             given.append(argument)
             continue
@@ -52,8 +60,10 @@ def study_settings(args: list[str]) -> list[str]:
         _check_parts("", content)
         if isinstance(content.get("rules"), list):
             content["rules"] = _entries(content["rules"])
+        if isinstance(content.get("settings"), dict):
+            settings = content["settings"]
         given.append(f"--config={json.dumps(content)}")
-    return given
+    return given + ([f"--settings={json.dumps({**settings, **one_by_one})}"] if one_by_one else [])
 
 
 def _check_parts(where: str, content: dict[str, Any]) -> None:
@@ -63,13 +73,17 @@ def _check_parts(where: str, content: dict[str, Any]) -> None:
             raise InvalidInput(f"{where}{key}", content[key], f"keys with values, such as {PARTS[key]}")
 
 
+def _said(value: str) -> Any:
+    """What an argument gives: a number, a list, a text."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
 def _listed(value: str) -> list[Any] | None:
     """A list as an argument gives it."""
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return None
-    return read if isinstance(read, list) else None
+    return read if isinstance(read := _said(value), list) else None
 
 
 def _entries(rules: list[Any]) -> list[Any]:

@@ -311,24 +311,31 @@ def test_bad_arguments_are_refused_by_name(changes, key):
     assert "\n" not in str(caught.value)
 
 
-class TwoOptimizers(BoringModel):
-    """A module of somebody's own whose two optimizers each step at every batch."""
+class ByHand(BoringModel):
+    """A module of somebody's own that steps its optimizers by itself: so many times at each batch, or at some.
 
-    def __init__(self):
+    Args:
+        optimizers: how many.
+        times: that each steps at a batch.
+        every: batches.
+    """
+
+    def __init__(self, optimizers=1, times=1, every=1):
         super().__init__()
         self.automatic_optimization = False
-        self.seen = []
+        self.count, self.times, self.every, self.seen = optimizers, times, every, []
 
     def configure_optimizers(self):
-        return [torch.optim.SGD(self.parameters(), lr=0.1), torch.optim.SGD(self.parameters(), lr=0.1)]
+        return [torch.optim.SGD(self.parameters(), lr=0.1) for _ in range(self.count)]
 
     def training_step(self, batch, batch_idx):
         self.seen.append(batch)
-        for optimizer in self.optimizers():
-            optimizer.step()
+        for optimizer in [self.optimizers()] if self.count == 1 else self.optimizers():
+            for _ in range(self.times if batch_idx % self.every == 0 else 0):
+                optimizer.step()
 
 
-class Accumulates(BoringModel):
+class Automatic(BoringModel):
     def __init__(self):
         super().__init__()
         self.seen = []
@@ -339,20 +346,30 @@ class Accumulates(BoringModel):
 
 
 @pytest.mark.parametrize(
-    ("model", "limits"),
+    ("model", "settings"),
     [
-        (TwoOptimizers, {"max_steps": 8}),
-        (Accumulates, {"max_steps": 2, "accumulate_grad_batches": 2}),
-        (Accumulates, {"max_steps": 4}),
+        (Automatic, {}),
+        (Automatic, {"accumulate_grad_batches": 2}),
+        (ByHand, {}),
+        (lambda: ByHand(optimizers=2), {}),
+        (lambda: ByHand(times=2), {}),
+        (lambda: ByHand(every=3), {}),
+        (lambda: ByHand(times=0), {}),
     ],
-    ids=["two optimizers", "accumulated", "plain"],
+    ids=["automatic", "accumulated", "manual", "two optimizers", "two steps", "a step at every third", "none"],
 )
-def test_a_module_of_ones_own_is_shown_each_batch_once(model, limits):
-    model, data = model(), module()
-    quiet_trainer(**limits, limit_val_batches=0).fit(model, data)
-    assert len(model.seen) == 4
-    for step, batch in enumerate(model.seen):
-        assert_same(batch, data.train_batch(step))
+def test_a_module_of_ones_own_is_shown_each_batch_once(model, settings, tmp_path):
+    def shown(model, epochs, path=None):
+        trainer = quiet_trainer(max_epochs=epochs, limit_train_batches=2, limit_val_batches=0, max_steps=-1, **settings)
+        trainer.fit(model, module(), ckpt_path=path)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return model.seen
+
+    first = shown(model(), 2)
+    seen = first + shown(model(), 3, tmp_path / "last.ckpt")
+    assert len(first) == 4 and len(seen) == 6
+    for step, batch in enumerate(seen):
+        assert_same(batch, module().train_batch(step))
 
 
 def test_a_list_of_one_size_is_that_size():

@@ -138,6 +138,7 @@ def test_an_unknown_key_is_answered_with_what_lists_the_known_ones_and_with_the_
             "model.network.width: unknown key, allowed: keys that `rhm sweep --help` lists; a setting of all runs is given as "
             "'--settings.model.KEY'",
         ),
+        (["sweep", STUDY, "--settings.data.L=4"], "settings.data.L: got 4, allowed: in its place, tasks of the study"),
         (
             ["sweep", STUDY, '--search={"trails": 3}'],
             "search.trails: unknown key, allowed: keys that `rhm sweep --help` lists; did you mean 'trials'?",

@@ -50,3 +50,14 @@ def test_a_rule_that_is_neither_is_refused(rule):
 @pytest.mark.parametrize("args", [["--rules=[backprop, dfa]"], ["--rules", "[backprop, dfa]"]])
 def test_names_of_rules_on_the_command_line_are_entries(args):
     assert study_settings(args) == ['--rules=[{"rule": "backprop"}, {"rule": "dfa"}]']
+
+
+def test_settings_given_one_by_one_are_put_among_those_of_the_file(tmp_path):
+    (tmp_path / "s.yaml").write_text("settings: {model.clip: 1.0, data.probe_size: 64}")
+    file = f"-c={tmp_path / 's.yaml'}"
+    own = ["--settings.model.clip=null", "--settings.model.network.width", "32"]
+    for args in ([file, *own], [*own, file]):
+        given = study_settings(args)[-1].removeprefix("--settings=")
+        assert json.loads(given) == {"model.clip": None, "data.probe_size": 64, "model.network.width": 32}
+    given = study_settings([file, "--settings={model.seed: 3}", own[0]])[-1].removeprefix("--settings=")
+    assert json.loads(given) == {"model.seed": 3, "model.clip": None}

@@ -8,6 +8,7 @@ from sweeps import refused, write
 REFUSED = {
     "no rule": ({"rules": []}, ["rules", "[]", "one rule or more"]),
     "no task": ({"tasks": []}, ["tasks", "[]", "one task or more"]),
+    "a tree of settings": ({"settings": {"model": {"clip": 1}}}, ["settings.model", "{'clip': 1}", "with dots"]),
     "no size fits": ({"sizes": {"multiples": [10**9]}}, ["study", "without a run", "strings"]),
     "too many runs": ({"max_runs": 1, "refine": 1}, ["study", "2 runs", "max_runs=1"]),
     "unknown rule": ({"rules": ["backprob"]}, ["rules", "backprob", "'backprop'"]),
