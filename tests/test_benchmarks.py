@@ -78,6 +78,7 @@ def test_a_table_has_the_strings_of_its_size_alone():
     assert eliminated_R.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.chaos
 def test_with_enough_strings_all_three_readouts_of_a_run_are_right_and_with_few_none_is(monkeypatch):
     monkeypatch.setattr(elimination, "SIZES", [16, 400])
     monkeypatch.setattr(elimination, "SEEDS", [100])

@@ -236,7 +236,7 @@ def test_end_to_end_is_the_gradient_of_the_top_layers_loss_by_finite_differences
     assert slope != 0 and math.isclose((loss(1e-7) - loss(-1e-7)) / 2e-7, slope, rel_tol=1e-4)
 
 
-@pytest.mark.parametrize("name", every(3, RULES))
+@pytest.mark.parametrize("name", every(6, RULES))
 def test_every_rule_is_measured_or_refused_in_a_line(name):
     rule = from_settings(name, seeds=(0, 1))
     if name in ("frozen", "frozen_below_top", *CELLS):

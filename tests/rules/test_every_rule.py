@@ -143,7 +143,7 @@ def perturbed_alone(rule: ActivityPerturbation, noise_RBDC: Tensor) -> Tensor:
 MATRICES = re.compile(r"(projection_RGEC|label_head_RFE|(units_)?head\.(?!label_)\w+)$")
 
 
-@pytest.mark.parametrize("name", every(3, RULES))
+@pytest.mark.parametrize("name", every(6, RULES))
 def test_a_matrix_is_used_in_both_directions_only_where_the_rule_says_so(name):
     for args, shipped in variants(name):
         wide = ["--data.batch_size=4", "--model.network.width=128"]
@@ -299,7 +299,7 @@ def test_a_rule_for_siblings_refuses_other_pairs(name, pairs):
     [ClassPairs(), SynonymPairs(2), HalfPairs(), PositionHalfPairs(), RandomHalfPairs(), MaskedPairs(), SelfPairs()],
     ids=lambda p: type(p).__name__,
 )
-@pytest.mark.parametrize("name", every(3, LAYERWISE))
+@pytest.mark.parametrize("name", every(6, LAYERWISE))
 def test_a_rule_for_pairs_takes_every_kind_of_pair(name, pairs):
     asked = [f"--data.pairs={type(pairs).__name__}", *(["--data.pairs.level=2"] * (hasattr(pairs, "level")))]
     if name == "scff" and pairs.random_halves:  # which has no matrix between the sides
@@ -317,7 +317,7 @@ def test_a_rule_for_pairs_takes_every_kind_of_pair(name, pairs):
 # -------------------------------------------------------------------- replicas and precision
 
 
-@pytest.mark.parametrize("name", every(3, RULES))
+@pytest.mark.parametrize("name", every(6, RULES))
 def test_a_replica_of_three_trains_as_it_would_alone(name):
     assert not checking.replicas(lambda seeds: from_settings(name, "--model.clip=0.1", seeds=seeds))
 

@@ -290,6 +290,7 @@ def test_in_a_further_turn_the_layer_above_is_seen_and_else_it_is_not():
         assert rule.locality.other_layers and not from_settings("exchange_clustering_label").locality.other_layers
 
 
+@pytest.mark.chaos
 def test_further_turns_find_codes_that_the_first_ones_miss():
     """Five synonyms of six symbols at 340 strings, too few for layer 1 by its siblings alone."""
     task = ("--data.v=6", "--data.n=6", "--data.m=5", "--data.train_size=340", "--data.batch_size=170", "--model.turn=40")

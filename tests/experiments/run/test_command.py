@@ -31,7 +31,7 @@ def test_every_rules_settings_run_from_the_command_line(rule, tmp_path, capsys):
     assert json.loads((tmp_path / "a" / "results.json").read_text())["status"] == "finished"
 
 
-@pytest.mark.parametrize("rule", RULES[::6], ids=lambda p: p.stem)
+@pytest.mark.parametrize("rule", RULES[::12], ids=lambda p: p.stem)
 def test_every_rules_settings_are_taken_by_the_command_line(rule, tmp_path, capsys):
     rhm("check", f"-c={rule}", *RUN, *SMALL_TASK, "--trainer.max_steps=3", f"--run_dir={tmp_path / 'a'}")
     assert not list(tmp_path.iterdir())
@@ -317,7 +317,7 @@ RULE_REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", RULE_REFUSED)
+@pytest.mark.parametrize("case", every(2, RULE_REFUSED))
 def test_a_rule_is_refused_what_it_cannot_have(case, capsys, tmp_path):
     arguments, words = RULE_REFUSED[case]
     line = refused(capsys, "fit", *arguments, f"--run_dir={tmp_path / 'a'}")
@@ -337,7 +337,7 @@ CHECKED = (
 
 
 @pytest.mark.parametrize(
-    ("command", "case"), every(2, [*(("fit", case) for case in REFUSED), *(("check", case) for case in CHECKED)])
+    ("command", "case"), every(4, [*(("fit", case) for case in REFUSED), *(("check", case) for case in CHECKED)])
 )
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(command, case, capsys, tmp_path):
     arguments, words = REFUSED[case]

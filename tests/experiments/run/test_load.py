@@ -7,12 +7,13 @@ import json
 import pytest
 import torch
 from command_line import RUN, rhm
+from rule_helpers import every
 
 from experiments.run.load import load_run
 from rhm import InvalidInput
 
 
-@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+@pytest.mark.parametrize("precision", every(2, ["32-true", "64-true"]))
 def test_a_loaded_run_answers_as_it_did(tmp_path, precision):
     model = ["--model=LayerwiseContrastive", *RUN, "--data.pairs=SiblingPairs", f"--trainer.precision={precision}"]
     sizes = ["--data.train_size=[32,64]", "--data.label_size=[4,16]", "--data.seeds=[5,7]", "--model.block.head=3"]

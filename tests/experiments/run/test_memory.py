@@ -85,20 +85,23 @@ def test_the_bytes_of_a_step_without_content_are_those_of_a_step(name):
 
 @pytest.mark.parametrize(
     ("settings", "key"),
-    [
-        ("--data.v=2048 --data.m=2", "data.v"),
-        ("--data.L=20 --data.batch_size=2", "data.L"),
-        ("--data.silent=20", "data.silent"),
-        ("--data.silent=1 --data.L=10 --data.batch_size=2", "data.L"),
-        ("--model.network.width=10000000", "model.network.width"),
-        ("--data.batch_size=10000000", "data.batch_size"),
-        ("--data.batch_size=1000000000000", "data.batch_size"),
-        ("--data.batch_size=9000000000000000000", "data.batch_size"),
-        ("--data.batch_size=200 --model.network.width=10000000", "model.network.width"),
-        ("--data.eval_batch_size=1e9", "data.eval_batch_size"),
-        (f"--data.seeds={[*range(300)]}", "data.seeds"),
-        ("--model.network.bottleneck=1e5", "model.network.bottleneck"),
-    ],
+    every(
+        2,
+        [
+            ("--data.v=2048 --data.m=2", "data.v"),
+            ("--data.L=20 --data.batch_size=2", "data.L"),
+            ("--data.silent=20", "data.silent"),
+            ("--data.silent=1 --data.L=10 --data.batch_size=2", "data.L"),
+            ("--model.network.width=10000000", "model.network.width"),
+            ("--data.batch_size=10000000", "data.batch_size"),
+            ("--data.batch_size=1000000000000", "data.batch_size"),
+            ("--data.batch_size=9000000000000000000", "data.batch_size"),
+            ("--data.batch_size=200 --model.network.width=10000000", "model.network.width"),
+            ("--data.eval_batch_size=1e9", "data.eval_batch_size"),
+            (f"--data.seeds={[*range(300)]}", "data.seeds"),
+            ("--model.network.bottleneck=1e5", "model.network.bottleneck"),
+        ],
+    ),
 )
 def test_what_does_not_fit_is_refused_by_the_setting_that_makes_it_large(settings, key, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(rhm.memory, "free_memory", lambda: 50e6)

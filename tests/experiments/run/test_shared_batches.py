@@ -43,7 +43,7 @@ def check(name: str, *args: str, steps: int = STEPS) -> None:
         torch.testing.assert_close(two[key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
 
 
-@pytest.mark.parametrize("name", every(3, RULES))
+@pytest.mark.parametrize("name", every(6, RULES))
 def test_two_ranks_end_with_the_weights_of_one(name):
     check(name, "--model.clip=0.1")
 

@@ -31,7 +31,7 @@ def test_sizes_follow_the_task():
 
 
 @pytest.mark.parametrize("quick", [pytest.param(False, marks=pytest.mark.chaos), True])
-@pytest.mark.parametrize("path", every(3, STUDIES), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", every(8, STUDIES), ids=lambda p: p.stem)
 def test_the_studies_that_are_shipped_can_be_run(path, quick, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("experiments.study.sweep_command.sweep", lambda study, *args: asked.append(study))
