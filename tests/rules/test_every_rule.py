@@ -336,7 +336,7 @@ def test_bf16_mixed_follows_float32(name):
 
 
 @pytest.mark.parametrize("network", ["LocallyConnectedNetwork", "DenseNetwork"])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(2, RULES))
 def test_a_rule_runs_on_other_networks_or_says_why_not(name, network):
     try:
         rule = from_settings(name, f"--model.network={network}")
@@ -347,7 +347,7 @@ def test_a_rule_runs_on_other_networks_or_says_why_not(name, network):
         assert all(torch.isfinite(grad).all() for grad in update.values())
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(2, RULES))
 def test_a_batch_of_one_is_refused_by_rules_that_compare_strings_and_learned_from_by_others(name):
     one = "--data.batch_size=1"
     if from_settings(name).compares_strings:
@@ -384,7 +384,7 @@ def test_one_weight_that_is_not_finite_marks_its_replica_and_no_other():
 # -------------------------------------------------------------------- other networks
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(2, RULES))
 def test_a_rule_runs_on_vector_units_or_says_why_not(name):
     try:
         rule = from_settings(name, "--model.network=VectorNetwork", "--model.network.width=6")
@@ -420,7 +420,7 @@ def forbidden(*args, **kwargs):
     raise AssertionError("autograd was asked")
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", every(2, RULES))
 def test_a_rule_builds_no_graph_but_where_a_base_class_takes_its_gradient(name, monkeypatch):
     rule = from_settings(name)
     expected = updates(rule, compute(rule))

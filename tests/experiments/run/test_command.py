@@ -111,6 +111,7 @@ def test_a_run_killed_at_half_goes_on_to_the_same_weights_and_results(tmp_path):
     assert results(tmp_path / "whole") == results(folder)
 
 
+@pytest.mark.chaos
 def test_an_interrupted_run_says_that_it_was_stopped_and_can_go_on(tmp_path):
     command = [sys.executable, "-m", "experiments.cli", "fit", "--model=Backprop", *SMALL, "--checkpoint_every=20"]
     command += ["--trainer.max_steps=100000", f"--run_dir={tmp_path / 'a'}"]

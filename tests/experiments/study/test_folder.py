@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 
+import pytest
 import yaml
 from sweeps import TINY, MadeUp, refused, sweep, write
 
@@ -27,6 +28,7 @@ def test_a_study_that_begins_in_the_folder_just_before_it_is_locked_is_not_overw
     assert "which holds a study" in line and other.read_text() == "seeds: [5]"
 
 
+@pytest.mark.chaos
 def test_two_studies_in_one_folder_two_sweeps_at_once_and_foreign_folders_are_refused(tmp_path, capsys):
     study, run_dir = write(tmp_path / "s.yaml"), f"--run_dir={tmp_path / 'a'}"
     sweep(study, run_dir)

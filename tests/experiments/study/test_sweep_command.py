@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rule_helpers import every
 from sweeps import refused, write
 
 REFUSED = {
@@ -120,7 +121,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", every(2, REFUSED))
 def test_a_study_that_cannot_be_is_refused_in_one_line_and_nothing_is_written(case, tmp_path, capsys):
     changes, words = REFUSED[case]
     line = refused(capsys, write(tmp_path / "s.yaml", **changes), f"--run_dir={tmp_path / 'a'}", "--launcher=debug")
