@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from experiments.classes import BRANCHES, Branches
 from experiments.commands import RUN
 from experiments.files import flatten
-from experiments.settings import RULE_FILES, ParsingError, discover
+from experiments.settings import HEADS, RULE_FILES, ParsingError, discover
 from rhm import InvalidInput
 from rhm.errors import closest, nearest
 
@@ -40,9 +40,7 @@ NUMBERS = {"int", "float"}
 _QUOTES = "\"'), "
 
 RUN_KEYS = (
-    "data",
-    "model",
-    "trainer",
+    *HEADS,
     "run_dir",
     "checkpoint_every",
     "matmul_precision",
@@ -210,7 +208,7 @@ class Known:
 
     def _meant(self, place: str, part: str) -> str:
         """A key in the same place or in one below; the key itself where it exists elsewhere."""
-        if not place and part in ("data", "model", "trainer") and "settings" in self.options:  # a study's
+        if not place and part in HEADS and "settings" in self.options:  # a study's
             return f"; a setting of all runs is given as '--settings.{part}.KEY'"
         if part in self.names(place):
             owners = [name for name, item in self._kinds(place).items() if part in _parameters(item)]

@@ -35,6 +35,8 @@ from rhm.grammar_file import TASK, read_grammar
 from rules import LocalRule
 
 RULE_FILES = CONFIGS / "rules"
+HEADS = "data", "model", "trainer"
+"""What the settings of classes begin with."""
 DATA: dict[str, Any] = {name: parameter.default for name, parameter in inspect.signature(RHMDataModule).parameters.items()}
 """What a run's data are where nothing is said, by argument of :class:`datamodules.RHMDataModule`."""
 DATA_CLASS = "datamodules.RHMDataModule"

@@ -43,8 +43,11 @@ def study_settings(args: list[str]) -> list[str]:
         if option.startswith("--settings."):
             one_by_one[option.removeprefix("--settings.")] = _said(value or next(rest, ""))
             continue
-        if option == "--settings" and isinstance(said := _said(value), dict):
-            settings = said
+        if option == "--settings":
+            value = value or next(rest, "")
+            settings = said if isinstance(said := _said(value), dict) else settings
+            given.append(f"--settings={value}")
+            continue
         if option not in ("-c", "--config"):
             given.append(argument)
             continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.classes import PATH
-from experiments.settings import DATA, RULE_FILES
+from experiments.settings import DATA, HEADS, RULE_FILES
 from experiments.study.names import slug
 from experiments.study.space import Space
 from rhm import InvalidInput, Task
@@ -18,8 +18,6 @@ from rhm.errors import nearest
 TASK_KEYS = ("v", "n", "m", "s", "L")
 OWN_KEYS = {**{f"data.{key}": "tasks" for key in TASK_KEYS}, "data.seeds": "seeds", "trainer.max_steps": "steps"}
 """Settings that every run is given by its study, and where from."""
-HEADS = {"data", "model", "trainer"}
-"""What the settings of a run begin with."""
 UNITS = ("strings", "n m", "n m^L", "v m^2", "v m^3")
 VARIED = ("train_size", "label_size")
 SAMPLERS = ("random", "hypercube", "tpe")
@@ -46,8 +44,8 @@ def _not_the_studys(where: str, *entries: Mapping[str, Any]) -> None:
     for settings in entries:
         for key in OWN_KEYS.keys() & settings.keys():
             raise InvalidInput(f"{where}.{key}", settings[key], f"in its place, {OWN_KEYS[key]} of the study")
-        for key in HEADS & settings.keys():
-            if isinstance(settings[key], dict):
+        for key in HEADS:
+            if isinstance(settings.get(key), dict):
                 raise InvalidInput(f"{where}.{key}", settings[key], f"keys with dots, such as {key}.KEY: VALUE")
 
 

@@ -59,5 +59,6 @@ def test_settings_given_one_by_one_are_put_among_those_of_the_file(tmp_path):
     for args in ([file, *own], [*own, file]):
         given = study_settings(args)[-1].removeprefix("--settings=")
         assert json.loads(given) == {"model.clip": None, "data.probe_size": 64, "model.network.width": 32}
-    given = study_settings([file, "--settings={model.seed: 3}", own[0]])[-1].removeprefix("--settings=")
-    assert json.loads(given) == {"model.seed": 3, "model.clip": None}
+    for whole in (["--settings={model.seed: 3}"], ["--settings", "{model.seed: 3}"]):
+        given = study_settings([file, *whole, own[0]])[-1].removeprefix("--settings=")
+        assert json.loads(given) == {"model.seed": 3, "model.clip": None}
